@@ -1,12 +1,12 @@
-"""Federation across silos beside its baselines: each silo alone, and pooled data.
+"""Federation across silos, compared with each silo alone and with pooled data.
 
-Every silo is asked in every round; with --silo_drop_out some do not report, and a round
-with fewer than --minimum_clients is abandoned. Runs of federated.py, of
-record_dp_fed_avg.py where records are to be private, and of silo_baseline.py for every
-silo and for the pooled data, with the same model, local steps and number of rounds; all
-run in one process, and the same command again resumes where it stopped. The tables have
-the final or the best models' metrics on the test examples of each silo, and ε of each
-silo's records. Example:
+The runs are those of federated.py, of record_dp_fed_avg.py if --record_epsilons is
+given, and of silo_baseline.py for every silo and for the pooled data. All runs have the
+same model, local steps and number of rounds, and run in one process. The same command
+again resumes where the comparison stopped. Every silo is asked in every round. With
+--silo_drop_out some silos do not report, and a round with fewer reports than
+--minimum_clients is abandoned. The tables have the metrics of the final or the best
+models on the test examples of each silo, and ε of each silo's records. Example:
 
   scripts/run experiments/cross_silo.py --task=heart --rounds=50 --seeds=0,1,2 \\
       --record_epsilons=4 --output_dir=results/heart_silos

@@ -2,11 +2,12 @@
 
 Updates are clipped, summed, noised by the mechanism of --mechanism, and divided by the
 expected cohort size (McMahan et al. 2018, arXiv 1710.06963). Cohorts and noise are
-drawn from a secret seed in the run's folder; the privacy loss ε is composed over the
-ledger of all rounds. --aggregator takes a robust rule where the guarantee survives:
-any after --mechanism=local_gaussian, whose clients noise their own updates, and
-norm_clipping before the others; unsound pairs are refused with the reason. --devices
-come and go in rounds whose course tells nothing of their data. Examples:
+drawn from a secret seed in the run's folder. The privacy loss ε is composed over the
+ledger of all rounds. --aggregator accepts a robust rule if the guarantee still holds:
+any rule with --mechanism=local_gaussian, under which clients noise their own updates,
+and norm_clipping with the other mechanisms. Other pairs are refused with the reason.
+With --devices, devices come and go, but the course of a round tells nothing about
+their data. Examples:
 
   scripts/run experiments/dp_fed_avg.py --task=shakespeare --cohort_size=100 \\
       --target_epsilon=8 --rounds=50 --output_dir=results/private

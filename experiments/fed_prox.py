@@ -1,4 +1,4 @@
-"""FedProx: federated averaging whose clients are pulled back to the server's model.
+"""FedProx: federated averaging that pulls clients back to the server's model.
 
 Each local objective gains the proximal term μ/2 ||w - w_t||² (Li et al. 2020, arXiv
 1812.06127, Algorithm 2). Example:

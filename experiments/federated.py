@@ -2,11 +2,10 @@
 
 FedAvg and FedOpt, FedProx with a fixed or an adaptive strength, SCAFFOLD, FedDyn,
 FedNova, FedExP, Mime, MimeLite, FedBuff and federated dropout run on the same task,
-clients and local steps, so that they can be compared; so do Ditto, FedRep, federated
-reconstruction and IFCA, whose clients end up with models of their own. What clients
-keep between rounds is in the run's folder; --personal_evaluation compares their own
-models with the global one.
-Example:
+clients and local steps, so that they can be compared. So do Ditto, FedRep, federated
+reconstruction and IFCA, which give each client a model of its own. The run's folder has
+what clients keep between rounds. --personal_evaluation compares the clients' own models
+with the global model. Example:
 
   scripts/run experiments/federated.py --task=mnist --partition=dirichlet \\
       --dirichlet_alpha=0.1 --algorithm=scaffold --rounds=50 \\

@@ -2,12 +2,12 @@
 
 Every client trains by DP-SGD (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1): each
 local step draws the client's records by Poisson sampling, clips each record's gradient,
-and adds Gaussian noise to the sum before anything leaves the client. The guarantee is
-each record's, against the server, the other clients and whoever sees the models;
-every client has its own ε (client_epsilon.csv), and metrics.csv has the largest. Which
-records take part and the noise are drawn from a secret seed in the run's folder. A
-client is charged for every round, also where it is down (--silo_drop_out) or the round
-is abandoned (--minimum_clients): what others sent has been seen. Example:
+and adds Gaussian noise to the sum before anything leaves the client. The guarantee
+protects each record against the server, the other clients and whoever sees the models.
+Every client has its own ε (client_epsilon.csv); metrics.csv has the largest ε. A secret
+seed in the run's folder decides which records take part, and gives the noise. A client
+is charged for every round, even if the client is down (--silo_drop_out) or the round is
+abandoned (--minimum_clients), because what other clients sent has been seen. Example:
 
   scripts/run experiments/record_dp_fed_avg.py --task=heart --record_target_epsilon=4 \\
       --rounds=20 --output_dir=results/heart_record_dp

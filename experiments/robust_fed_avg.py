@@ -1,12 +1,12 @@
-"""Federated averaging with a Byzantine-robust rule in place of the mean.
+"""Federated averaging with a Byzantine-robust rule instead of the mean.
 
-The server looks at all updates of a cohort together, excludes those that are not
-finite, and makes one update of the rest by a rule that a few hostile clients cannot
-bend far: the coordinate-wise median by default (Yin et al. 2018, arXiv 1803.01498).
-Rules and their conditions on the cohort's size are those of --aggregator; for
-trusted_root (FLTrust) the server trains on --root_examples of its own in every round.
-With --attack a part of the clients is malicious; the columns eval_backdoor_* of
-metrics.csv then hold a backdoor's success rate (accuracy). Example:
+The server takes all updates of a cohort together and leaves out updates that are not
+finite. A rule makes one update of the rest, which a few hostile clients cannot move
+far. The default is the coordinate-wise median (Yin et al. 2018, arXiv 1803.01498).
+--aggregator lists the rules and their conditions on the cohort's size. For trusted_root
+(FLTrust) the server trains on its own --root_examples in every round. With --attack
+some clients are malicious. The columns eval_backdoor_* of metrics.csv then have the
+success rate (accuracy) of a backdoor. Example:
 
   scripts/run experiments/robust_fed_avg.py --task=mnist --cohort_size=20 \\
       --aggregator=krum --byzantine=4 --attack=alie --rounds=50 \\

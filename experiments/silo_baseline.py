@@ -1,8 +1,8 @@
-"""What federation is compared with: one silo alone, or all silos' data pooled.
+"""Baselines of federation: one silo alone, or the pooled data of all silos.
 
-With --train_on=NAME the silo trains on its own examples only, with --train_on=pooled
-one model is trained on everybody's, as if data could be moved. Rounds are local epochs
-(or --client_steps) of plain training with the client's optimizer; every model is
+With --train_on=NAME the silo trains on its own examples only. With --train_on=pooled
+one model is trained on all silos' examples, as if data could be moved. Rounds are local
+epochs (or --client_steps) of plain training with the client's optimizer. Every model is
 evaluated on the test examples of every silo. Example:
 
   scripts/run experiments/silo_baseline.py --task=heart --train_on=Cleveland \\

@@ -26,7 +26,7 @@ from tensorflow.core.function.polymorphism import function_type as _function_typ
 # Keras layers too.
 from tensorflow.python.autograph.core import ag_ctx as _autograph_status
 
-# It leaves files behind in a process that is killed, and has no option against it.
+# In a process that is killed it leaves files behind, and no option prevents that.
 from tensorflow.python.autograph.pyct import loader as _autograph_loader
 
 # The options with which functions are called can be changed here alone.
@@ -74,7 +74,7 @@ def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, s
     killed leaves hundreds. Error messages and `inspect` find the source here as well.
 
     Args:
-      source: of a module.
+      source: the source of a module.
       delete_on_exit: not used.
     """
     name = f"__autograph_generated_file_{next(_generated)}"

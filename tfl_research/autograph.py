@@ -43,11 +43,12 @@ _MOST_OBJECTS = 20_000
 def function(python_function: Any = None, **options: Any) -> Any:
     """`tf.function`, without AutoGraph where no code of a user's is within reach.
 
-    The traced graphs are the same. Whatever the function refers to is searched, when it
-    is given and again when it is traced: its closure, the objects that own methods, and
-    what these hold. If a function or a class comes from a package other than this
-    package, TFF, TensorFlow, Keras and NumPy, everything is converted, as `tf.function`
-    does. Layers, losses and metrics that Keras calls are converted in any case.
+    The traced graphs are the same. Everything that the function refers to is searched,
+    once when the function is given and again when it is traced: its closure, the
+    objects that own methods, and what these hold. If a function or a class comes from a
+    package other than this package, TFF, TensorFlow, Keras and NumPy, everything is
+    converted, as `tf.function` does. Layers, losses and metrics that Keras calls are
+    converted in any case.
 
     Args:
       python_function: to trace; without it the result is a decorator.

@@ -40,8 +40,8 @@ def _loaded(stand_in: _Deferred) -> types.ModuleType:
 def import_tff() -> None:
     """Imports TFF, and TensorFlow Probability not before its first use.
 
-    Whoever imports TensorFlow Probability later, or has imported it already, has it
-    whole: a stand-in is a module like others, and gives what the module has.
+    Code that imports TensorFlow Probability later, or has imported it already, gets the
+    whole package: a stand-in is a module like others, and gives what the module has.
     """
     with _loading:
         if _SELDOM_USED not in sys.modules:

@@ -85,7 +85,7 @@ class RunInterrupted(SystemExit):
     quietly and its context managers still run.
 
     Args:
-      number: of the signal.
+      number: the number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:

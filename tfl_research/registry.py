@@ -1,4 +1,4 @@
-"""Things by name, to which a user's own can be added."""
+"""Things by name; a user can add further things."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Registry(Generic[Item]):
           item: the item, or "package.module:name".
 
         Raises:
-          ValueError: the name is empty or taken, or the text is no such path.
+          ValueError: the name is empty or taken, or the text is not such a path.
 
         Example:
           >>> losses = tfl.registry.Registry("loss")
@@ -84,7 +84,7 @@ class Registry(Generic[Item]):
         self._origins[name] = _origin(item)
 
     def unregister(self, name: str) -> None:
-        """Removes an item; ValueError where there is none of that name."""
+        """Removes an item; ValueError if there is no item of that name."""
         self._check(name)
         del self._items[name]
         del self._origins[name]
@@ -100,7 +100,7 @@ class Registry(Generic[Item]):
         """The item of that name.
 
         Raises:
-          ValueError: there is none; names those that there are.
+          ValueError: there is no item of that name; names the items that exist.
         """
         self._check(name)
         item = self._items[name]
@@ -199,7 +199,7 @@ def registered(
 
 
 class SettingsRegistry(Registry[type[Chosen]]):
-    """Classes of `NamedSettings`, each of which is one choice with its parameters.
+    """Classes of `NamedSettings`; each class is one choice with its parameters.
 
     Attributes:
       setting: the name of the setting that chooses: "algorithm".

@@ -24,8 +24,8 @@ def fold_in(seed: tf.Tensor, data: Union[int, tf.Tensor]) -> tf.Tensor:
     """A new seed, int32 or int64 `[2]` like `seed`, for every integer `data`.
 
     The old seed cannot be told from the new one without inverting Philox, and all
-    its bits count. Seeds that are folded from one seed differ by their `data`, so that
-    whoever knows one of them knows the others.
+    its bits count. Seeds that are folded from one seed differ only by their `data`, so
+    whoever knows one of these seeds knows the others.
     """
     first, second = tf.unstack(integers([2], seed, seed.dtype))
     return tf.stack([first, second + tf.cast(data, seed.dtype)])
@@ -55,7 +55,7 @@ def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     bits.
 
     v changes a radius only where |j| < 2^24, which has probability 2^-39. So 128 radii
-    share one v. A number is that of an exact draw up to the rounding of float32, except
+    share one v. A number equals an exact draw up to the rounding of float32, except
     with probability 2^-70 (`privacy.accounting.sampler_rest` has the proof). What is
     left is the rounding: a float32 number is not drawn as often as a normal number is
     rounded to it, which an attacker who sees all bits can use (Mironov 2012, On
@@ -63,7 +63,7 @@ def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     generator alone does not close this, since the sums to which the noise is added are
     float32 too.
     """
-    # A scalar's shape is empty, and has no dtype of its own.
+    # A scalar's shape is an empty list, which does not determine a dtype.
     shape = tf.convert_to_tensor(shape, tf.int32)
     size = tf.reduce_prod(shape)
     columns = (size + 2 * _SHARING - 1) // (2 * _SHARING)
@@ -79,8 +79,8 @@ def _box_muller(
     """Two normal numbers `[2, ...]` of words, int32 of shapes that fit each other.
 
     Args:
-      high: of j, the upper word.
-      low: of j, the lower word, signed: j = 2^32 high + low.
+      high: the upper word of j.
+      low: the lower word of j, signed: j = 2^32 high + low.
       finest: v in units of 2^-32.
       angle: in units of pi 2^-31.
     """

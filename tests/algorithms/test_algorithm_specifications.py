@@ -291,9 +291,9 @@ def test_aggregators(name):
         return
     expected = {
         "fed_dropout": "clients of fed_dropout send an update of a part of the model, "
-        "of which the server takes the mean; give --aggregator=mean",
-        "ifca": "clients of ifca send an update for each cluster, of which the server "
-        "takes the mean; give --aggregator=mean",
+        "and the server takes the mean of these; give --aggregator=mean",
+        "ifca": "clients of ifca send an update for each cluster, and the server "
+        "takes the mean of these; give --aggregator=mean",
         "fed_dyn": "clients of fed_dyn keep what they sent, and the server has to add "
         "up the same values; give --aggregator=mean",
     }
@@ -308,7 +308,7 @@ def test_aggregators(name):
     if name in reports:
         expected[name] = (
             f"acts on updates alone, and clients of {name} also send {reports[name]}, "
-            "of which the server takes the mean; give --aggregator=mean"
+            "and the server takes the mean of these; give --aggregator=mean"
         )
         # Quantised updates are still averaged.
         settings.check_aggregator("compression")
@@ -323,9 +323,10 @@ def test_compressions(name):
     settings.check_compression("none", error_feedback=False)
     always = {
         "fed_dropout": "clients of fed_dropout send an update of a part of the model, "
-        "of which the server takes the mean; give --compression=none",
-        "ifca": "clients of ifca send an update for each cluster, of which the server "
-        "takes the mean; give --compression=none",
+        "and the server takes the mean of these; give "
+        "--compression=none",
+        "ifca": "clients of ifca send an update for each cluster, and the server "
+        "takes the mean of these; give --compression=none",
         "fed_exp": "clients of fed_exp send the norm of their update as it was before "
         "the code; give --compression=none",
         "fed_dyn": "clients of fed_dyn keep what they sent, and the server has to add "
@@ -435,7 +436,7 @@ def test_a_users_algorithm_is_chosen_by_name_and_runs(context, six_clients):
     assert "sign_steps" not in ALGORITHMS
     expected = (
         "--aggregator=krum: acts on updates alone, and clients of sign_steps also send "
-        "the number of their examples, of which the server takes the mean; give "
+        "the number of their examples, and the server takes the mean of these; give "
         "--aggregator=mean"
     )
     assert refusal(chosen.check_aggregator, "krum") == expected

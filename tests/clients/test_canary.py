@@ -130,7 +130,9 @@ class TestCanaryWork:
     def test_clients_that_keep_a_state_have_no_canaries(self, task):
         stateful = clients.CompressedWork(NanWork(), clients.TopK(0.5), True)
         work = clients.CanaryWork(stateful, seed=0, norm=1.0)
-        with pytest.raises(ValueError, match="no canaries over CompressedWork"):
+        with pytest.raises(
+            ValueError, match="canaries cannot be added to CompressedWork"
+        ):
             processes.build_fed_avg(task, client_work=work, max_cohort_size=4)
 
 

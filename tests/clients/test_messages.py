@@ -50,9 +50,9 @@ def test_every_entry_arrives(bits):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="from 0 to 8 do not fit 3 bits"):
+    with pytest.raises(ValueError, match="from 0 to 8 do not fit into 3 bits"):
         messages.to_bytes([np.array([0, 8], np.int32)], 3)
-    with pytest.raises(ValueError, match="float32 and int32, got float64"):
+    with pytest.raises(ValueError, match="float32 and int32 tensors, got float64"):
         messages.to_bytes([np.zeros(2)])
 
 

@@ -70,7 +70,7 @@ def test_types_of_labels_and_weights():
         ({"x": ["a", None]}, "'a': x, row 1: no value"),
         ({"x": pd.Series([1, None], dtype="Int64")}, "x, row 1: nan is not finite"),
         ({"x": [[1.0], [None]]}, "'a': x, row 1: no value"),
-        ({"x": ["a", "\ud800"]}, "'a': x, row 1: .* is no valid text"),
+        ({"x": ["a", "\ud800"]}, "'a': x, row 1: .* is not valid text"),
         ({"x": [2**70, 1]}, "'a': x holds numbers as Python objects"),
         ({"x": X, "y": [1, None, 2]}, "'a': y, row 1: no value"),
         ({"x/a/b": X}, "'a': x: the name 'a/b' must be letters"),
@@ -113,7 +113,7 @@ def test_what_is_refused_is_named_in_one_line(arrays, message):
 def test_client_ids_are_text():
     with pytest.raises(ValueError, match="client ids must be text, got 3; give '3'"):
         conversion.converted(3, {"x": X})
-    with pytest.raises(ValueError, match="no valid text"):
+    with pytest.raises(ValueError, match="not valid text"):
         conversion.converted("\ud800", {"x": X})
 
 

@@ -460,8 +460,8 @@ class TestFactoriesOfOnesOwn:
             (
                 {"algorithm": "scaffold"},
                 "--aggregator=Half: acts on updates alone, and clients of scaffold "
-                "also send what their control variate changed by, of which the server "
-                "takes the mean; give --aggregator=mean",
+                "also send what their control variate changed by, and the server "
+                "takes the mean of these; give --aggregator=mean",
             ),
         ):
             with pytest.raises(SettingError) as raised:

@@ -251,7 +251,7 @@ REFUSED = {
         (
             {"algorithm": "ifca", "aggregator": "clipping"},
             "--aggregator=clipping: clients of ifca send an update for each cluster, "
-            "of which the server takes the mean; give --aggregator=mean",
+            "and the server takes the mean of these; give --aggregator=mean",
         ),
         (
             {"algorithm": FedDyn(), "aggregator": "compression"},
@@ -261,8 +261,8 @@ REFUSED = {
         (
             {"algorithm": "scaffold", "aggregator": CoordinateMedian()},
             "--aggregator=coordinate_median: acts on updates alone, and clients of "
-            "scaffold also send what their control variate changed by, of which the "
-            "server takes the mean; give --aggregator=mean",
+            "scaffold also send what their control variate changed by, and the server "
+            "takes the mean of these; give --aggregator=mean",
         ),
         (
             {"algorithm": "mime", "compression": Compression("top_k")},

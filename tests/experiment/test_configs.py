@@ -110,8 +110,8 @@ class TestTask:
             ),
             (
                 {"task": "heart", "task_option": ("test_fraction=x",)},
-                "--task_option: option 'test_fraction' of task 'heart' is float, got "
-                "'x'",
+                "--task_option: option 'test_fraction' of task 'heart' must be float, "
+                "got 'x'",
             ),
             (
                 {"task": "csv", "label_column": "y"},
@@ -365,8 +365,8 @@ class TestUserLevelPrivacy:
         assert refused(
             lambda: UserLevelPrivacy(target_epsilon=3, budget_epsilon=2)
         ) == (
-            "--budget_epsilon=2: is below --target_epsilon=3, so that the run would "
-            "stop early; leave it out or raise it"
+            "--budget_epsilon=2: is below --target_epsilon=3, so the run would stop "
+            "early; leave it out or raise it"
         )
         assert UserLevelPrivacy(target_epsilon=3, budget_epsilon=3).budget_epsilon == 3
 

@@ -144,7 +144,9 @@ class TestRefusals:
             prepared(release=Release(release_exact=(name,)))
 
     def test_both_at_once(self):
-        with pytest.raises(SettingError, match="withholds release_exact=eval_loss too"):
+        with pytest.raises(
+            SettingError, match="also withholds release_exact=eval_loss"
+        ):
             Release(release_exact=("eval_loss",), withhold_exact=True)
 
     def test_names_of_what_is_shown_anyway(self):

@@ -37,6 +37,7 @@ def test_models_that_are_not_there(result, tmp_path):
         with pytest.raises(UserError) as raised:
             result.model(which)
         assert str(raised.value) == (
-            f"{tmp_path}/export/{which} is not there: the run has no {which} model, or "
-            "did not write it (export=False); the same run with export=True writes it"
+            f"{tmp_path}/export/{which} does not exist: the run has no {which} model, "
+            "or did not write it (export=False); the same run with export=True writes "
+            "it"
         )

@@ -120,7 +120,7 @@ class TestGrid:
         (
             "robust_fed_avg",
             ["--attack=label_flip", "--malicious_fraction=0.01"],
-            "--malicious_fraction=0.01: of 10 clients that is none",
+            "--malicious_fraction=0.01: makes none of the 10 clients malicious",
         ),
         (
             "robust_fed_avg",

@@ -146,7 +146,7 @@ def test_silos_that_are_down(train, tmp_path):
     [
         (
             ["--algorithm=scaffold", "--client_weighting=examples"],
-            "--client_weighting=examples: scaffold weighs all clients alike",
+            "--client_weighting=examples: scaffold weights all clients alike",
         ),
         (["--dyn_alpha=1"], "--dyn_alpha=1: goes with --algorithm=fed_dyn"),
         (["--algorithm=fed_buff"], "--devices is missing"),

@@ -228,7 +228,7 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
                 "--aggregator=trusted_root",
                 "--root_examples=9",
             ),
-            ["--aggregator=trusted_root", "outside of the guarantee"],
+            ["--aggregator=trusted_root", "the guarantee does not cover them"],
         ),
         (
             (
@@ -237,7 +237,7 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
                 "--aggregator=trusted_root",
                 "--root_examples=9",
             ),
-            ["--aggregator=trusted_root", "outside of the guarantee"],
+            ["--aggregator=trusted_root", "the guarantee does not cover them"],
         ),
         (
             (

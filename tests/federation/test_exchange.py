@@ -248,7 +248,7 @@ class TestCarriersThatCheat:
         assert isinstance(_only(exchange), Message)
         answer = _only(exchange, message=asked(2))
         assert answer.kind == "wrong"
-        assert "no reply to request 2 of the run run1 to nord" in answer.reason
+        assert "not the reply to request 2 of the run run1 to nord" in answer.reason
 
     def test_the_request_itself(self, sites):
         sites.start("nord")

@@ -96,7 +96,9 @@ def test_refusals(tmp_path):
     (tmp_path / "b.png").mkdir()
     with pytest.raises(ValueError, match=r"b\.png is a folder"):
         label_picture.check_path(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"no labels to draw in counts of \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"no labels to draw in counts of shape \(2, 3\)"
+    ):
         _drawn(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="got 1 ids of 2 clients"):
+    with pytest.raises(ValueError, match="each of the 2 clients, got 1 ids"):
         label_picture.draw(np.ones((2, 2)), ["a"], title="")

@@ -289,7 +289,7 @@ class AggregatorSettings(NamedSettings):
         coordinate, so that every rule works on them.
 
         Raises:
-          SettingError: the rule aggregates every coordinate by itself.
+          SettingError: the rule aggregates every coordinate alone.
         """
         if self.BY_COORDINATE is not None:
             raise self.refused_choice(

@@ -143,7 +143,7 @@ def build_adaptive_prox(
     2020, arXiv 1812.06127, section 5.3.2).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
       initial: mu of the first round, at least 0.
     """

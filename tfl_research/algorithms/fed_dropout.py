@@ -207,8 +207,8 @@ def build_fed_dropout(
     section 3.2). `SubModels` says which models have such parts.
 
     Args:
-      steps: of each client in a round.
-      share: of a layer's units that a client trains, above 0 and at most 1.
+      steps: the local steps of each client in a round.
+      share: the share of a layer's units that a client trains, above 0 and at most 1.
       server: the server's optimizer; it takes the mean update for a step by default.
     """
     return Algorithm(

@@ -124,7 +124,7 @@ def build_fed_dyn(
     (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       population: the number of all clients, also of those that never take part.
       alpha: strength of the regulariser, above 0.
     """

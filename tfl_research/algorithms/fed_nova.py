@@ -148,9 +148,10 @@ def build_fed_nova(
     by the mean number (Wang et al. 2020, arXiv 2007.07481, equation 8).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
-      proximal_strength: of FedProx's pull to the server's model; 0 is none.
+      proximal_strength: the strength of FedProx's pull to the server's model; 0 is
+        none.
     """
     return Algorithm(
         FedNovaClient(steps, proximal_strength),

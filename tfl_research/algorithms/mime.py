@@ -233,7 +233,7 @@ def build_mime_lite(
     (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
     """
     return Algorithm(
@@ -250,7 +250,7 @@ def build_mime(
     Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
     """
     return Algorithm(

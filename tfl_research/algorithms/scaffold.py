@@ -172,7 +172,7 @@ def build_scaffold(
     Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       population: the number of all clients, also of those that never take part.
       server: the server's optimizer; it takes the mean update for a step by default.
       option: 1 or 2, of the paper's two new control variates of a client.

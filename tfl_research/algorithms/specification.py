@@ -194,7 +194,7 @@ class AlgorithmSettings(NamedSettings):
         if self.UPDATES is not None and aggregator != _MEAN:
             raise SettingError(
                 f"--aggregator={aggregator}: clients of {name} send {self.UPDATES}, "
-                "of which the server takes the mean; give --aggregator=mean"
+                "and the server takes the mean of these; give --aggregator=mean"
             )
         if self.KEEPS_SENT and aggregator != _MEAN:
             raise SettingError(
@@ -205,8 +205,8 @@ class AlgorithmSettings(NamedSettings):
         if self.REPORTS is not None and aggregator not in (_MEAN, "compression"):
             raise SettingError(
                 f"--aggregator={aggregator}: acts on updates alone, and clients of "
-                f"{name} also send {self.REPORTS}, of which the server takes the mean; "
-                "give --aggregator=mean"
+                f"{name} also send {self.REPORTS}, and the server takes the mean of "
+                "these; give --aggregator=mean"
             )
 
     def check_compression(self, compression: str, *, error_feedback: bool) -> None:
@@ -224,8 +224,8 @@ class AlgorithmSettings(NamedSettings):
         name, setting = self.NAME, f"--compression={compression}"
         if self.UPDATES is not None:
             raise SettingError(
-                f"{setting}: clients of {name} send {self.UPDATES}, of which the "
-                "server takes the mean; give --compression=none"
+                f"{setting}: clients of {name} send {self.UPDATES}, and the server "
+                "takes the mean of these; give --compression=none"
             )
         if self.REPORTS_UNCODED is not None:
             raise SettingError(

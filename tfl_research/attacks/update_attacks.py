@@ -90,9 +90,9 @@ def scaled(
 def alie_deviations(count: tf.Tensor, byzantine: tf.Tensor) -> tf.Tensor:
     """z_max of "a little is enough": float64 scalar, at least 0.
 
-    Baruch et al. 2019 (arXiv 1902.06156), section 3: with n clients of whom f are
-    malicious, s = ⌊n/2 + 1⌋ - f honest ones are needed for a majority, and z_max is the
-    greatest z with Φ(z) < (n - f - s) / (n - f). If f is a majority, s is 1. If the
+    Baruch et al. 2019 (arXiv 1902.06156), section 3: with n clients, f of them
+    malicious, s = ⌊n/2 + 1⌋ - f honest clients are needed for a majority, and z_max is
+    the greatest z with Φ(z) < (n - f - s) / (n - f). If f is a majority, s is 1. If the
     quantile is negative, z is 0.
 
     Args:

@@ -96,7 +96,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
       name: the task's name, for its options.
       task: the task.
       clients: statistics cover at most this many clients of each split.
-      seed: of the sample of clients, if a split has more.
+      seed: the seed of the sample of clients, if a split has more.
     """
     train = _sampled(task.train, clients, seed)
     test = _sampled(task.test, clients, seed)

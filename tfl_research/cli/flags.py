@@ -175,7 +175,7 @@ def _name_of(choices: SettingsRegistry[Any]) -> Any:
 
 
 def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
-    """Who has the parameter, with what default, and what it is."""
+    """Which choices have the parameter, its default, and what it means."""
     by_help: dict[str, list[str]] = {}
     shown = [_default(field.default) for _, field in fields]
     for (owner, field), default in zip(fields, shown):

@@ -21,7 +21,7 @@ def page(preset: Preset, argv: Sequence[str]) -> str:
     """The flags by group, with their defaults.
 
     Args:
-      preset: of the binary.
+      preset: the preset of the binary.
       argv: its path, then arguments; the modules of --plugin are imported.
     """
     defined_flags.load_plugins(argv)

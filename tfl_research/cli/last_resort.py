@@ -44,7 +44,7 @@ def guarded(
     Args:
       program: begins the line.
       command: returns the exit code.
-      folder: of the run, once it is known, for the traceback.
+      folder: the folder of the run, once it is known, for the traceback.
 
     Returns:
       The command's exit code; 2 after an error of the user's and a file that cannot be

@@ -68,7 +68,7 @@ def check_same_population(
     """Refuses to plan rounds on other clients than the ledgers are about.
 
     Args:
-      planned: of a planned round.
+      planned: the event of a planned round.
       named: the argument that says the planned population, for the message.
       ledgers: what was spent.
       like: ledgers with rounds like the planned rounds.

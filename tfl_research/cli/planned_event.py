@@ -36,7 +36,7 @@ def event(
     """The event of the planned rounds.
 
     Args:
-      arguments: of the command line.
+      arguments: the arguments of the command line.
       like: the ledger of --event_of, with rounds; or None.
 
     Returns:

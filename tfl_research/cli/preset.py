@@ -22,7 +22,7 @@ from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import Settings, declared
 
-# A group of settings, or a choice among registered ones with their parameters.
+# A group of settings, or a choice among registered classes with their parameters.
 Group = Union[type[Settings], SettingsRegistry[Any]]
 Chosen = TypeVar("Chosen", bound=Settings)
 
@@ -150,7 +150,7 @@ class Preset:
     """A binary: which settings of an experiment it offers as flags.
 
     Attributes:
-      name: of the experiment.
+      name: the name of the experiment.
       doc: what it does; the head of `--help`.
       groups: the settings with flags.
       defaults: defaults that differ from the settings' own.

@@ -24,8 +24,8 @@ _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
 class _OneLineWarnings:
     """Shows warnings on one line as long as any command line of this process runs.
 
-    How Python shows warnings is the same for all threads: the first of several command
-    lines at once changes it, and the last one puts it back.
+    How Python shows warnings is the same for all threads: if several command lines run
+    at once, the first changes the state and the last restores it.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
     """The files of the task csv, and what their comparison found.
 
     Args:
-      task_options: of the task csv.
+      task_options: the options of the task csv.
 
     Raises:
       ValueError: files or columns that do not fit.
@@ -97,8 +97,8 @@ def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
     column has that can be read in several ways.
 
     Args:
-      path: of the draft, no file yet.
-      task_options: of the task csv.
+      path: the path of the draft, no file yet.
+      task_options: the options of the task csv.
 
     Returns:
       What the comparison of the files found, see `text`.

@@ -31,7 +31,7 @@ def gradient(
     divided by 2^15. Where the scaled gradient is not finite, the scale is 2^7, or 1.
 
     Args:
-      tape: of `tape_of`, which has recorded the loss.
+      tape: the tape from `tape_of`, which has recorded the loss.
       loss: float32 `[]`.
       weights: which the tape watches.
       model: that gives the loss.

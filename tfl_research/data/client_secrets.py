@@ -22,8 +22,8 @@ def client_secrets(
     cannot compute the noise. In a simulation there is one secret for all clients.
 
     Args:
-      secret: of the site; by client where clients are at several sites.
-      client_ids: of the site's clients in the round.
+      secret: the secret of the site; by client where clients are at several sites.
+      client_ids: the client ids of the site's clients in the round.
       round_number: from 1.
 
     Returns:

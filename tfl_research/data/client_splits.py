@@ -38,8 +38,8 @@ def split_each_client(
 
     Args:
       data: the clients.
-      test_fraction: of each client's examples, in [0, 1).
-      seed: of the splits.
+      test_fraction: the share of each client's examples, in [0, 1).
+      seed: the seed of the splits.
       unchanged: the clients before their examples were changed (by a skew), in the same
         order; these then decide, so that a change does not move examples.
 
@@ -87,10 +87,10 @@ def split_arrays(
     Args:
       clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`, by flat names.
       held_out: ids of the held-out clients; may be empty.
-      test_fraction: of each training client's examples, in [0, 1); see
+      test_fraction: the share of each training client's examples, in [0, 1); see
         `hold_out.examples`.
-      seed: of the splits.
-      batching: of the training data.
+      seed: the seed of the splits.
+      batching: the batching of the training data.
       contents: what tells each client's examples apart, where their arrays depend on
         other examples; `contents_of` when not given.
 

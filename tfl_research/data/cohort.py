@@ -124,7 +124,7 @@ class Cohort:
         """The same clients with further values that are read on demand.
 
         Args:
-          name: of the member.
+          name: the name of the member.
           load: gives the values of clients, `[clients, ...]`, by their ids.
 
         Raises:

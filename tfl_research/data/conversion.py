@@ -1,7 +1,7 @@
 """A client's arrays as a user has them, in the types that models take.
 
-What cannot be converted without a guess is refused in one line, which names the client,
-the array and, where there is one, the row.
+Values that cannot be converted without a guess are refused in one line. The line names
+the client, the array and, if there is one, the row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_id(client_id: object) -> None:
         )
     if not can_be_written(client_id):
         raise ValueError(
-            f"client id {client_id!r} is no valid text (a lone surrogate); decode it "
+            f"client id {client_id!r} is not valid text (a lone surrogate); decode it "
             "with the right encoding"
         )
 

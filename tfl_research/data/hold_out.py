@@ -80,14 +80,15 @@ def clients(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits clients into training clients and held-out clients.
 
-    By `count`, the clients whose ids have the lowest hashes are held out: one client
-    more or less changes the training clients by one client. By `fraction`, each client
-    is held out if the hash of its id is below the fraction, whoever the others are; the
-    number of held-out clients then varies about the fraction, and may be 0.
+    By `count`, the clients whose ids have the lowest hashes are held out: if a client
+    is added or removed, the training clients differ by at most one client. By
+    `fraction`, each client is held out if the hash of its id is below the fraction,
+    whoever the others are; the number of held-out clients then varies about the
+    fraction, and may be 0.
 
     Args:
       client_ids: all clients; both parts keep their order.
-      seed: of the draw.
+      seed: the seed of the draw.
       count: number of clients to hold out.
       fraction: probability of each client to be held out, instead of `count`.
 
@@ -142,7 +143,7 @@ def examples(
       contents: what tells the client's examples apart, see `array_contents`; may be
         empty.
       fraction: probability of each example to be tested on, in [0, 1).
-      seed: of the draw.
+      seed: the seed of the draw.
       client_id: the client that holds the examples; clients draw independently.
 
     Returns:
@@ -210,7 +211,7 @@ def groups(
     Args:
       group_of: the group of each example, `[n]`, of any comparable type.
       fraction: probability of each group to be tested on, in [0, 1).
-      seed: of the draw.
+      seed: the seed of the draw.
       purpose: tells independent draws of one seed apart.
 
     Returns:

@@ -19,7 +19,7 @@ class Place:
     Attributes:
       text: names the array, and the client.
       rows: the user's name of each row; its number from 0 where not given.
-      unit: of the first axis.
+      unit: the unit of the first axis.
     """
 
     text: str
@@ -165,7 +165,7 @@ def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> Non
     if element is None or kind in ("NAType", "NaTType"):
         problem = "no value; leave the example out or fill it in"
     elif isinstance(element, str):
-        problem = f"{element!r} is no valid text; decode it with the right encoding"
+        problem = f"{element!r} is not valid text; decode it with the right encoding"
     elif not are_numbers:
         problem = f"holds {element!r} ({kind}), but other elements are text"
     raise ValueError(f"{where.row(row)}: {problem}")

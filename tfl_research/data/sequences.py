@@ -22,9 +22,9 @@ class Sequences:
     """How the rows of an array, which differ in length, are brought to one length.
 
     Attributes:
-      length: of every row, at least 1; or "longest", the longest row of all clients.
-        The latter is a fact about all clients, which a task declares (`Task.pooled`)
-        and a private run refuses.
+      length: the length of every row, at least 1; or "longest", the longest row of all
+        clients. The latter is a fact about all clients, which a task declares
+        (`Task.pooled`) and a private run refuses.
       pad: what fills a shorter row at its end: a token's number, a float, or text. An
         integer or text must not occur in the rows themselves, since nothing would tell
         it from padding. Where no row has an element, the pad's type decides.

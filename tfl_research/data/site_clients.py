@@ -52,8 +52,8 @@ class SiteClients(ClientData):
         """The clients of a federation.
 
         Args:
-          client_ids: of all sites, in a fixed order.
-          specs: of an example.
+          client_ids: the client ids of all sites, in a fixed order.
+          specs: the specs of an example.
           batching: divides examples into local steps.
           sizes: number of examples by client id, where it is known.
           own: the clients whose examples are here.

@@ -136,7 +136,7 @@ def num_examples(arrays: Mapping[str, Any]) -> int:
 
 
 def single(arrays: Mapping[str, T], name: str, user: str) -> T:
-    """The array `name` of data that have one input, or one label.
+    """The array `name` of data with a single input, or a single label.
 
     Args:
       arrays: arrays, or their specs, by flat name.
@@ -144,7 +144,7 @@ def single(arrays: Mapping[str, T], name: str, user: str) -> T:
       user: what needs a single array, for the error.
 
     Raises:
-      ValueError: none, or several.
+      ValueError: the data have no such array, or several.
 
     Example:
       >>> single({"x/age": 1, "x/image": 2}, "x", "a backdoor")

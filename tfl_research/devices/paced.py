@@ -29,8 +29,8 @@ class PacedRounds(SynchronousRounds):
       report. A device could report if it does not drop out and its network is fast
       enough. A device that is late because of its many examples could report.
 
-    So the data of a device decide only its own contribution to a round. Populations
-    that differ in one device's data differ in one term of each round's sum.
+    So the data of a device decide only its own contribution to a round. Two populations
+    that differ in one device's data differ in only one term of each round's sum.
 
     Attributes:
       over_selection: 1, since all reports are taken.

@@ -55,7 +55,7 @@ def with_attack(setup: Setup) -> Setup:
 
 
 def client_work(setup: Setup, honest: ClientWork) -> ClientWork:
-    """What clients compute, the malicious ones for a local attack or a backdoor."""
+    """The clients' work. Malicious clients compute a local attack or a backdoor."""
     from tfl_research.attacks import simulation
 
     settings = setup.experiment.attack
@@ -72,7 +72,7 @@ def aggregator(setup: Setup, stacked: Any) -> Any:
     """An aggregation factory under an attack that sees the honest updates.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       stacked: the factory, which holds the updates of a cohort together.
     """
     from tfl_research import aggregators

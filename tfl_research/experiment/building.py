@@ -36,7 +36,7 @@ def process(
     """The process of an experiment.
 
     Args:
-      setup: of the experiment.
+      setup: the setup of the experiment.
       noise_seed: secret; the noise is a function of it and of the round.
       secure: whether mechanisms may have secure sums; by default where the runtime can
         execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
@@ -182,7 +182,7 @@ def check_noise(setup: Setup, *, judged: bool) -> None:
     mechanisms are judged by tests.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       judged: whether an earlier start of the run has judged the same process.
 
     Raises:

@@ -252,7 +252,7 @@ class Description:
           values: by the settings' names; those that are left out have their default.
             `privacy_unit` is "client", "record" or None, and says whether there is
             user-level, record-level or no privacy; `audit` is whether there is one.
-          name: of the experiment.
+          name: the name of the experiment.
 
         Raises:
           SettingError: an unknown name, or a value that is refused.

@@ -16,7 +16,7 @@ class Draws:
     """What a run's noise and secret local steps are functions of.
 
     Attributes:
-      key: of the noise that the server adds (`storage.Attempts.key`).
+      key: the key of the noise that the server adds (`storage.Attempts.key`).
       site_seeds: the seed of each client's own draws, by client, where sites have their
         own; empty if the clients' draws come from the key.
     """

@@ -43,11 +43,11 @@ class Opened:
     """A run that is ready for its rounds.
 
     Attributes:
-      setup: of the experiment.
-      folder: of the run, locked.
+      setup: the setup of the experiment.
+      folder: the folder of the run, locked.
       account: charges the rounds, or None.
       cohorts: who takes part.
-      arguments: of `program.run` and `program.rounds`.
+      arguments: the arguments for `program.run` and `program.rounds`.
     """
 
     setup: Setup
@@ -258,9 +258,9 @@ def _statement_writer(
     """Returns what writes the privacy statement of a run; None without privacy.
 
     Args:
-      setup: of the run.
-      folder: of the run.
-      account: of the run.
+      setup: the setup of the run.
+      folder: the folder of the run.
+      account: the account of the run.
       dimension: scalars in an update.
     """
     if setup.user_level is not None:

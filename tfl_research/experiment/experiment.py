@@ -27,7 +27,8 @@ class Experiment(Description):
         (`tasks.from_arrays`).
       algorithm: a registered algorithm by name, or its settings
         (`algorithms.Scaffold()`).
-      client_optimizer: of the local steps; its state is new in each round.
+      client_optimizer: the optimizer of the local steps; its state is new in each
+        round.
       server_optimizer: takes the aggregated update for a negative gradient (FedOpt).
       batches: how a client's examples become local steps.
       cohorts: who takes part in a round.
@@ -50,7 +51,8 @@ class Experiment(Description):
       training: number of rounds, seed, evaluation, checkpoints.
       runtime: what executes the rounds.
       callbacks: see every round and may stop the run.
-      name: of the experiment; a folder is resumed by the experiment of the same name.
+      name: the name of the experiment; a folder is resumed by the experiment of the
+        same name.
 
     Raises:
       SettingError: a part that is not of its kind, or an unknown name.
@@ -122,8 +124,8 @@ class Experiment(Description):
         """Runs the experiment, or continues the run that the folder holds.
 
         Args:
-          folder: of the run; made when missing. A run that was stopped anywhere ends
-            with the same files as one that was not.
+          folder: the folder of the run; made when missing. A run that was stopped
+            anywhere ends with the same files as one that was not.
           resume: whether a folder that holds this run already is accepted.
           recharge: whether a private run continues although something has changed that
             its noise covers: model, data, packages or source files. The rounds after

@@ -32,7 +32,7 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
     sums. It adds the same integers, so it has the same digests and key.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       process: built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
@@ -51,8 +51,8 @@ def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
     The repeated round would be another one under the same noise.
 
     Args:
-      setup: of the run.
-      process: of the run.
+      setup: the setup of the run.
+      process: the process of the run.
 
     Raises:
       SettingError: an operation draws from a generator with a state, or calls Python.
@@ -77,7 +77,7 @@ def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
     time, with another seed.
 
     Args:
-      setup: of a run with user-level privacy.
+      setup: the setup of a run with user-level privacy.
       process: built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
@@ -124,11 +124,11 @@ def engine(
     """The engine of a run; its noise comes from the key of the run's last attempt.
 
     Args:
-      setup: of the run.
-      key: of the noise.
-      folder: of the run, which has accepted the start.
+      setup: the setup of the run.
+      key: the key of the noise.
+      folder: the folder of the run, which has accepted the start.
       public: executes the process that was built with `PUBLIC_SEED`.
-      seed_in_state: of `in_state`.
+      seed_in_state: the result of `in_state`.
       opened: closes an engine that is made here.
     """
     if setup.user_level is None:

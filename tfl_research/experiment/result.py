@@ -108,8 +108,8 @@ class Result:
             raise UserError(f"which must be 'final' or 'best', got {which!r}")
         if not path.exists():
             raise UserError(
-                f"{path} is not there: the run has no {which} model, or did not write "
-                "it (export=False); the same run with export=True writes it"
+                f"{path} does not exist: the run has no {which} model, or did not "
+                "write it (export=False); the same run with export=True writes it"
             )
         import tensorflow as tf
 

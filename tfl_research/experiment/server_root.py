@@ -24,7 +24,7 @@ def with_root(setup: Setup, honest: ClientData) -> Setup:
     """The setup with the root in every cohort, where the aggregator needs one.
 
     Args:
-      setup: of the run, under attack or not.
+      setup: the setup of the run, under attack or not.
       honest: the training clients before an attack changed their data. The root is
         drawn from all of their examples, without replacement and by the seed; clients
         keep theirs (arXiv 2012.13995, section VI-A).

@@ -52,7 +52,7 @@ class Setup:
       cohorts: the cohorts of the process' rounds. An algorithm that takes several
         exchanges has each cohort as often.
       plan: what is noised and charged, or None without privacy.
-      client_weights: of the weighted metrics, by client.
+      client_weights: the weights of the weighted metrics, by client.
       malicious: ids of the malicious clients.
       population: the population that a shared ledger is about; None without a shared
         ledger.
@@ -122,7 +122,7 @@ class Setup:
 
 
 def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
-    """Reads the data, draws up the plan, and checks what goes with what.
+    """Reads the data, makes the plan, and checks whether all parts fit together.
 
     Args:
       experiment: as described.
@@ -224,8 +224,8 @@ def secret_cohorts(
     selected by the public seed all the same: their account claims no amplification.
 
     Args:
-      setup: of the run.
-      run_seed: of the run's folder.
+      setup: the setup of the run.
+      run_seed: the run seed in the run's folder.
       later: (rounds before, secret seed) of later attempts, see `Attempts.seeds`.
     """
     experiment = setup.experiment

@@ -28,7 +28,7 @@ class Registered:
     """A task whose training clients are registered devices.
 
     Attributes:
-      settings: of the devices.
+      settings: the settings of the devices.
       task: the task; `train` has a client for each device.
       owners: the clients whose examples the devices hold.
     """

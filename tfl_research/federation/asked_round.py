@@ -12,14 +12,15 @@ from tfl_research.federation.wire.messages import Message
 
 @dataclasses.dataclass(frozen=True)
 class ReportSpec:
-    """One tensor of what a client reports.
+    """One tensor of a client's report.
 
     Attributes:
-      dtype: of the tensor.
-      shape: of the tensor.
+      dtype: the dtype of the tensor.
+      shape: the shape of the tensor.
       kept: whether the tensor stays at the site, as a client's own state; the
         coordinator has zeros instead.
-      modulus: of the secure sum that the tensor is part of; 0 for other tensors.
+      modulus: the modulus of the secure sum that the tensor is part of; 0 for other
+        tensors.
     """
 
     dtype: np.dtype
@@ -68,7 +69,7 @@ class AskedRound:
 
         Args:
           site_of: the site of each client.
-          restarts: of the run.
+          restarts: the number of restarts of the run.
         """
         requests = {}
         for site in dict.fromkeys(site_of[i] for i in self.client_ids):

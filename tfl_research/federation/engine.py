@@ -106,7 +106,7 @@ class FederationEngine(ClosedOnExit):
         """Executes a round; returns (new state, metrics).
 
         Args:
-          state: of `initialize` or of an earlier round.
+          state: the state from `initialize` or from an earlier round.
           cohort: a `data.SiteCohort`.
 
         Raises:

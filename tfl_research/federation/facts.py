@@ -20,9 +20,9 @@ class SiteFacts:
     Attributes:
       site: name of the site.
       client_ids: its clients, in its order.
-      specs: of one example of its arrays, by flat name.
+      specs: the specs of one example of its arrays, by flat name.
       sizes: number of training examples by client; None where the site does not tell.
-      agreed: digest of what all sites must have alike (`Task.agreed`).
+      agreed: digest of what must be equal at all sites (`Task.agreed`).
       mark: a keyed digest of the site's data. It is the same as long as the data are,
         and says nothing about them to anyone without the site's secret.
     """
@@ -139,7 +139,7 @@ class AllFacts:
 
     @property
     def agreed(self) -> str:
-        """The digest of what is alike at all sites."""
+        """The digest of what is equal at all sites."""
         return next(iter(self.sites.values())).agreed
 
     def ordered(self, known: tuple[str, ...]) -> tuple[str, ...]:

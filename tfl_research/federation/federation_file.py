@@ -26,9 +26,9 @@ class FederationSite:
     """A site, as the coordinator knows it.
 
     Attributes:
-      name: of the site.
+      name: the name of the site.
       key: file of the key that coordinator and site share.
-      socket: of the site, for the carrier "local"; None for the others.
+      socket: the socket of the site, for the carrier "local"; None for the others.
     """
 
     name: str
@@ -42,7 +42,7 @@ class FederationFile:
 
     Attributes:
       path: the file.
-      name: of the federation.
+      name: the name of the federation.
       carrier: "local", "flare" or "flower".
       sites: in the order of the file, which is the order in which reports are added.
       round_deadline: seconds after which a round goes on without the sites that have

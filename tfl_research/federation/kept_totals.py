@@ -25,7 +25,7 @@ create table if not exists participants (
 
 @dataclasses.dataclass(frozen=True)
 class Total:
-    """The sum of what the clients of a round report.
+    """The sum of the reports of a round's clients.
 
     Attributes:
       client_ids: the clients that are in the sum.
@@ -46,7 +46,7 @@ class KeptTotals:
       attempt: number of the run's attempt. Totals of others are not read.
 
     Args:
-      folder: of the files; made when missing.
+      folder: the folder of the files; made when missing.
       rounds: how many of the last rounds are kept.
     """
 
@@ -74,7 +74,7 @@ class KeptTotals:
         """The total of a round, or None.
 
         Raises:
-          UserError: the file is damaged, or of another cohort.
+          UserError: the file is damaged, or belongs to another cohort.
         """
         path = self._path(round_number)
         if not path.exists():

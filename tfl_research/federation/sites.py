@@ -16,7 +16,7 @@ from tfl_research.federation.wire.messages import Message, MessageError
 
 
 class Refusal(Protocol):
-    """A site's answer that it does not do what it was asked."""
+    """A site's answer that it refuses the request."""
 
     @property
     def site(self) -> str: ...
@@ -61,7 +61,7 @@ class Sites:
 
     Args:
       exchange: sends the requests.
-      names: of all sites of the federation.
+      names: the names of all sites of the federation.
       round_deadline: seconds that a site has for a round.
       start_deadline: seconds that a site has to read its data or to build the process.
       say: prints a line for the user.
@@ -119,10 +119,10 @@ class Sites:
 
         Args:
           experiment: the experiment's flat settings, without this machine's paths.
-          facts: of all sites.
-          compiler: of the clients' work.
-          digests: of the coordinator's computation.
-          specs: of the tensors of a report.
+          facts: the facts of all sites.
+          compiler: the compiler of the clients' work.
+          digests: the digests of the coordinator's computation.
+          specs: the specs of the tensors of a report.
 
         Raises:
           UserError: a site refuses, does not answer or has another computation.

@@ -43,7 +43,7 @@ class SecureSums:
     Args:
       run: the run's id.
       vectors: the forms of the tensors that are summed.
-      folder: of the run; keeps attempts and survivors.
+      folder: the folder of the run; keeps attempts and survivors.
       say: prints a line for the user.
       least_clients: a sum of fewer clients is not opened, since their parts of the
         noise are less than what is charged.
@@ -83,8 +83,9 @@ class SecureSums:
         Args:
           round_number: from 1.
           requests: for the round's work, by site.
-          seconds: for all steps together. Each step but the last has half of what is
-            left, so that a silent site does not use up the time of the others.
+          seconds: for all steps together. Each step except the last gets half of the
+            remaining time, so that a silent site does not use up the time of the other
+            sites.
           ask: asks sites; what does not fit, or comes too late, is left out.
 
         Returns:

@@ -91,7 +91,7 @@ class _BoundVariable:
         raise AttributeError(
             f"the model uses its weight {self.name} as a variable, as tape.gradient "
             "does, but weights are tensors here; take tf.convert_to_tensor(weight) "
-            "first, watch the tensor and use it in place of the weight"
+            "first, watch the tensor and use the tensor instead of the weight"
         )
 
     def value(self) -> tf.Tensor:

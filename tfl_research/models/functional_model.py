@@ -122,12 +122,12 @@ def check_changing(
     """Checks that it is known what happens to weights that training changes.
 
     Args:
-      names: of the non-trainable weights that training changes.
+      names: the names of the non-trainable weights that training changes.
       dtypes: their dtypes.
       choice: see `FunctionalModel.non_trainable`; None for no choice.
 
     Raises:
-      ValueError: no choice, or integers that would be averaged or kept.
+      ValueError: no choice is given, or integers would be averaged or kept.
     """
     if not names:
         return

@@ -23,7 +23,7 @@ class Head(NamedTuple):
       is_marked: whether Keras' activation made the output. Then every loss of Keras
         takes the logits; or else a loss of classes those of softmax, and a binary loss
         those of sigmoid.
-      logits: of the output's shape.
+      logits: the logits, in the output's shape.
     """
 
     kind: str

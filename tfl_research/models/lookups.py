@@ -103,7 +103,7 @@ def tables_in(modules: Sequence[Any]) -> list[tuple[Any, str, PureTable]]:
 
 @contextmanager
 def replaced_tables(tables: Sequence[tuple[Any, str, PureTable]]) -> Iterator[None]:
-    """Replaces the tables that modules hold by the pure ones of `tables_in`."""
+    """Replaces the tables that modules hold by the pure tables of `tables_in`."""
     held = [vars(module)[name] for module, name, _ in tables]
     try:
         for module, name, table in tables:

@@ -39,7 +39,8 @@ def as_functional(
         `tff.learning.models.VariableModel` (such as the `model_fn` of
         `from_keras_model`) or a `tff.learning.models.ReconstructionModel`; or a
         `tff.learning.models.FunctionalModel`; or a `models.FunctionalModel`. The
-        weights of a reconstruction model are the global ones, and then the local ones.
+        weights of a reconstruction model are its global weights, and then its local
+        weights.
       x_spec: a batch of inputs, `[batch, ...]`, or a dict of them.
       seed: seed of the initial weights; functional models have their own.
       non_trainable: what happens to non-trainable weights that training changes, see

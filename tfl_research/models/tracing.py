@@ -57,7 +57,7 @@ def pure_function(
 
     Args:
       function: tensors -> list of tensors.
-      specs: of the arguments.
+      specs: the specs of the arguments.
       what: the traced thing, for messages ("the model").
       modules: the model's layers, which messages name.
 

@@ -10,8 +10,8 @@ def lstm(
 ) -> tf.keras.Model:
     """The Stack Overflow LSTM of Reddi et al. 2020 (arXiv 2003.00295).
 
-    4,050,748 weights with 10,004 ids. Padding is at the end of a sequence, where
-    it cannot influence what stands before it, so no mask is needed.
+    4,050,748 weights with 10,004 ids. Padding is at the end of a sequence. There it
+    cannot influence earlier steps, so no mask is needed.
 
     Returns:
       A model from int32 `[batch, length]` to logits `[batch, length, num_ids]`.

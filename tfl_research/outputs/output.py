@@ -28,7 +28,7 @@ class Output:
     """A column, file or folder that a run releases.
 
     Attributes:
-      name: of the column or file; a name that ends in "*" is a pattern.
+      name: the name of the column or file; a name that ends in "*" is a pattern.
       kind: `PRIVATE` (covered by ε), `PUBLIC` (does not depend on data), `EXACT`
         (outside of ε), `SECRET` (stays with the owner of the run) or `DERIVED` (a file
         that is made from the released columns, and has their classes).

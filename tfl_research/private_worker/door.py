@@ -111,7 +111,7 @@ def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
     """The users who can own the other end of a loopback connection.
 
     Args:
-      tables: of `open_tables`.
+      tables: the result of `open_tables`.
       theirs: port of the other end.
       ours: port of this end.
 

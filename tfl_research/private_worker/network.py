@@ -27,7 +27,7 @@ def end_with_parent(parent: int, number: int) -> None:
 
     Args:
       parent: its process id; where it has ended already, this process ends too.
-      number: of the signal.
+      number: the number of the signal.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:

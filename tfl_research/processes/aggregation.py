@@ -35,10 +35,10 @@ def create_aggregation(
 
     Args:
       aggregator: the TFF aggregation factory.
-      update_type: of a client's update.
+      update_type: the type of a client's update.
       weighting: how much a client counts.
-      client_data_type: of a client's value in the cohort; an aggregator can use further
-        members of the value, in addition to the weight.
+      client_data_type: the type of a client's value in the cohort; an aggregator can
+        use further members of the value, in addition to the weight.
 
     Returns:
       The process, and whether clients send it a weight.

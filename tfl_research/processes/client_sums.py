@@ -22,8 +22,8 @@ class ClientSums(NamedTuple):
 
     Attributes:
       of: the sum at the server, by name: "counts", "report", "sums", "noise_stddev".
-      measured: of secure sums, `clipped_clients`, int32 `[]`: how many clients reported
-        a number beyond its bound. None for plain sums.
+      measured: under secure sums, `clipped_clients`, int32 `[]`: how many clients
+        reported a number beyond its bound. None for plain sums.
     """
 
     of: Callable[[str], Any]

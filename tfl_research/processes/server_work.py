@@ -93,8 +93,8 @@ class ServerWork(abc.ABC):
           round_mean: what the round's clients come to.
 
         Returns:
-          The new weights and the new state, with the structure, shapes and dtypes of
-          the old ones.
+          The new weights and the new state, with the same structure, shapes and dtypes
+          as before.
         """
 
     def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:

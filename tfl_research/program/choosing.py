@@ -39,7 +39,7 @@ def candidates(
     """What keeps the models of a run, and why no metric is meant to choose one.
 
     Args:
-      evaluator: of models.
+      evaluator: the evaluator of models.
       config: has the metric that the user gave.
       task: its `selection_metric`, or None for no metric, and its `non_trainable`.
       releases: which outputs the run releases.

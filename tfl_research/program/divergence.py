@@ -1,7 +1,7 @@
 """When a run counts as diverged: by its model, and by the losses that it releases.
 
 A private run decides by what it releases, including its noised model. So the decision
-is a function of what ε covers already, or of what the user chose to give out.
+is a function of what ε covers already, or of what the user chose to release.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def check_weights(round_number: int, weights: Any, last_good: str) -> None:
     """Refuses a model with weights that are not finite, or too large to compute with.
 
     Args:
-      round_number: of the round that gave the model.
-      weights: of the model.
+      round_number: the number of the round that gave the model.
+      weights: the weights of the model.
       last_good: says where a model is that has not diverged.
 
     Raises:
@@ -61,7 +61,7 @@ def check_losses(
     that was not finite before training.
 
     Args:
-      round_number: of the round.
+      round_number: the number of the round.
       row: cells that are released.
       untrained: metrics of the untrained model, as far as they are known.
       last_good: see `check_weights`.

@@ -41,7 +41,7 @@ class Exclusions:
 
         Args:
           state: before the round.
-          cohort: of the round.
+          cohort: the cohort of the round.
           count: how many clients the round excluded.
         """
         if (

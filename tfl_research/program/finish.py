@@ -142,7 +142,7 @@ def excluded_line(excluded: Sequence[Mapping[str, Any]], *, covered: bool) -> st
     """A line about the clients with updates that did not count.
 
     Args:
-      excluded: of `exclusions.totals`.
+      excluded: the result of `exclusions.totals`.
       covered: whether ε covers this, or there is no ε.
     """
     parts = [
@@ -164,10 +164,10 @@ def closing_lines(
     """Lines that say why the run ended, the best model, and the result files.
 
     Args:
-      result: of the run.
+      result: the result of the run.
       decided_by: what picked the best model.
       covered: whether ε covers the metric that picked it, or there is no ε.
-      folder: of the run.
+      folder: the folder of the run.
     """
     reason = run_record.STOP_REASONS[result.stop_reason]
     if result.stop_message is not None:

@@ -117,7 +117,8 @@ class Account(Protocol):
           name: "evaluation" or "selection".
           round_number: completed rounds; a release of the same name and round is
             charged once.
-          event: of `privacy.accounting.events`, what the release costs.
+          event: an event of `privacy.accounting.events`, which says what the release
+            costs.
 
         Returns:
           ε of the run after it; None, and nothing is charged, if a budget forbids it.

@@ -13,7 +13,7 @@ class Interrupt(BaseException):
     """A signal asked the run to end. Not an Exception, so that no handler hides it.
 
     Attributes:
-      number: of the signal.
+      number: the number of the signal.
     """
 
     def __init__(self, number: int):

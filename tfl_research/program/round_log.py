@@ -22,7 +22,7 @@ class RoundLog:
     """Writes what each round releases.
 
     Args:
-      folder: of the run.
+      folder: the folder of the run.
       completed_rounds: rounds of the checkpoint; later rounds are dropped.
       release: which columns and measurements are released.
       digests: `digests` when the checkpoint was written; none in a checkpoint of an

@@ -5,8 +5,8 @@ privacy statement) and from counts of labels. `cli.report` and `cli.dashboard` a
 command lines. Nothing here imports TensorFlow or reads models and clients' data.
 
 `run_page` is report.html of one run, `several` compares runs, `dashboard` serves pages
-of runs that go on; `pictures` has the style of all pictures and `templates` that of all
-pages.
+of runs that go on; `pictures` has the style of all pictures, and `templates` has the
+style of all pages.
 """
 
 from tfl_research.report.run_page.page import write

@@ -30,7 +30,7 @@ def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The metric that selects the models of a sweep.
 
     Args:
-      rows: of results.csv.
+      rows: the rows of results.csv.
 
     Raises:
       UserError: no run was evaluated before it diverged.
@@ -50,7 +50,7 @@ def of_sweep(
     """The evaluated rounds of a sweep over algorithms; see `read`.
 
     Args:
-      rows: of results.csv, with `algorithm`, `alpha` and `seed`.
+      rows: the rows of results.csv, with `algorithm`, `alpha` and `seed`.
       folders: the runs' folders.
 
     Raises:
@@ -105,8 +105,8 @@ def read(
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Mean and half width of the 95% interval of Student's t.
 
-    The half width of fewer than three values is NaN: one has no interval, and that of
-    two has one degree of freedom, and says nothing.
+    The half width of fewer than three values is NaN: one seed has no interval, and the
+    interval of two seeds has one degree of freedom and says nothing.
     """
     mean = float(np.mean(values))
     if len(values) < LEAST_OF_AN_INTERVAL:
@@ -144,7 +144,7 @@ def targets(curves: pd.DataFrame, target: float | None) -> dict[str, float]:
     """The target at each heterogeneity.
 
     Args:
-      curves: of `read`.
+      curves: the result of `read`.
       target: for all heterogeneities; None for 95% of the best value of any run.
     """
     best = curves.groupby("alpha", sort=False)["value"].max()

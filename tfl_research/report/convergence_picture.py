@@ -24,7 +24,7 @@ def draw(curves: pd.DataFrame, *, metric: str, title: str = "") -> Figure:
     (`convergence.averaged`).
 
     Args:
-      curves: of `convergence.read`.
+      curves: the result of `convergence.read`.
       metric: column of the values.
       title: above the picture, see `sweep_heading`.
     """

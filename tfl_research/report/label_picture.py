@@ -18,11 +18,11 @@ from matplotlib.ticker import MaxNLocator
 SUFFIXES = (".png", ".svg", ".pdf")
 # Labels with a column each; further labels share one column.
 _MOST_LABELS = 100
-# With at most so many clients and labels, shares are written into the cells.
+# With at most this many clients and labels, shares are written into the cells.
 _MOST_IN_CELLS = (25, 12)
-# With at most so many clients, clients are named and keep their order.
+# With at most this many clients, clients are named and keep their order.
 _MOST_NAMED = 50
-# With at most so many clients, a row is several dots high.
+# With at most this many clients, a row is several dots high.
 _MOST_ROWS_APART = 300
 _COLOURS = "Blues"
 
@@ -80,7 +80,7 @@ def draw(
 
     Args:
       labels: counts `[clients, classes]`, with at least one label.
-      client_ids: of the rows.
+      client_ids: the client ids of the rows.
       title: above the picture.
       label_names: in label order; a label without a name is shown as a number.
 

@@ -65,7 +65,7 @@ class RunResults:
 
     @property
     def title(self) -> str:
-        """The experiment's name, or that of the folder."""
+        """The experiment's name, or the folder's name."""
         return str(self.record.get("experiment") or self.name)
 
     @property
@@ -86,7 +86,7 @@ class RunResults:
         if not self.summary:
             return False
         final = (self.summary.get("final") or {}).get("round", self.completed)
-        # A run that goes on with more rounds has the summary of its earlier end.
+        # A run that continues with more rounds has the summary of its earlier end.
         return self.completed <= int(self.summary.get("completed_rounds", final))
 
     @property
@@ -101,7 +101,7 @@ class RunResults:
     def epsilon(self) -> float:
         """ε of the run so far; infinite without privacy.
 
-        It is that of the last row, unless the summary has one that covers more: the
+        It is the ε of the last row, unless the summary has an ε that covers more: the
         choice of the best model, or a round that diverged, which has no row.
         """
         rows = [v for v in self.metrics.get("epsilon", ()) if not math.isnan(v)]
@@ -148,7 +148,7 @@ class RunResults:
 
 
 def damaged(folder: str, error: Exception) -> ValueError:
-    """The error for a run whose files hold something else than they should."""
+    """The error for a run with files that hold something else than they should."""
     return ValueError(
         f"{folder}: hparams.json, summary.json, columns.json, audit.json or a table of "
         f"clients is damaged ({type(error).__name__}: {error}); the command of the run "

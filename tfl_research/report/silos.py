@@ -22,7 +22,7 @@ def by_silo(
 
     Args:
       runs: (method, run folder); a method has several runs if seeds differ.
-      model: "final" or "best"; for both, ε is of all rounds of the run.
+      model: "final" or "best"; for both, ε covers all rounds of the run.
 
     Returns:
       Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
@@ -50,7 +50,7 @@ def by_silo(
 def lists_silos(folder: pathlib.Path) -> bool:
     """Whether a run's folder has metrics of each silo; a private run can withhold them.
 
-    Without the file, or with rows of held-out clients alone, there are none.
+    Without the file, or with rows of held-out clients alone, there are no silos.
     """
     path = folder / "clients.csv"
     if not path.exists():
@@ -80,7 +80,7 @@ def remarks(
 
     Args:
       runs: folders by the runs' names.
-      rows: of results.csv, one for each.
+      rows: the rows of results.csv, one for each.
     """
     lines = []
     lost = [n for n, row in zip(runs, rows) if row["stop_reason"] == "diverged"]
@@ -106,7 +106,7 @@ def table(by_run: pd.DataFrame, *, metric: str) -> str:
     largest ε.
 
     Args:
-      by_run: of `by_silo`.
+      by_run: the result of `by_silo`.
       metric: one of its columns.
     """
     alone = by_run["method"].str.startswith(ALONE)

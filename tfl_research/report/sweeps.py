@@ -48,8 +48,8 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     """A Markdown table: the final value over repetitions, by `keys`.
 
     Args:
-      rows: of results.csv, at least one.
-      keys: columns whose values identify a line of the table.
+      rows: the rows of results.csv, at least one.
+      keys: columns that identify a line of the table.
     """
     groups = _by_group(rows, keys)
     head = [*keys, f"{_metric(rows)}, median", "least", "greatest", "runs"]
@@ -66,9 +66,9 @@ def matrix(
     """A Markdown table of medians over repetitions: a line for each value of `down`.
 
     Args:
-      rows: of results.csv, at least one.
+      rows: the rows of results.csv, at least one.
       down: column whose values are the lines.
-      across: column whose values are the columns.
+      across: column of the runs whose values become the columns.
       column: column of the shown values, to three decimals; a dash for no value.
     """
     frame = pd.DataFrame(list(rows))
@@ -100,11 +100,11 @@ def frontier(
     The axis has a tick at each target ε.
 
     Args:
-      rows: of results.csv.
-      path: of the file.
+      rows: the rows of results.csv.
+      path: the path of the file.
       x: column and label of the cost, drawn on a logarithmic axis.
       lines: column whose values are the lines.
-      reference: the value of `lines` whose runs have no cost: a horizontal line.
+      reference: the value of `lines` for runs without a cost: a horizontal line.
       title: above the picture, see `sweep_heading`.
     """
     column, label = x
@@ -157,8 +157,8 @@ def heatmaps(
     """Medians over repetitions as a grid of numbers, a panel for each quantity.
 
     Args:
-      rows: of results.csv.
-      path: of the file.
+      rows: the rows of results.csv.
+      path: the path of the file.
       across: column whose values are the columns of a panel.
       down: column whose values are the rows of a panel.
       panels: (column, title) of each quantity; a quantity without values is left out.

@@ -19,7 +19,7 @@ _METRICS = {
     "mae": "MAE",
 }
 _LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
-# Beginnings of columns, the longest first, and whose metric it is.
+# Beginnings of columns, the longest first, and whose metric the column has.
 _WHOSE = (
     ("eval_client_worst_decile_", "worst tenth of clients"),
     ("eval_client_worst_", "worst client"),
@@ -56,7 +56,7 @@ def metric_name(metric: str) -> str:
 
 
 def beginning(column: str) -> str:
-    """The beginning of a column that says whose metric it is; empty for others."""
+    """The part of a column's name that says whose metric it is; else empty."""
     for start, _ in _WHOSE:
         if column.startswith(start) and column != start:
             return start
@@ -64,7 +64,7 @@ def beginning(column: str) -> str:
 
 
 def split_column(column: str) -> tuple[str, str]:
-    """A column's metric and whose it is; the latter is empty for other columns.
+    """A column's metric, and whose metric it is; the latter is empty for other columns.
 
     Example:
       >>> from tfl_research.report import words
@@ -123,7 +123,7 @@ def of_picture(value: float, *, is_bound: bool) -> str:
 
 
 def unit_of(count: float) -> tuple[str, float]:
-    """The unit in which to write so many bytes, and its number of bytes."""
+    """The unit in which to write a number of bytes, and the unit's number of bytes."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return unit, scale

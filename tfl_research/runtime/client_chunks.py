@@ -100,8 +100,8 @@ def chunks_of_values(
       parallel: number of chunks that are computed at the same time.
 
     Raises:
-      ValueError: a value that does not have the type; the message names the client's
-        position.
+      ValueError: a client's value does not have the type; the message names the
+        client's position.
     """
     layout = ClientLayout(client_type)
     if layout.has_sequences:

@@ -1,4 +1,4 @@
-"""Digests of what a TFF process computes, to compare a run's starts."""
+"""Digests of a TFF process' computations, to compare a run's starts."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def computation_digests(process: tff.templates.IterativeProcess) -> dict[str, st
 def unrepeatable_operations(process: tff.templates.IterativeProcess) -> list[str]:
     """Names of a process' operations that no digest covers, sorted.
 
-    They call Python functions, of which a graph has a number alone, or they draw from
-    generators whose state is outside of the graph, so that a resumed run draws other
-    numbers.
+    These operations call Python functions, for which a graph has only a number; or they
+    draw from generators with a state outside of the graph, so that a resumed run draws
+    other numbers.
     """
     found: set[str] = set()
     for computation in (process.initialize, process.next):

@@ -23,8 +23,8 @@ class Explanation:
         runtime.
       reason: why this runtime.
       client_data: how clients' data reach the computation.
-      modes: the ways to execute clients of which the first round measures the fastest;
-        empty on TFF's runtime.
+      modes: the ways to execute clients; the first round measures which way is the
+        fastest; empty on TFF's runtime.
       not_compiled: why XLA compiles no chunk, one reason each; empty if it may.
       parts: for each part of a round, how it is added to the programs.
     """

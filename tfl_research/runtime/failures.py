@@ -34,7 +34,7 @@ def named(
     chunk: chunks.Chunk,
     error: tf.errors.OpError,
 ) -> UserError:
-    """The error of the first client of a chunk whose computation fails alone."""
+    """The error of a chunk's first client whose computation also fails alone."""
     for index in range(chunk.count):
         alone = chunks.Chunk([leaf[index : index + 1] for leaf in chunk.leaves], 1)
         try:

@@ -365,7 +365,7 @@ def in_process(
       choice_key: secret; with a key, a choice file that was edited is refused.
       choice_made: whether a missing choice file is refused, since an earlier engine of
         the run has executed rounds.
-      answer_seconds, open_port: of TFF's runtime, where it executes the process; see
+      answer_seconds, open_port: for TFF's runtime, if it executes the process; see
         `tff_local`.
 
     Raises:

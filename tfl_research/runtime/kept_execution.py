@@ -49,11 +49,11 @@ class KeptExecution:
         """Refuses to go on without the execution of the run's earlier rounds.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no choice of execution.
         """
         if execution is None:
             raise UserError(
-                f"{self._path} is missing, so that it is unknown how the run executed "
+                f"{self._path} is missing, so nobody knows how the run executed "
                 "its rounds; restore it, or choose another --output_dir"
             )
 

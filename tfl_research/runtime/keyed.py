@@ -14,13 +14,13 @@ from tfl_research.storage import nest
 class KeyedEngine(ClosedOnExit):
     """Executes a process that was built with a public seed, with noise of a secret key.
 
-    Mechanisms keep the seed of their noise in the state. This engine puts the key in
-    the place of the public seed for each round, and takes the key out again. So one
-    process has a digest that depends on no secret, and its states, which checkpoints
-    keep, have no secret.
+    Mechanisms keep the seed of their noise in the state. For each round, this engine
+    replaces the public seed by the key, and afterwards the key by the public seed. So
+    one process has a digest that depends on no secret, and its states, which
+    checkpoints keep, have no secret.
 
     Args:
-      engine: of a process that was built with the public seed.
+      engine: the engine of a process that was built with the public seed.
       public: the public seed as int64 `[2]`; leaves of the state that are equal to
         this are the seeds of noise.
       key: the secret key as int64 `[2]`.

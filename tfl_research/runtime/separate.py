@@ -1,4 +1,4 @@
-"""Executes each client by a program of its own, and adds up the reports one by one."""
+"""Executes each client by its own program, and adds up the reports one by one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SeparateClients:
     programs. So both give the same result to the last bit, on processors of one type.
 
     Args:
-      programs: of the process, which no engine uses.
+      programs: the programs of the process, which no engine uses.
       compiler: "xla" or "graph".
 
     Raises:
@@ -82,7 +82,7 @@ class SeparateClients:
         """What one client reports, tensors as `report_specs`.
 
         Args:
-          context: of `context`.
+          context: the result of `context`.
           chunk: with one client.
 
         Raises:
@@ -107,7 +107,7 @@ class SeparateClients:
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
     def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
-        """Adds up reports, in their order; for no reports, the total of nobody."""
+        """Adds up reports, in their order; without reports, the total of no client."""
         programs = self._programs
         total = list(programs.zero.run()) + programs.zero_secure_sums()
         for report in reports:
@@ -174,9 +174,9 @@ class SeparateProcess:
     """A process, its states and results, for an engine that executes its steps apart.
 
     Args:
-      process: any process whose clients hold tensors.
-      compiler: of the clients' work, "xla" or "graph"; None for "xla" where XLA
-        executes it as TensorFlow does.
+      process: any process with clients that hold tensors.
+      compiler: the compiler of the clients' work, "xla" or "graph"; None for "xla"
+        where XLA executes it as TensorFlow does.
 
     Raises:
       UnsupportedProcess: the process has no map-reduce form, or the compiler cannot
@@ -223,11 +223,11 @@ class SeparateProcess:
 
     @property
     def report_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
-        """Types and shapes of the tensors of a report, those of secure sums last."""
+        """Types and shapes of a report's tensors; tensors of secure sums come last."""
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
-        """Positions in a report of what is for the table of clients' states alone.
+        """Positions in a report of tensors that only the table of clients' states gets.
 
         They are a client's new state, and its position in the cohort
         (`processes.client_states.collect`). Empty if clients keep no states.
@@ -250,7 +250,7 @@ class SeparateProcess:
     def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
         """Types, shapes and moduli of the tensors of a report that are summed securely.
 
-        The modulus of a sum that is not modular is that of its type's wrap-around.
+        A sum that is not modular has the modulus at which its type wraps around.
         """
         layout = self.report_layout[self.clients.num_plain_leaves :]
         moduli = [int(value) for value in self._programs.moduli.run()]

@@ -46,7 +46,7 @@ class TffLocalEngine(ClosedOnExit):
         """Executes a round; returns (new state, metrics) with NumPy leaves.
 
         Args:
-          state: of `initialize` or an earlier round, of any engine.
+          state: the state from `initialize` or from an earlier round, of any engine.
           cohort: a cohort of the toolkit, or a list with one value per client of
             the type that the process takes; may be empty. Ignored if the process has
             no clients.

@@ -32,7 +32,7 @@ class Amplification:
         same; the sensitivity is the clip.
       min_separation: two rounds in which a client takes part are at least so far
         apart (1: it can take part in consecutive rounds).
-      rounds_per_epoch: a client takes part at most once in each epoch of so many
+      rounds_per_epoch: a client takes part at most once in each epoch of this many
         rounds.
 
     Raises:

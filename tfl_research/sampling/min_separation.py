@@ -41,7 +41,7 @@ class MinSeparation(WholeCohorts):
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: of groups and orders; no secret, since there is no amplification.
+      seed: the seed of groups and orders; no secret, since there is no amplification.
       min_separation: b; None for the largest possible, `population // cohort_size`.
 
     Raises:
@@ -117,7 +117,7 @@ class CyclicPoisson(BinomialCohorts):
       client_ids: the population.
       cohort_size: expected cohort size, above 0 and at most
         `len(client_ids) / min_separation`; need not be whole. Cohorts can be empty.
-      seed: of groups and draws; a secret, see `Poisson.seed`.
+      seed: the seed of groups and draws; a secret, see `Poisson.seed`.
       min_separation: b, a whole number from 1 to the population.
 
     Raises:
@@ -141,7 +141,7 @@ class CyclicPoisson(BinomialCohorts):
         return self.amplification.sampling_rate_in_turn
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """Ids of the round's clients, of which there may be none.
+        """Ids of the round's clients; may be empty.
 
         Takes time in proportion to the population.
         """

@@ -59,8 +59,8 @@ class Poisson(BinomialCohorts):
       client_ids: the population.
       cohort_size: expected cohort size, above 0 and at most the population; need
         not be whole.
-      seed: of the draws. Amplification by sampling needs cohorts that are unknown to
-        everybody who sees the results: keep the seed secret.
+      seed: the seed of the draws. Amplification by sampling needs cohorts that are
+        unknown to everybody who sees the results: keep the seed secret.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.
@@ -72,11 +72,11 @@ class Poisson(BinomialCohorts):
         return self.cohort_size / len(self.client_ids)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """Ids of the round's clients, of which there may be none.
+        """Ids of the round's clients; may be empty.
 
         Draws a binomial count and then a uniform subset of that size. The distribution
-        is the same as with a coin for each client; the time is in proportion to the
-        cohort.
+        is the same as if a coin decided for each client; the time is in proportion to
+        the cohort.
         """
         check_round(round_number)
         generator = derived_generator("cohort", "poisson", self.seed, round_number)
@@ -104,7 +104,7 @@ class FixedSize(WholeCohorts):
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: of the draws; a secret, see `Poisson.seed`.
+      seed: the seed of the draws; a secret, see `Poisson.seed`.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.
@@ -190,7 +190,7 @@ class Shuffled(WholeCohorts):
     Attributes:
       client_ids: the population.
       cohort_size: a whole number of at least 1 and at most the population.
-      seed: of the orders.
+      seed: the seed of the orders.
 
     Raises:
       ValueError: no clients, or a cohort size outside its range.

@@ -27,7 +27,7 @@ class Settings:
       PREFIX: put before the names of the fields.
 
     Raises:
-      SettingError: a value that is out of its range, or that another one excludes.
+      SettingError: a value is out of its range, or another value excludes it.
 
     Example:
       >>> import dataclasses
@@ -115,7 +115,7 @@ class Settings:
 
     @classmethod
     def from_flat(cls: type[Self], values: Mapping[str, Any]) -> Self:
-        """The group with these values, and its defaults where there are none.
+        """The group with these values, and with its defaults for the other settings.
 
         Args:
           values: by the settings' names; names of other groups are ignored.

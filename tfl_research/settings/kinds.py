@@ -41,7 +41,7 @@ class Kind:
         """The checked value.
 
         Raises:
-          ValueError: "must be ...", for what is no such value.
+          ValueError: "must be ...", for a text that is not such a value.
         """
         try:
             return self._convert(value)

@@ -1,4 +1,4 @@
-"""A file that grows by whole lines: a line is there as a whole, or not at all."""
+"""A file that grows by whole lines: a line is written as a whole, or not at all."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class Attempt:
     Attributes:
       after: rounds that were completed before, 0 for the first attempt.
       fingerprint: SHA-256 of what the noise covers, in hexadecimal.
-      base: `Attempts.name` in the checkpoint that the attempt goes on from; "" without
-        a checkpoint.
+      base: `Attempts.name` in the checkpoint from which the attempt continues; ""
+        without a checkpoint.
       nonce: random, so that no two attempts have the same key; "" for the first attempt
         of a run.
     """
@@ -44,10 +44,11 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Attempts:
-    """All attempts of a run, the last of which is going on.
+    """All attempts of a run; the last attempt is the present one.
 
     Attributes:
-      all: in order; none for a run without privacy, whose checkpoints fit always.
+      all: in order; empty for a run without privacy, because its checkpoints always
+        fit.
     """
 
     all: tuple[Attempt, ...] = ()
@@ -76,7 +77,7 @@ class Attempts:
         """The key of the last attempt's noise: 128 secret bits.
 
         Args:
-          seed: of the run.
+          seed: the seed of the run.
         """
         derived = run_seed.derived(seed, "noise", self._content())
         return int.from_bytes(derived[:16], "big")
@@ -85,8 +86,8 @@ class Attempts:
         """Whether the last attempt may go on from a checkpoint.
 
         Args:
-          round_number: of the checkpoint.
-          name: of the attempt that wrote the checkpoint.
+          round_number: the round of the checkpoint.
+          name: the name of the attempt that wrote the checkpoint.
         """
         if not self.all:
             return True
@@ -101,11 +102,11 @@ class Attempts:
 
         The cohorts of a first attempt are a function of the run seed alone: who takes
         part is not noise, and the first attempt is never repeated on other things.
-        Rounds that are repeated need new cohorts: amplification by sampling counts on
+        Rounds that are repeated need new cohorts: amplification by sampling assumes
         cohorts that are independent of each other.
 
         Args:
-          seed: of the run.
+          seed: the seed of the run.
         """
         found = []
         for count, one in enumerate(self.all, start=1):

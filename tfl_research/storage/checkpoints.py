@@ -19,7 +19,7 @@ from tfl_research.storage import atomic, file_kinds, json_file, leaves
 from tfl_research.storage.attempts import Attempts
 
 _MAGIC = b"tflckpt2"
-# Without a seal. Such files can still be read, but no run goes on from them.
+# Without a seal. Such files can still be read, but no run continues from them.
 _EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
@@ -61,9 +61,10 @@ class CheckpointStore:
     Args:
       folder: the run's `checkpoints` folder; created.
       keep: number of newest versions to keep, at least 1.
-      key: of the seal, secret; without a key only the SHA-256 is checked.
-      attempts: of the run. A version has the name of the attempt that wrote the
-        version, and only versions from which the last attempt may go on are loaded.
+      key: the key of the seal, secret; without a key only the SHA-256 is checked.
+      attempts: the attempts of the run. A version has the name of the attempt that
+        wrote the version, and only versions from which the last attempt may go on are
+        loaded.
     """
 
     def __init__(
@@ -138,8 +139,8 @@ class CheckpointStore:
           template: a state with the structure, shapes and dtypes to expect, such as
             `engine.initialize()`.
           best_template: weights with the structure, shapes and dtypes to expect.
-          any_shape: paths of the state's leaves whose shape may differ from the
-            template's, since the process' type leaves the shape open.
+          any_shape: paths of the state's leaves with a shape that may differ from the
+            template's, because the process' type leaves the shape open.
 
         Raises:
           UserError: the stored state does not fit the template; a version is of an
@@ -191,7 +192,7 @@ class CheckpointStore:
         """Whether the last attempt can go on: from a version, or from the beginning.
 
         Args:
-          attempts: of the run.
+          attempts: the attempts of the run.
         """
         return attempts.after == 0 or any(
             attempts.accepts(round_number, header["attempt"])
@@ -241,8 +242,8 @@ def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryv
     """Header and payload of a version, verified; without a key by SHA-256 alone.
 
     Raises:
-      _Damaged: it is no version as it was written.
-      UserError: it is of an earlier format, and there is a key.
+      _Damaged: the file is not a version as it was written.
+      UserError: the version has an earlier format, and there is a key.
     """
     try:
         wrong = file_kinds.problem(path)

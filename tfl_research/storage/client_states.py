@@ -66,7 +66,7 @@ class ClientStates:
       spec: initial state, and the largest number of clients in a cohort.
 
     Raises:
-      UserError: the file is no such table.
+      UserError: the file is not such a table.
     """
 
     def __init__(self, path: pathlib.Path | str, spec: ClientStateSpec):
@@ -185,7 +185,7 @@ class ClientStates:
         Args:
           client_id: the client.
           round_number: the last round that counts; 0 for none.
-          oldest: the oldest round whose state may be asked for.
+          oldest: the oldest round for which a state may be asked.
 
         Raises:
           UserError: the file is damaged.
@@ -220,7 +220,8 @@ class ClientStates:
         """Goes back to the states after a round.
 
         Args:
-          round_number: of the checkpoint that the run resumes from; 0 for none.
+          round_number: the round of the checkpoint that the run resumes from; 0
+            for none.
           extent: the table's extent at that checkpoint.
 
         Raises:

@@ -29,7 +29,7 @@ class ComputationRecord:
 
     Attributes:
       path: the file, which only its owner can read: digests of private data are in it.
-      seed: of the run.
+      seed: the seed of the run.
       private: whether the run has a privacy plan, so that its noise must never be used
         for two different things.
     """
@@ -41,15 +41,15 @@ class ComputationRecord:
     def accepted(
         self, now: Fingerprint, *, has_rounds: bool, restarts: int = 0
     ) -> Attempts:
-        """The attempts of a run that goes on as it was, or begins.
+        """The attempts of a run that continues unchanged, or begins.
 
         The file of a new run is written, durably.
 
         Args:
           now: fingerprint of this start.
           has_rounds: whether the run has begun its rounds already.
-          restarts: in the run's ledger. A file with another number is not the newest,
-            so that the ledger's rounds are not those of the last attempt.
+          restarts: in the run's ledger. A file with another number is not the newest
+            file, so the ledger's rounds do not belong to the last attempt.
 
         Raises:
           UserError: the fingerprint differs, or the file is damaged or lost; names what

@@ -20,7 +20,7 @@ FILE, FOLDER = "a file", "a folder"
 
 
 def kind(path: pathlib.Path) -> Optional[str]:
-    """What a path leads to, in words; None where there is nothing.
+    """What a path leads to, in words; None if nothing is at the path.
 
     Nothing is opened, since opening a named pipe waits for its other end.
     """
@@ -36,10 +36,10 @@ def kind(path: pathlib.Path) -> Optional[str]:
 
 
 def problem(path: pathlib.Path, wanted: str = FILE) -> Optional[str]:
-    """What is wrong with a path, in words; None for what is wanted, or for nothing.
+    """What is wrong with a path, in words; None if nothing is wrong.
 
     Args:
-      path: of a file or folder that may be missing.
+      path: the path of a file or folder that may be missing.
       wanted: `FILE` or `FOLDER`.
     """
     found = kind(path)
@@ -50,11 +50,11 @@ def check(path: pathlib.Path, wanted: str = FILE) -> None:
     """Refuses something else than what is wanted; what is missing is no problem.
 
     Args:
-      path: of a file or folder.
+      path: the path of a file or folder.
       wanted: `FILE` or `FOLDER`.
 
     Raises:
-      ValueError: names the path, what is there, and what is expected.
+      ValueError: names the path, what was found, and what is expected.
     """
     wrong = problem(path, wanted)
     if wrong is not None:

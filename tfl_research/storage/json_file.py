@@ -18,9 +18,9 @@ def read(path: pathlib.Path) -> Any:
 
     Raises:
       FileNotFoundError: there is no file.
-      ValueError: it is no file, no UTF-8 or no JSON, or JSON that cannot be read back:
-        nested too deep, a number that is not finite or of too many digits, or a key
-        twice. The message has the reason alone.
+      ValueError: the path is not a file, the text is not UTF-8 or not JSON, or the JSON
+        cannot be read back: nested too deep, a number that is not finite or of too many
+        digits, or a key twice. The message has the reason alone.
     """
     wrong = file_kinds.problem(path)
     if wrong is not None:
@@ -33,7 +33,7 @@ def parsed(content: bytes, most_digits: int = _MOST_DIGITS) -> Any:
 
     Args:
       content: the text.
-      most_digits: of a whole number.
+      most_digits: the largest number of digits of a whole number.
 
     Raises:
       ValueError: see `read`.

@@ -23,7 +23,7 @@ def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> Non
     Args:
       path: the file.
       record: the choice, JSON values.
-      key: secret, for a seal that nobody else can make.
+      key: the secret key of the seal.
     """
     content = dict(record)
     # Without a key the seal shows damage alone.
@@ -44,7 +44,7 @@ def kept(
     Args:
       path: the file.
       read: makes the choice of the record.
-      key: of the seal, see `keep`.
+      key: the key of the seal, see `keep`.
 
     Raises:
       UserError: the file has no such choice, or was edited.
@@ -54,7 +54,7 @@ def kept(
     try:
         record = json_file.read(path)
         seal = record.pop("seal", None)
-        # Files of earlier versions have no seal where there is no key.
+        # Files of earlier versions have no seal if the run has no key.
         if (key or seal is not None) and seal != _seal(record, key):
             raise ValueError(
                 "its seal does not match the run seed" if key else "it was changed"

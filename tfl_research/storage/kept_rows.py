@@ -176,7 +176,7 @@ def restored(
       table: what the file has.
       copy: what the copy has.
       completed: rounds of the checkpoint.
-      digest: of the rows, in the checkpoint; None in an earlier version's.
+      digest: the digest of the rows, in the checkpoint; None in an earlier version's.
       time_column: left out of the digest.
     """
 

@@ -125,10 +125,10 @@ def decode(
     array, or a TensorFlow tensor for any other array type.
 
     Args:
-      described: of `encode`.
+      described: the description from `encode`.
       content: the leaves' bytes, and what follows them.
       template: a nest of the same structure, shapes and dtypes.
-      any_shape: paths of leaves whose shape may differ from the template's.
+      any_shape: paths of leaves with a shape that may differ from the template's.
 
     Raises:
       ValueError: structure, shape or dtype differ from the template's.

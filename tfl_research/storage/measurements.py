@@ -1,4 +1,4 @@
-"""measurements.jsonl: what each round measures beside numbers, such as vectors, texts.
+"""measurements.jsonl: what each round measures in addition to numbers.
 
 A file of JSON lines, only in runs that have such measurements. The first line is
 `{"format": 1}`. Each further line is a round:
@@ -6,10 +6,10 @@ A file of JSON lines, only in runs that have such measurements. The first line i
     {"round": 3, "values": {"centers": {"dtype": "float32", "shape": [2, 2], "values":
     [0.5, 1.0, 2.0, "nan"]}}, "check": "0b6a5b1c"}
 
-`check` is the CRC-32 of the line as it is without `check`, in hexadecimal.
-`values` are the elements in row-major order. Numbers that JSON has not are texts
-("nan", "inf", "-inf"), and complex numbers are texts. Texts have the dtype "text";
-bytes have the dtype "bytes", or "base64" where they are not UTF-8.
+`check` is the CRC-32 of the line without `check`, in hexadecimal. `values` are the
+elements in row-major order. Numbers that JSON has not are texts ("nan", "inf", "-inf"),
+and complex numbers are texts. Texts have the dtype "text"; bytes have the dtype
+"bytes", or "base64" where they are not UTF-8.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from tfl_research.storage.appended_file import AppendedFile
 
 Cell = Union[int, float, str, None]
 
-# Columns of every metrics.csv, in this order, but for columns that the run withholds;
-# a run's further columns follow.
+# Columns of every metrics.csv, in this order, except for columns that the run
+# withholds; a run's further columns follow.
 COLUMNS = (
     "round",
     "cohort_size",
@@ -68,7 +68,7 @@ class MetricsLog:
     Args:
       path: the file; made when missing.
       completed_rounds: rounds of the checkpoint; later rows are dropped.
-      shows: whether the run gives out a column. A withheld column is absent from the
+      shows: whether the run releases a column. A withheld column is absent from the
         file, also where an earlier start wrote it.
       copy: the file of the copy; None for no copy.
       digest: `digest` of the log when the checkpoint was written; None if the
@@ -172,7 +172,7 @@ class MetricsLog:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all rows but for their times, for checkpoints."""
+        """SHA-256 of all rows without their times, for checkpoints."""
         return self._digest.text()
 
     def append(self, row: Mapping[str, Cell]) -> None:

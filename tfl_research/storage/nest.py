@@ -169,7 +169,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def find_scalar(value: Any, name: str) -> Optional[float]:
-    """The first numeric scalar leaf whose last path step is `name`, else None."""
+    """The first numeric scalar leaf whose path ends in `name`, else None."""
     for path, leaf in flatten(value):
         if path.endswith((f"['{name}']", f".{name}")):
             array = as_array(leaf)

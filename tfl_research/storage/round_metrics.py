@@ -60,7 +60,7 @@ def round_row(
       metrics: from `engine.next`, a nest of any form.
       epsilon: spent up to this round; infinite without privacy.
       delta: δ of `epsilon`; None without privacy.
-      noise_multiplier: of the mechanism, or None.
+      noise_multiplier: the noise multiplier of the mechanism, or None.
     """
     row: collections.OrderedDict[str, Cell] = collections.OrderedDict()
     row["round"] = round_number
@@ -154,7 +154,7 @@ def _name(path: list[str]) -> str:
 
 
 def _has_other_meaning(name: str) -> bool:
-    """Whether a name is that of a column that a process does not fill."""
+    """Whether a name belongs to a column that a process does not fill."""
     if name[:1].isdecimal() or name.startswith(EVALUATED):
         return True
     output = outputs.column(name)

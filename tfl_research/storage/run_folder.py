@@ -80,7 +80,8 @@ class RunFolder:
       run_seed_given: whether the user chose the run seed. Whoever knows the seed can
         subtract the noise: the privacy guarantee holds only against others.
       resumed: whether the folder already held this experiment.
-      attempts: of a private run, once `check_computation` has accepted the start.
+      attempts: the attempts of a private run, once `check_computation` has accepted the
+        start.
       hparams_path, metrics_path, metrics_copy_path, measurements_path, columns_path,
         clients_path, personal_clients_path, summary_path, ledger_path, privacy_path,
         computation_path, checkpoints_path, logdir_path, export_path, report_path: paths
@@ -179,7 +180,7 @@ class RunFolder:
         try:
             # Before any file is created: the folder may be somebody else's.
             with warnings.catch_warnings():
-                # The record is read again, once nobody else uses the folder.
+                # The record is read again when no other process uses the folder.
                 warnings.simplefilter("ignore")
                 _read_record(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +294,7 @@ class RunFolder:
         Call this before the first round of every start.
 
         Args:
-          fingerprint: of this start.
+          fingerprint: the fingerprint of this start.
           charged_rounds: rounds in the run's ledger.
           restarts: in the run's ledger.
 
@@ -359,10 +360,10 @@ def _read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
 
 
 def _check_kinds(folder: pathlib.Path) -> None:
-    """Refuses a folder where something has the name of a file and is none.
+    """Refuses a folder in which something has the name of a file, but is not a file.
 
     Raises:
-      UserError: names what is there.
+      UserError: names what was found.
     """
     wrong = file_kinds.problem(folder, file_kinds.FOLDER)
     if wrong is not None:

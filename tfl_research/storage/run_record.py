@@ -88,7 +88,7 @@ _FIELDS = {
 # SHA-256 of the rest of the record, as JSON with sorted keys and without spaces.
 _DIGEST = "digest"
 _UNSET = "not set"
-# What a setting that nobody gave by name is, for messages.
+# What a setting is that nobody gave by name, for messages.
 _MEANING = {"data_sha256": " (the digest of all clients' examples)"}
 _SHOWN = 3
 
@@ -158,7 +158,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
             f"{path} is not a run's record ({error}); restore it or choose another "
             "--output_dir"
         ) from error
-    # Records of earlier versions have none.
+    # Records of earlier versions have no seal.
     digest = record.pop(_DIGEST, None)
     if digest is not None and digest != _digest(record):
         warnings.warn(

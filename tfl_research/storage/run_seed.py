@@ -40,12 +40,12 @@ def read(path: pathlib.Path) -> int:
 
 
 def derived(seed: int, purpose: str, content: bytes = b"") -> bytes:
-    """32 bytes that nobody without the seed can tell from random ones.
+    """32 bytes; without the seed, nobody can distinguish them from random bytes.
 
     HMAC-SHA256 keyed by the seed, over the purpose and the content.
 
     Args:
-      seed: of the run.
+      seed: the seed of the run.
       purpose: what the bytes are for; other purposes give independent bytes.
       content: what else the bytes depend on.
     """

@@ -39,7 +39,7 @@ def to_cell(name: str) -> str:
 
 
 def from_cell(cell: str) -> str:
-    r"""The name of which `to_cell` made a cell.
+    r"""The name from which `to_cell` made a cell.
 
     >>> from_cell("'=cmd()")
     '=cmd()'

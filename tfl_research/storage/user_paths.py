@@ -1,4 +1,4 @@
-"""Folders of the user who runs a program: home and cache, where there are any."""
+"""Folders of the user who runs a program: home folder and cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
     """A path in which "~" stands for a home folder, as an absolute or relative path.
 
     Raises:
-      UserError: nobody knows where that home folder is.
+      UserError: the home folder is unknown.
     """
     text = os.path.expanduser(os.fspath(path))
     if text.startswith("~"):
@@ -27,9 +27,9 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
 
 
 def cache() -> Optional[pathlib.Path]:
-    """The folder of what can be computed again: `$XDG_CACHE_HOME`, or `~/.cache`.
+    """The folder for caches: `$XDG_CACHE_HOME`, or `~/.cache`.
 
-    None for a user without a home folder, who has set no such variable.
+    None for a user without a home folder who has not set this variable.
     """
     base = os.environ.get(VARIABLE, "")
     if os.path.isabs(base):

@@ -37,8 +37,8 @@ def from_arrays(
     """Makes a task of arrays, for data that fit into memory.
 
     Floats become float32, labels of integers or truth values int32, text bytes. Nothing
-    else is computed from the arrays: one client, or one example, more or less changes
-    no other client's examples and no split.
+    else is computed from the arrays: if a client or an example is added or removed, no
+    other client's examples and no other split change.
 
     Args:
       clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n differs by client, the
@@ -59,9 +59,9 @@ def from_arrays(
       test: the share of each client's examples that is held out for testing, in
         [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
         may be left out.
-      held_out: the share of the clients that are never trained on, in [0, 1), drawn
-        by `hold_out.clients` for each client by itself, so that of few clients none may
-        be drawn; or arrays of further clients.
+      held_out: the share of the clients that are never trained on, in [0, 1).
+        `hold_out.clients` draws each client independently, so among few clients none
+        may be drawn; or arrays of further clients.
       batching: how a client's examples become local steps in training.
       seed: seed of both draws.
       name: name of the task, for reports.
@@ -74,7 +74,7 @@ def from_arrays(
         were handed over, such as a vocabulary; see `Task.pooled`.
       sequences: the length to which rows of different lengths are padded: of x (and of
         y, if the objective is "next_token"), or by array, as {"x/words": ...}.
-      non_trainable: of weights that the model does not train, see
+      non_trainable: what becomes of weights that the model does not train, see
         `Task.non_trainable`.
 
     Raises:
@@ -166,7 +166,7 @@ def from_arrays(
 def _examples(
     clients: Clients, lengths: Mapping[str, Sequences]
 ) -> dict[str, Examples]:
-    """The clients' arrays converted; those of empty clients as those of the others."""
+    """The clients' arrays, converted; empty clients get arrays like the others'."""
     found = {i: conversion.converted(i, each, lengths) for i, each in clients.items()}
     filled = [each for each in found.values() if structures.num_examples(each)]
     if filled:

@@ -17,7 +17,7 @@ from tfl_research.tasks.task import Task
 
 # Examples that are read at once.
 _BLOCK = 512
-# Clients whose datasets are read twice at first, to see whether they are the same.
+# The datasets of this many clients are read twice, to see whether both readings agree.
 _COMPARED = 3
 # Elements after which a dataset of unknown length counts as endless.
 _MOST_OF_UNKNOWN = 1_000_000
@@ -64,8 +64,8 @@ def from_datasets(
         or a dict from the inputs' names to the elements' names.
       y: the labels likewise; without it, elements named by `x` have no labels.
       weight: the name of the examples' weights in dict elements.
-      batched: whether an element is a batch of examples. By default it is read off the
-        shapes, and refused where these leave it open.
+      batched: whether an element is a batch of examples. By default the shapes decide;
+        shapes that leave it open are refused.
       options: objective, test (a share), held_out (a share), batching, seed, name,
         selection_metric, label_names, public_data, pooled, sequences and
         non_trainable, as in `from_arrays`.
@@ -315,8 +315,8 @@ def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
       size: the number of the user's elements in each.
 
     Raises:
-      ValueError: the dataset fails, or gives more elements than anybody's, whose number
-        TensorFlow does not know.
+      ValueError: the dataset fails, or has a number of elements that TensorFlow does
+        not know, and gives more than any real dataset.
     """
     unknown = dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
     number = 0
@@ -379,7 +379,7 @@ def _arrays(
 
 
 class _OwnPadding:
-    """Refuses batches that a dataset has padded, each to a length of its own.
+    """Refuses batches that a dataset has padded to different lengths.
 
     Nothing tells the padding from the elements of such a batch.
     """
@@ -394,7 +394,7 @@ class _OwnPadding:
         self._has_rows = dict.fromkeys(self._lengths, False)
 
     def check(self, parts: Mapping[str, Any]) -> None:
-        """Raises ValueError if a batch has another length than the ones before."""
+        """Raises ValueError if a batch has another length than the batches before."""
         for name, before in self._lengths.items():
             shape = tuple(parts[name].shape)
             self._has_rows[name] |= shape[0] > 1

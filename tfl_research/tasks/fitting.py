@@ -35,7 +35,7 @@ class Fitting:
     when they are first in a cohort or an evaluation, or before a private run.
 
     Args:
-      build_model, build_objective: of the task.
+      build_model, build_objective: the functions of the task that build them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Fitting:
     def of(
         self, build_model: Callable[[], Any], build_objective: Callable[[], Objective]
     ) -> Fitting:
-        """This one if it is of the same model and objective, else a new one."""
+        """This object if model and objective are the same, otherwise a new one."""
         if self._of[0] is build_model and self._of[1] is build_objective:
             return self
         return Fitting(build_model, build_objective)
@@ -206,7 +206,7 @@ def _compare_losses(
     """Says which loss counts, if a model of TFF has another one than the task.
 
     Raises:
-      UserError: nobody has named the task's objective.
+      UserError: the task's objective is not named.
     """
     from tfl_research.tasks.objectives import of_tff_models
 
@@ -232,7 +232,7 @@ def _compare_losses(
 def _predictions(
     client_id: str, model: FunctionalModel, probe: Mapping[str, np.ndarray]
 ) -> list[Any]:
-    """What the model predicts with its first weights, and with other ones.
+    """What the model predicts with its first weights, and with other weights.
 
     Raises:
       ValueError: a kernel fails, or refuses the model's types.
@@ -308,7 +308,7 @@ def _checked_heads(
 
 
 def _weights(initial: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """The initial weights, and some random ones around them."""
+    """The initial weights, and some random weights around them."""
     generator = derived_generator("heads", 0)
     found = [list(initial)]
     for _ in range(_RANDOM_WEIGHTS if initial else 0):

@@ -1,4 +1,4 @@
-"""Integers that a Keras model takes as floats, and those that are too large for it."""
+"""Integers that a Keras model takes as floats; refuses integers that are too large."""
 
 from __future__ import annotations
 

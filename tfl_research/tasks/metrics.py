@@ -19,7 +19,7 @@ class Metric:
     """How values of a metric are read and aggregated.
 
     Attributes:
-      higher_is_better: the direction; None where nobody has said it. Such a metric is
+      higher_is_better: the direction; None if it is not declared. Such a metric is
         measured, but cannot choose the best model and has no worst clients.
       is_partial: whether a client with examples may have no value, as the area under
         the ROC curve of one class. Such a client is left out of means across clients.
@@ -68,7 +68,7 @@ def higher_is_better(column: str, declared: Mapping[str, Metric]) -> bool:
     """Whether larger values in a column are better.
 
     Raises:
-      ValueError: nobody has said it.
+      ValueError: the direction is not declared.
     """
     found = metric_of_column(column, declared).higher_is_better
     if found is None:

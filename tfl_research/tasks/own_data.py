@@ -1,4 +1,4 @@
-"""Tasks of one's own data: what all constructors `from_...` do alike."""
+"""Tasks of a user's own data: what all constructors `from_...` do alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CACHED_CLIENTS = 256
 
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
-    """What a task of one's own data is told beside its data.
+    """What a task of a user's own data gets in addition to its data.
 
     Attributes:
       model: see `from_arrays`, as all attributes that are not named here.
@@ -67,7 +67,7 @@ class TaskSettings:
         self._check_types()
 
     def _check_types(self) -> None:
-        """Raises ValueError for a setting of another type, which could mean anything.
+        """Raises ValueError for a setting of the wrong type.
 
         A text for a truth value would count as true.
         """
@@ -284,7 +284,7 @@ def of_clients(
     Args:
       client_ids: all clients.
       read: gives a client's converted arrays; must be a pure function of the id.
-      settings: of the task.
+      settings: the settings of the task.
       pooled: what was computed from pooled rows.
 
     Raises:
@@ -311,7 +311,7 @@ def of_arrays(
 
     Args:
       clients: flat arrays by client.
-      settings: of the task.
+      settings: the settings of the task.
       pooled: what was computed from pooled rows.
 
     Raises:

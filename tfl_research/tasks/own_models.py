@@ -1,4 +1,4 @@
-"""Models and objectives that come with one's own data: which are refused."""
+"""Models and objectives that come with a user's own data: which are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfl_research.tasks.named_objectives import named
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
 
-# The objective that nobody named, and the one that a model of TFF has itself.
+# The names of the default objective, and of a TFF model's own objective.
 ASSUMED, MODEL = "classification", "model"
 
 
@@ -54,7 +54,7 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
 
 
 def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> None:
-    """Refuses sequences whose labels go on after the tokens that they are labels of.
+    """Refuses sequences with more labels than tokens.
 
     Args:
       place: names the labels and their rows in an error.
@@ -128,7 +128,7 @@ def objective(
     Args:
       chosen: see `from_arrays`.
       model: the model, or its builder.
-      sequences: of the labels; their pad does not count in "next_token".
+      sequences: the sequences of the labels; their pad does not count in "next_token".
 
     Raises:
       ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.

@@ -1,4 +1,4 @@
-"""The lengths to which sequences are padded, where the longest of all decides."""
+"""The lengths to which sequences are padded, if the longest sequence decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resolved(
       populations: arrays by client, of every split.
 
     Raises:
-      ValueError: the longest is asked for and there is no row.
+      ValueError: the longest row decides, but there is no row.
     """
     result = dict(sequences)
     facts = []

@@ -2,8 +2,8 @@
 
 A differential-privacy guarantee covers what reaches a run through clipped, noised
 updates. Scales, categories, classes, vocabularies and partitions that are computed from
-pooled rows reach the run another way. A task names them here, and a private run refuses
-them unless they are declared public knowledge.
+pooled rows reach the run another way. A task names these values here. A private run
+refuses them, unless they are declared public knowledge.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class Pooled:
       what: the computed thing, as "the classes of the label".
       source: what it was computed from, as "the labels of all files".
       unit: "client" if one client more or less can change it, or move another client;
-        one record can then change it too. "record" if one record more or less can
-        change it, or move another record of the training data, but one client cannot.
+        one record can then change it too. "record" if an added or removed record can
+        change the value, or move another record of the training data, but a client
+        cannot.
       remedy: how a user declares it, as "write schema.json"; empty if there is no way
         but to declare it public.
 
@@ -48,7 +49,7 @@ class Pooled:
             raise ValueError(f"unit must be {' or '.join(UNITS)}, got {self.unit!r}")
 
     def concerns(self, unit: str) -> bool:
-        """Whether one "client" or one "record" more or less can change it."""
+        """Whether an added or removed "client" or "record" can change the value."""
         return unit == RECORD or self.unit == CLIENT
 
 

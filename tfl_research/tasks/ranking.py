@@ -18,7 +18,7 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
         scores has the same area.
 
     Returns:
-      The area; NaN if all examples are of one class, or if a score is NaN.
+      The area; NaN if all examples have one class, or if a score is NaN.
     """
     scores = np.asarray(scores)
     positive = np.asarray(positive, bool)

@@ -171,7 +171,7 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
       **options: the task's own, see `options(name)`.
 
     Returns:
-      The task, whose `recipe` has the name, the seed and all options.
+      The task; its `recipe` has the name, the seed and all options.
 
     Raises:
       ValueError: an unknown task, an unknown or missing option, a value that the
@@ -203,7 +203,7 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
 
 
 def blueprint(name: str, *, seed: int = 0, **options: Any) -> Task:
-    """Builds a task for a coordinator whose clients' examples are at their sites.
+    """Builds a task for a coordinator; the clients' examples are at their sites.
 
     A task without a blueprint is built as `get` builds it. Its clients' ids and its
     model count, and its rows are not used.

@@ -1,6 +1,7 @@
 """Tasks of tables: a DataFrame, Parquet files, or a saved Hugging Face data set.
 
-Needs pandas, and pyarrow for the latter two: `pip install 'tfl_research[data]'`.
+Needs pandas, and pyarrow for Parquet files and saved data sets:
+`pip install 'tfl_research[data]'`.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def from_dataframe(
     """Makes a task of a pandas DataFrame that has a row for each example.
 
     Nothing is computed from the rows: no scale, no category and no class. Numbers stay
-    as they are, as float32. A column of text needs declared categories, or an input of
-    its own. Scales and vocabularies that were computed before are named in `pooled`.
+    as they are, as float32. A column of text needs declared categories, or its own
+    input. Scales and vocabularies that were computed before are named in `pooled`.
 
     Args:
-      df: the rows; its index names a row in an error, and is no feature.
+      df: the rows; its index names rows in errors, and is not a feature.
       client: the column that says whose row it is; 3 and 3.0 are the client "3".
       label: the column of y; a list of columns for y `[n, columns]`; a dict of such for
         labels by name; None for no labels.
@@ -137,7 +138,8 @@ def from_parquet(
         client's: a client's file is then read when it is needed.
       label: as in `from_dataframe`, as all further arguments.
       model: see `from_arrays`.
-      features: see `from_dataframe`; the index of a DataFrame is none by default.
+      features: see `from_dataframe`; the index of a DataFrame is not a column by
+        default.
       classes: see `from_dataframe`.
       weight: see `from_dataframe`.
       options: see `from_dataframe`.
@@ -204,7 +206,7 @@ def from_huggingface(
     """Makes a task of a data set that Hugging Face's `save_to_disk` wrote.
 
     The files are mapped into memory and a client's rows are read when they are needed.
-    The package `datasets` is not needed. The names of a ClassLabel are those of the
+    The package `datasets` is not needed. The names of a ClassLabel are the names of the
     classes in reports.
 
     Args:
@@ -212,7 +214,7 @@ def from_huggingface(
       client: the column that says whose row it is.
       label: as in `from_dataframe`, as all further arguments.
       model: see `from_arrays`.
-      features: see `from_dataframe`; a column of token ids is an input of its own, with
+      features: see `from_dataframe`; a column of token ids is its own input, with
         `sequences`.
       classes: see `from_dataframe`.
       weight: see `from_dataframe`.
@@ -329,7 +331,7 @@ def _lazy(
     columns: FrameColumns,
     settings: own_data.TaskSettings,
 ) -> Task:
-    """The task of clients whose rows are read when they are needed."""
+    """The task of clients with rows that are read only when they are needed."""
     sequences: Mapping[str, Sequences] = settings.sequences_by_array()
     for name, sequence in sequences.items():
         if sequence.length == LONGEST:

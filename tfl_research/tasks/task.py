@@ -52,7 +52,7 @@ class TaskRecipe:
 
     Attributes:
       name: the task's name in the registry.
-      seed: of partitions, splits and held-out clients.
+      seed: the seed of partitions, splits and held-out clients.
       options: all of the task's options by name, defaults included.
       data: `Task.data_sources` of what the registry built.
     """
@@ -106,8 +106,8 @@ class Task:
         `models.as_functional`, which also names what else is possible.
       build_objective: the per-example loss and the metrics.
       selection_metric: the evaluation metric that picks the best model.
-      further_splits: clients that models are evaluated on besides, by the split's name;
-        it begins with `eval_`, as `eval_backdoor`.
+      further_splits: further clients on which models are evaluated, by the split's
+        name; it begins with `eval_`, as `eval_backdoor`.
       recipe: how the registry built the task; None for a task that was built by
         hand.
       pooled: what was computed from the rows of several clients or records together. A
@@ -119,8 +119,8 @@ class Task:
         changes) or "local" (each client keeps its own); see
         `models.FunctionalModel.non_trainable`. None refuses models that have such
         weights.
-      agreed: digest of what all sites of a federation must have alike, such as a schema
-        file; empty where the options say everything.
+      agreed: digest of what must be equal at all sites of a federation, such as a
+        schema file; empty where the options say everything.
       encoding: tells encodings of the same files apart, where a version of the toolkit
         has changed one: a run that was begun before is then another run.
 
@@ -208,7 +208,7 @@ class Task:
     def has_data_of_recipe(self) -> bool:
         """Whether the data are those that the registry built by the recipe.
 
-        A task whose clients were replaced since keeps its recipe.
+        A task keeps its recipe if its clients are replaced later.
         """
         if self.recipe is None or self.recipe.data is None:
             return False

@@ -42,8 +42,8 @@ def test_the_experiment_has_the_flags_that_follow(tmp_path, capsys, monkeypatch)
         (["--task=heart", "--round=3"], "unknown flag --round"),
         (["--minimum_sites=0"], "--minimum_sites=0: must be at least 1"),
         (["--fraction_fit=2"], "--fraction_fit=2: must be above 0, at most 1"),
-        (["--site_weight=north"], "--site_weight=north: expected SITE=WEIGHT"),
-        (["--experiment=setup.txt"], "--experiment=setup.txt: no program"),
+        (["--site_weight=north"], "--site_weight=north: must be SITE=WEIGHT"),
+        (["--experiment=setup.txt"], "--experiment=setup.txt: is not a program"),
         ([], "--task is missing"),
     ],
 )

@@ -49,7 +49,9 @@ def test_processes_are_ended_whatever_happens(tmp_path):
 def test_a_process_that_ends_too_early_is_named_with_its_lines(tmp_path):
     (tmp_path / "log").write_text("of an earlier start\n")
     process = _started(tmp_path, "print('no key here'); raise SystemExit(2)")
-    with pytest.raises(UserError, match=r"north ended before ready.*no key here"):
+    with pytest.raises(
+        UserError, match=r"north ended before it made ready.*no key here"
+    ):
         process.wait_until(tmp_path / "ready", 30)
     assert "earlier" not in process.last_lines()
 
@@ -58,7 +60,7 @@ def test_waiting_has_an_end(tmp_path):
     process = _started(tmp_path, "import time; time.sleep(60)")
     with (
         ending([process]),
-        pytest.raises(UserError, match=r"made no .*never in 0\.2 s"),
+        pytest.raises(UserError, match=r"did not make .*never in 0\.2 s"),
     ):
         process.wait_until(tmp_path / "never", 0.2)
 

@@ -252,7 +252,7 @@ def test_integer_labels_keep_all_digits(tmp_path):
 def test_a_float_that_may_be_several_integers_is_no_label(tmp_path):
     frame = pd.DataFrame({"v": [0, 1], "y": [123456789012345678.0, 1.0]})
     frame.to_parquet(tmp_path / "a.parquet")
-    _refused(tmp_path, "row 1, column 'y'", "is no class")
+    _refused(tmp_path, "row 1, column 'y'", "is not a class")
 
 
 def test_leading_zeros_are_kept_and_not_merged(tmp_path):
@@ -459,7 +459,7 @@ def test_a_number_is_predicted(tmp_path):
     data = _load(folder, label_kind="number")
     assert data.train.load("a")["y"].tolist() == [0.5, 7]
     assert data.train.load("a")["y"].dtype == np.float32
-    _refused(folder, "'0.5' is no class", "label_type=number")
+    _refused(folder, "'0.5' is not a class", "label_type=number")
     options = {"data_dir": str(folder), "label_column": "y", "label_type": "number"}
     task = tasks.get("csv", **options)
     assert task.card.target == "column 'y', a number"

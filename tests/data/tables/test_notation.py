@@ -85,8 +85,8 @@ def test_days_and_times_by_hand():
         (Notation("integer"), 1e300, "int64 holds exactly"),
         (Notation("text"), 2.0**60, "may stand for several integers"),
         (Notation("boolean"), "yes", "is neither true nor false"),
-        (Notation("date", date_format="%d.%m.%Y"), "31.02.2020", "is no date"),
-        (Notation("date", date_format="%Y%m%d"), "2020111", "is no date"),
+        (Notation("date", date_format="%d.%m.%Y"), "31.02.2020", "is not a date"),
+        (Notation("date", date_format="%Y%m%d"), "2020111", "is not a date"),
         # A thousands sign that nobody declared.
         (Notation("number", decimal=","), "1.234", "decimal sign ','"),
         (Notation("integer", decimal=","), "1.000", "decimal sign ','"),

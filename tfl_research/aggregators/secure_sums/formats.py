@@ -21,7 +21,7 @@ class FixedPoint:
     """Real numbers in [-bound, bound] as whole numbers of steps, summed modulo 2^bits.
 
     Attributes:
-      bits: of a number, and of the sum; the modulus is 2^bits.
+      bits: the number of bits of a number, and of the sum; the modulus is 2^bits.
       fraction_bits: binary digits after the point; a step is 2^-fraction_bits.
       largest: largest magnitude of a client's number, in steps.
     """
@@ -40,7 +40,7 @@ class FixedPoint:
         Args:
           bound: largest magnitude of a client's number, above 0.
           clients: largest number of clients in a sum, at least 1.
-          bits: of a number, at most `WIDEST`.
+          bits: the number of bits of a number, at most `WIDEST`.
 
         Raises:
           ValueError: a bound that is not positive and finite, no clients, or bits that
@@ -94,7 +94,7 @@ class FixedPoint:
 
 @dataclasses.dataclass(frozen=True)
 class SumFormats:
-    """The numbers that clients report under secure sums, by what they are.
+    """The numbers that clients report under secure sums, by kind.
 
     Scalars cost nothing beside an update, so that every scalar has 62 bits. Tensors of
     updates and reports have `bits`. A sum of rounded numbers does not depend on the
@@ -102,7 +102,7 @@ class SumFormats:
 
     Attributes:
       clients: largest number of clients in a cohort.
-      bits: of a coordinate of an update or report, at most 62.
+      bits: the number of bits of a coordinate of an update or report, at most 62.
       bound: largest magnitude of a coordinate, after it was multiplied by the client's
         weight. A larger one is clipped, and the client is counted.
       secure: whether sums are TFF's secure sums; otherwise plain sums of the same

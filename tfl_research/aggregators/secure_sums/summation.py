@@ -49,7 +49,7 @@ def decode(total: tf.Tensor, numbers: FixedPoint, dtype: tf.DType) -> tf.Tensor:
     Args:
       total: int64, sum of the steps modulo 2^bits, in any range.
       numbers: the format.
-      dtype: of the result.
+      dtype: the dtype of the result.
     """
     half = tf.constant(numbers.modulus // 2, tf.int64)
     mask = tf.constant(numbers.modulus - 1, tf.int64)
@@ -86,7 +86,7 @@ def federated_total(
     Args:
       value: at the clients, a structure without names, of a structure of tensors for
         each of `numbers`.
-      numbers: of each structure.
+      numbers: the number formats of each structure.
       secure: see `SumFormats`.
 
     Returns:

@@ -120,8 +120,8 @@ def build_ditto(
     al. 2021, arXiv 2012.04221, Algorithm 1). `DittoClient` has the client's part.
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
-      strength: of the pull, λ in the paper; at least 0.
+      strength: the strength of the pull, λ in the paper; at least 0.
     """
     return Algorithm(DittoClient(steps, strength), server)

@@ -116,11 +116,11 @@ def build_fed_rep(
     (Collins et al. 2021, arXiv 2102.07078, Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
       personal_tensors: how many of the last weight tensors are the head.
-      personal_share: of the local steps, which train the head; the other steps train
-        the body.
+      personal_share: the share of the local steps that train the head; the other
+        steps train the body.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(FedRepClient(steps, part), server)

@@ -114,11 +114,11 @@ def build_reconstruction(
     2021, arXiv 2102.03448, Algorithm 1).
 
     Args:
-      steps: of each client in a round.
+      steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
       personal_tensors: how many of the last weight tensors are the personal part.
-      personal_share: of the local steps, which train the personal part; the other
-        steps train what is shared.
+      personal_share: the share of the local steps that train the personal part; the
+        other steps train what is shared.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(ReconstructionClient(steps, part), server)

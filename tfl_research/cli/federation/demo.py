@@ -104,9 +104,9 @@ class Demo:
     """The demonstration in a folder; every step can be repeated.
 
     Args:
-      folder: of all files.
+      folder: the folder of all files.
       engine: what carries messages.
-      rounds: of the run.
+      rounds: the number of rounds of the run.
       say: prints a line.
       plain: whether the run has no secure sums and no privacy.
     """

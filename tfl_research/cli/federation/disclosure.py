@@ -21,10 +21,10 @@ _MOST_NAMED = 10
 
 
 def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
-    """Exactly what the file discloses, then what was left out of the file.
+    """First everything that the file discloses, then what was left out of the file.
 
     Args:
-      path: of the draft, for the text.
+      path: the path of the draft, for the text.
       drafted: the draft.
       missing_hidden: whether the draft says of all columns that cells may be missing.
     """

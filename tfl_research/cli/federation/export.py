@@ -110,7 +110,7 @@ def preset_of(path: str) -> Preset:
     """The preset of a program of `experiments/`.
 
     Args:
-      path: of the program, from here or from the checkout.
+      path: the path of the program, from here or from the checkout.
 
     Raises:
       UserError: no such program.

@@ -13,7 +13,7 @@ def site_names(flag: str, text: str) -> tuple[str, ...]:
     """The names of a list separated by commas.
 
     Raises:
-      UserError: no name, a name twice, or a name that no site may have.
+      UserError: there is no name, a name occurs twice, or a site may not have a name.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

@@ -115,15 +115,15 @@ def provision(
     """Makes a federation, or adds sites to it; an interrupted call can be repeated.
 
     Args:
-      folder: of the federation.
+      folder: the folder of the federation.
       names: the sites to add.
-      name: of the federation; None is the folder's name.
+      name: the name of the federation; None is the folder's name.
       carrier: one of `CARRIERS`; None means the federation's own carrier, or "local"
         for a new federation.
       round_deadline: see `FederationFile`; for a new federation.
       label_column: for the site.toml of the sites, "" if unknown.
       server: the host of FLARE's or Flower's server; None is what it was, or localhost.
-      port: of that server; None is what it was, or the engine's own.
+      port: the server's port; None keeps the port, or takes the engine's default.
       say: prints a line.
 
     Returns:

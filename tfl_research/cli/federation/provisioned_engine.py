@@ -23,9 +23,9 @@ def provision_engine(
     """Makes what is missing of an engine's certificates, for all sites.
 
     Args:
-      folder: of the federation.
+      folder: the folder of the federation.
       federation: its name and carrier, which is no "local".
-      names: of all sites.
+      names: the names of all sites.
       server: the host of the engine's server; None is what it was, or localhost.
       port: its port; None is what it was, or the engine's own.
       say: prints a line.

@@ -29,8 +29,8 @@ class Head(NamedTuple):
 
     Attributes:
       text: the text.
-      name: of the federation.
-      carrier: of the federation.
+      name: the name of the federation.
+      carrier: the carrier of the federation.
       sites: the names of the sites that are in the text.
     """
 
@@ -49,9 +49,10 @@ def head(
     """What federation.toml begins with.
 
     Args:
-      path: of the file, which may be missing.
-      name, carrier, round_deadline: of the federation; None is what the file says, or
-        the folder's name, "local" and the default.
+      path: the path of the file, which may be missing.
+      name, carrier, round_deadline: the name, carrier and round deadline of the
+        federation; None is what the file says, or the folder's name, "local" and the
+        default.
 
     Raises:
       UserError: a value that does not fit, or that the file contradicts.
@@ -112,7 +113,7 @@ def private(folder: pathlib.Path) -> None:
     """Makes a folder that others cannot enter.
 
     Raises:
-      UserError: it cannot be made, or others may enter it.
+      UserError: the folder cannot be made, or others can enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

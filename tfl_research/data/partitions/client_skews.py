@@ -186,7 +186,7 @@ def noise(data: ClientData, level: float, *, seed: int, part: str = "") -> Clien
     Args:
       data: x is of a floating-point type.
       level: the last client's standard deviation, in units of the features.
-      seed: of the noise.
+      seed: the seed of the noise.
       part: name of a part of the data (training or test set); parts with the same
         client ids get independent noise.
 
@@ -222,7 +222,7 @@ def concept_shift(
       data: y holds labels from 0 to `num_classes - 1`.
       num_concepts: groups, between 1 and `num_classes`.
       num_classes: C.
-      seed: of the permutations.
+      seed: the seed of the permutations.
 
     Raises:
       ValueError: `num_concepts` is out of its range, or y is not one array of

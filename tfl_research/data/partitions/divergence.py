@@ -119,7 +119,7 @@ def iid_counts(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
     Args:
       labels: counts `[clients, classes]`.
-      seed: of the draws.
+      seed: the seed of the draws.
 
     Returns:
       Int64 `[clients, classes]`; zeros without labels.

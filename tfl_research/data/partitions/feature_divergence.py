@@ -20,7 +20,7 @@ class Figures(NamedTuple):
     """A statistic, float64 `[clients]`; NaN for clients without examples.
 
     Attributes:
-      values: of each client.
+      values: the values of each client.
       iid: expected value for a client of the same size (and with the same labels)
         whose examples are drawn from all examples without replacement.
     """

@@ -130,8 +130,8 @@ class PartitionOptions:
           x: features of all examples, `[n, ...]`.
           y: their labels, `[n]`.
           num_clients: between 1 and n.
-          generator: of the partition.
-          prefix: of the clients' ids.
+          generator: the generator of the partition.
+          prefix: the prefix of the clients' ids.
         """
         parts = self.indices(y, num_clients, generator)
         rows_of = {f"{prefix}{number:04d}": part for number, part in enumerate(parts)}
@@ -181,9 +181,9 @@ class PartitionOptions:
         Args:
           data: all clients, also the clients to hold out.
           num_classes: labels are 0 to `num_classes - 1`.
-          seed: of noise and concepts.
-          background: of rotated images.
-          image_shape: of rotated images, if x has flattened images.
+          seed: the seed of noise and concepts.
+          background: the background of rotated images.
+          image_shape: the shape of rotated images, if x has flattened images.
           part: name of a part of the clients' data (training or test set).
 
         Raises:

@@ -45,7 +45,7 @@ def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
       pad_id: label that pads sequences; it counts in labels that are no sequences.
 
     Raises:
-      ValueError: no labels, or several arrays of them.
+      ValueError: there are no labels, or several arrays of labels.
     """
     sequences = len(structures.single(data.specs, "y", "a count of labels").shape) > 0
     examples = np.zeros(len(data), np.int64)

@@ -1,4 +1,4 @@
-"""Tables as client data: one encoder, its schemas, and files of one client each.
+"""Tables as client data: one encoder, its schemas, and files with one client in each.
 
 `cells` reads single cells, `column` and `columns` have the kinds of columns, and
 `schema` is the encoder. `dataframes` makes client data of DataFrames. `notation` says

@@ -262,7 +262,7 @@ class Categorical(Column):
 
 @dataclasses.dataclass(frozen=True)
 class Binned(Column):
-    """A number as one of a few declared intervals, one-hot.
+    """A number, encoded one-hot by the declared interval that holds the number.
 
     For quantities with an effect that is not monotone. The intervals are (-inf, e0],
     (e0, e1], ..., (ek, inf).

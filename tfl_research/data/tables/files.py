@@ -31,7 +31,7 @@ class Silo:
         values, dates or None. `cells.plain` or a `notation.Notation` says what they
         mean. The index is a row's line in a CSV file (the header is line 1), or its
         number from 1 in a Parquet file.
-      unit: of the index, "line" or "row".
+      unit: the unit of the index, "line" or "row".
     """
 
     client_id: str
@@ -251,8 +251,8 @@ def read_folder(
     """Every client's file.
 
     Args:
-      folder: of the files.
-      delimiter: of CSV files.
+      folder: the folder of the files.
+      delimiter: the delimiter of CSV files.
       dropped: columns that are not needed; their cells may have any form.
 
     Raises:

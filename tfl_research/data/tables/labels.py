@@ -59,7 +59,8 @@ def names(silo: Silo, label: str, declared: Optional[Label] = None) -> pd.Series
     file. No label becomes a float.
 
     Raises:
-      ValueError: a missing label, or one that is no class; names file, line and column.
+      ValueError: a missing label, or one that is not a class; names file, line and
+        column.
     """
     notation = None if declared is None else declared.notation
     if notation is not None:
@@ -77,7 +78,7 @@ def _named(silo: Silo, label: str, cells: pd.Series, name: Any) -> pd.Series:
         text = name(cell)
         if text is None:
             raise ValueError(
-                f"{silo.at(row, label)}: {cell!r} is no class; expected integers or "
+                f"{silo.at(row, label)}: {cell!r} is not a class; expected integers or "
                 "text (label_type=number predicts numbers)"
             )
         found.append(text)

@@ -59,7 +59,7 @@ class Notation:
         It changes no value: 5% is 5.
       missing_values: the cells that mean "no value", exactly as written; None takes the
         usual words (`written.MISSING`).
-      date_format: of dates, in the words of `datetime.strptime`: "%d.%m.%Y".
+      date_format: the format of dates, in the words of `datetime.strptime`: "%d.%m.%Y".
       spellings: what is meant by each other spelling: {"TRUE": "True"}.
       levels: texts that are values although they look like words for "no value".
 
@@ -204,7 +204,7 @@ class Notation:
                 raise ValueError(text)
         except ValueError:
             raise ValueError(
-                f"is no date of the declared format {self.date_format!r}"
+                f"is not a date of the declared format {self.date_format!r}"
             ) from None
         has_year = "%Y" in self.date_format or "%y" in self.date_format
         return _days_since(_EPOCH if has_year else _NO_YEAR, found)

@@ -104,7 +104,7 @@ def load(
       label_column: the class, integers or text; a number; or names of several labels
         that are true or false, separated by commas.
       drop_columns: columns to leave out; not every file must have them.
-      delimiter: of the CSV files.
+      delimiter: the delimiter of the CSV files.
       held_out_clients: number of clients that are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       seed: decides the held-out clients and the splits.
@@ -240,7 +240,7 @@ def _labels(silo: Silo, table: Table, schema: Schema) -> np.ndarray:
 
 
 def _refuse_ambiguous(table: Table) -> list[str]:
-    """What the comparison of the files says; ValueError for what can be several things.
+    """Hints of the comparison; ValueError for cells that can be read in several ways.
 
     What a schema.json declares is not compared: it says how the cells are read.
     """

@@ -127,7 +127,7 @@ def unit(text: str) -> Optional[str]:
     """The unit behind the number of a quantity such as 5 kg; None for other texts.
 
     Units of the calendar, such as 36 months, are not such units: they name categories
-      as often.
+    as often.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].lower() not in _UNITS:

@@ -42,9 +42,9 @@ def simulate(
     """Runs the simulation of a federation's run.
 
     Args:
-      run_folder: of the federation's run.
-      out_folder: of the simulation.
-      compiler: of the clients' work, "xla" or "graph".
+      run_folder: the folder of the federation's run.
+      out_folder: the output folder of the simulation.
+      compiler: the compiler of the clients' work, "xla" or "graph".
       site_of: by client, the folder of its site, where the site's secret is.
       changes: settings that differ, such as data_dir with the data of all sites.
       stream: where progress is printed.

@@ -60,7 +60,7 @@ def export(
       The job's or app's folder.
 
     Raises:
-      SettingError: the experiment asks for what the engine's average cannot do.
+      SettingError: the experiment needs something that the engine's average cannot do.
       UserError: another engine, or a folder that holds a job.
     """
     from tfl_research.experiment.at_sites import engine_trainer
@@ -73,7 +73,7 @@ def export(
     engine_trainer.check(experiment)
     target = folder / ("job" if engine == "flare" else "app")
     if target.exists():
-        raise UserError(f"{target} is there already; give another folder")
+        raise UserError(f"{target} exists already; give another folder")
     weights = engine_trainer.first_weights(experiment, shared.blueprint(experiment))
     rounds = experiment.training.rounds
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,8 @@ def serve_training(
     """Trains at a site for an engine's job, until SIGINT or SIGTERM.
 
     Args:
-      path: of the site's site.toml. The socket is `train.sock`, in the folder of the
-        site's own socket.
+      path: the path of the site's site.toml. The socket is `train.sock`, in the folder
+        of the site's own socket.
       settings: the `experiment.json` of `export`.
       say: prints a line.
 

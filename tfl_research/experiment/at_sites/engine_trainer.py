@@ -36,7 +36,7 @@ class EngineTrainer:
       own: the task with the site's examples.
 
     Raises:
-      SettingError: the experiment asks for what the engine's average cannot do.
+      SettingError: the experiment needs something that the engine's average cannot do.
     """
 
     def __init__(self, experiment: Description, own: Task):

@@ -44,7 +44,7 @@ def serve_numpy_client(
     order. The rows of the task are not used.
 
     Args:
-      path: of the site's site.toml.
+      path: the path of the site's site.toml.
       client: the class's object.
       examples: its number of training examples.
       say: prints a line.

@@ -250,7 +250,7 @@ def serve_site(path: pathlib.Path, *, stream: Optional[TextIO] = None) -> None:
     """Serves a site until SIGINT or SIGTERM.
 
     Args:
-      path: of its site.toml.
+      path: the path of its site.toml.
       stream: where lines are printed; standard output by default.
 
     Raises:

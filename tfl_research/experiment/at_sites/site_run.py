@@ -44,12 +44,12 @@ class RunAtSite:
 
     Args:
       experiment: as the coordinator describes it.
-      facts: of all sites.
+      facts: the facts of all sites.
       own: the task with the site's examples.
-      compiler: of the clients' work.
-      digests: of the coordinator's computation.
-      folder: of the run at the site.
-      secret: of the site; its own randomness is a function of it.
+      compiler: the compiler of the clients' work.
+      digests: the digests of the coordinator's computation.
+      folder: the folder of the run at the site.
+      secret: the secret of the site; its own randomness is a function of it.
       site: what site.toml says.
       say: prints a line for the site's own people.
 

@@ -1,4 +1,4 @@
-"""What federation is compared with: one silo alone, or all silos' data pooled."""
+"""Baselines of federation: one silo alone, or the pooled data of all silos."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Cohorts(Settings):
 
         Args:
           client_ids: the population.
-          seed: of the draws.
+          seed: the seed of the draws.
 
         Raises:
           SettingError: a cohort larger than the population, or a separation that the

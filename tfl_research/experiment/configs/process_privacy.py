@@ -87,7 +87,7 @@ class ProcessPrivacy:
 
         Args:
           sampler: name of the sampler.
-          cohorts: of the run.
+          cohorts: the cohorts of the run.
           rounds: planned.
           repeatable: whether a repeated round is charged once.
 

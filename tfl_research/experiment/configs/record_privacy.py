@@ -107,8 +107,8 @@ class RecordLevelPrivacy(Settings):
         if target is not None and budget is not None and budget < target:
             raise self.refused(
                 "record_budget_epsilon",
-                f"is below --record_target_epsilon={target:g}, so that the run would "
-                "stop early; leave it out or raise it",
+                f"is below --record_target_epsilon={target:g}, so the run would stop "
+                "early; leave it out or raise it",
             )
 
     def steps(self, batches: Batches) -> int:

@@ -115,7 +115,7 @@ class TaskChoice(Settings):
         """The choice of a task with options as Python values.
 
         Args:
-          name: of the task.
+          name: the name of the task.
           options: those that equal the task's defaults are left out.
         """
         defaults = tasks.options(name)

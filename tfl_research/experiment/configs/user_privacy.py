@@ -138,6 +138,6 @@ class UserLevelPrivacy(Settings):
         ):
             raise self.refused(
                 "budget_epsilon",
-                f"is below --target_epsilon={self.target_epsilon:g}, so that the run "
-                "would stop early; leave it out or raise it",
+                f"is below --target_epsilon={self.target_epsilon:g}, so the run would "
+                "stop early; leave it out or raise it",
             )

@@ -144,12 +144,13 @@ class Coordinated:
     Attributes:
       engine: executes the rounds.
       evaluator: evaluates models.
-      task: of the run, with a metric for the best model that the evaluator has.
+      task: the task of the run, with a metric for the best model that the evaluator
+        has.
 
     Args:
-      setup: of the run, with facts of the sites.
-      process: of the run.
-      folder: of the run.
+      setup: the setup of the run, with facts of the sites.
+      process: the process of the run.
+      folder: the folder of the run.
       opened: closes what is opened here.
     """
 
@@ -210,7 +211,8 @@ class Coordinated:
             ],
         )
         self.totals = KeptTotals(own / "totals", shared.repeatable_rounds(experiment))
-        # However the run ends: a site that has ended it begins it again when asked.
+        # However the run ends: a site that has ended the run begins the run again when
+        # it is asked.
         opened.callback(sites.end)
         _say_if_rule_skips(setup)
         self.engine: FederationEngine = FederationEngine(
@@ -242,7 +244,7 @@ class Coordinated:
         """Continues where the run is, once its folder has accepted the start.
 
         Args:
-          folder: of the run.
+          folder: the folder of the run.
           restarts: how often the run has begun again with new noise.
         """
         self.totals.attempt = restarts

@@ -85,7 +85,7 @@ def without_held_out(task: Task) -> Task:
     """The task, which must not have held-out clients or further splits.
 
     Raises:
-      SettingError: the task has some.
+      SettingError: the task has held-out clients or further splits.
     """
     if task.held_out is not None and len(task.held_out):
         raise SettingError(

@@ -23,10 +23,11 @@ class ValuesDigest:
     """What is known of all clients' values.
 
     Attributes:
-      sha256: of the values that are the same whenever they are read, in hexadecimal.
+      sha256: the SHA-256 of the values that are the same whenever they are read, in
+        hexadecimal.
       varying: the first client with values that differ at each reading, or have no end,
         and how; None if there is no such client.
-      number_varying: of such clients.
+      number_varying: the number of such clients.
     """
 
     sha256: str

@@ -35,7 +35,8 @@ class ProcessClients:
 
     Attributes:
       client_ids: in a fixed order.
-      client_type: of a value; None for a process that takes no clients.
+      client_type: the type of a client's value; None for a process that takes no
+        clients.
       value: (client id, seed, round) -> what the user gave for the client.
       is_function: whether a user's function gives the values.
       is_held: whether the values are in a mapping or a list, so that all of them but

@@ -141,10 +141,10 @@ def check_start(
     two, the ledger has one restart more, and the next start begins that attempt.
 
     Args:
-      prepared: of the run.
-      folder: of the run.
-      account: of the run.
-      fingerprint: of this start.
+      prepared: the prepared parts of the run.
+      folder: the folder of the run.
+      account: the account of the run.
+      fingerprint: the fingerprint of this start.
       out: where it is said what happens.
       recharge: whether the rounds after the last checkpoint may be repeated by another
         process; for noise that is drawn anew.

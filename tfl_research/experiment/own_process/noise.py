@@ -94,7 +94,7 @@ def loose_digest(process: tff.templates.IterativeProcess) -> dict[str, str]:
     program starts, so that it cannot tell two starts from two processes.
 
     Args:
-      process: of the run.
+      process: the process of the run.
     """
     parts = {"initial_state": process.initialize, "round": process.next}
     return {name: _loose(computation) for name, computation in parts.items()}

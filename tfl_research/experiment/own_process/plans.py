@@ -97,7 +97,7 @@ def check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -
     """Checks which outputs are given out.
 
     Raises:
-      SettingError: an output that there is not, or a setting that is for tasks.
+      SettingError: the run has no such output, or the setting goes with tasks only.
     """
     release = experiment.release
     if plan is None:

@@ -52,8 +52,8 @@ class Prepared:
       cohorts: who takes part, drawn by the public seed.
       randomness: what the computation draws.
       plan: what is declared and charged; None for no declaration.
-      evaluator: of the model, or None.
-      exporter: of the model.
+      evaluator: the evaluator of the model, or None.
+      exporter: the exporter of the model.
     """
 
     experiment: ProcessExperiment
@@ -98,8 +98,8 @@ class Prepared:
         """What the run's folder records.
 
         Args:
-          values: of `values_digest`. A private run keeps it where only the owner can
-            read it.
+          values: the result of `values_digest`. A private run keeps it where only the
+            owner can read it.
         """
         experiment = self.experiment
         data = {}
@@ -127,8 +127,8 @@ class Prepared:
     def release(self) -> outputs.Release:
         """The filter of the run's outputs.
 
-        Nobody but the user knows how a process computes what it measures, so that all
-        of it is exact unless the user declares that the event covers it.
+        Only the user knows how a process computes its measurements. So all measurements
+        are exact, unless the user declares that the event covers them.
         """
         experiment = self.experiment
         if self.plan is None:

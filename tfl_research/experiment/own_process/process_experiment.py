@@ -76,7 +76,8 @@ class ProcessExperiment:
         its exact outputs, marked as not covered.
       runtime: what executes the rounds.
       callbacks: see every round and may stop the run.
-      name: of the experiment; a folder is resumed by the experiment of the same name.
+      name: the name of the experiment; a folder is resumed by the experiment of the
+        same name.
 
     Raises:
       SettingError: a part that is not of its kind.
@@ -174,7 +175,7 @@ class ProcessExperiment:
         and of the clients' values.
 
         Args:
-          folder: of the run; made when missing.
+          folder: the folder of the run; made when missing.
           resume: whether a folder that holds this run already is accepted.
           recharge: whether a run continues with another process, if its declared noise
             is drawn anew. The rounds after the last checkpoint are charged again.

@@ -23,7 +23,7 @@ def as_value(where: str, value: Any, value_type: tff.Type) -> Any:
     Args:
       where: begins the messages.
       value: as a user gives it.
-      value_type: of TFF.
+      value_type: a type of TFF.
 
     Raises:
       SettingError: a value that is not of the type.

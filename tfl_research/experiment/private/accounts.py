@@ -24,7 +24,7 @@ def opened(
     """Opens the ledger of a run, builds its account, and prints the guarantee.
 
     Args:
-      folder: of the run.
+      folder: the folder of the run.
       out: where the lines are printed.
       build: (ledger of the run, context of further ledgers) -> account.
       lines: the guarantee in a few lines.

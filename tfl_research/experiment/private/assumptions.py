@@ -25,8 +25,8 @@ def check(setup: Setup) -> None:
     """Refuses a private run that uses what was computed from pooled rows.
 
     Raises:
-      SettingError: names what was computed, from what, and how to declare it; or
-        --public_schema although there is nothing to declare.
+      SettingError: names what was computed and from which data, and how to declare it;
+        or --public_schema although there is nothing to declare.
     """
     experiment, task = setup.experiment, setup.task
     release = experiment.release
@@ -63,7 +63,7 @@ def assumption_lines(setup: Setup) -> list[str]:
     """Sentences on what a private run takes to be public knowledge.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
 
     Returns:
       A sentence for each assumption; the guarantee covers none of them.

@@ -131,9 +131,9 @@ def examine(
     so that a run that was stopped and resumed is audited alike.
 
     Args:
-      setup: of the run.
-      account: of the run.
-      result: of the run.
+      setup: the setup of the run.
+      account: the account of the run.
+      result: the result of the run.
       cohorts: who took part.
       stream: where the findings are printed; standard output by default.
     """

@@ -31,10 +31,10 @@ def of_run(setup: Setup, computation: Mapping[str, str], data: str) -> Fingerpri
     """The fingerprint of a start; without privacy, of the computation alone.
 
     Args:
-      setup: of the run.
-      computation: of `runtime.computation_digests`, of a process that was built with a
-        public seed.
-      data: of `data_digest`, of a private run.
+      setup: the setup of the run.
+      computation: the result of `runtime.computation_digests`, for a process that was
+        built with a public seed.
+      data: the result of `data_digest`, in a private run.
     """
     if setup.plan is None:
         return Fingerprint(dict(computation))
@@ -109,7 +109,7 @@ def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
 
     Args:
       experiment: whose data they are.
-      task: of the experiment, as it was built.
+      task: the task of the experiment, as it was built.
 
     Raises:
       SettingError: data that have no digest.

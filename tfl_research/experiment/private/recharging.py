@@ -43,9 +43,9 @@ def recharge(
     Noise of the new attempt is drawn after both.
 
     Args:
-      folder: of the run.
-      account: of the run.
-      fingerprint: of this start.
+      folder: the folder of the run.
+      account: the account of the run.
+      fingerprint: the fingerprint of this start.
       check: raises an error if the run cannot have new noise.
       out: where it is said what happens.
 

@@ -90,7 +90,7 @@ def secret_cohort_seed(key: int) -> int:
     no stream with what else is drawn from the key.
 
     Args:
-      key: of the run's noise, see `storage.Attempts.key`.
+      key: the key of the run's noise, see `storage.Attempts.key`.
     """
     digest = hashlib.sha256(b"local steps %d" % key).digest()
     return int.from_bytes(digest, "big")
@@ -104,9 +104,9 @@ def opened_account(
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       made: the run's plan.
-      folder: of the run.
+      folder: the folder of the run.
       out: where the lines are printed.
 
     Raises:

@@ -266,7 +266,7 @@ def of_run(
     """What a run releases, for the round loop.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       noise_key: secret; the noise of private evaluations is a function of it.
       write_statement: writes the privacy statement; None without privacy.
     """
@@ -297,9 +297,9 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     """What the statement says about a run's releases.
 
     Args:
-      setup: of the run.
-      folder: of the run. The columns are those of its metrics.csv, or before the first
-        round those of every metrics.csv.
+      setup: the setup of the run.
+      folder: the folder of the run. The columns are those of its metrics.csv, or before
+        the first round those of every metrics.csv.
     """
     experiment, release = setup.experiment, release_of(setup)
     columns, table = list(metrics_log.COLUMNS), folder.metrics_path

@@ -21,8 +21,8 @@ def check(
     """Refuses a ledger of clients' rounds; makes the file if it does not exist.
 
     Args:
-      path: of --ledger, or None.
-      task: of the run.
+      path: the path of --ledger, or None.
+      task: the task of the run.
       event: what each of its rounds does.
 
     Returns:
@@ -51,11 +51,11 @@ def check(
 def populations(task: Task) -> list[privacy.Population]:
     """Whom a ledger of runs on this task may be about, the usual one first.
 
-    The clients are the training clients and the held-out clients: which ones train may
-      depend on
-    --seed, and what runs on different parts of them cost together is a bound for each
-    client. Clients that a seed draws from pooled examples are others for another seed.
-    The last one is what earlier versions wrote: the training clients alone.
+    The clients are the training clients and the held-out clients, because --seed may
+    decide which clients train. The cost of all runs together, on different parts of
+    the clients, bounds the cost of each client. Another seed draws other clients from
+    pooled examples. The last population is the one that earlier versions wrote: the
+    training clients alone.
     """
     training = task.train.client_ids
     held_out = () if task.held_out is None else task.held_out.client_ids
@@ -96,8 +96,8 @@ def check_clients(
     """Refuses ledgers of clients' records; makes the folder if it does not exist.
 
     Args:
-      path: of --record_ledgers, or None.
-      task: of the run.
+      path: the path of --record_ledgers, or None.
+      task: the task of the run.
       event: what each of the run's rounds does.
       deltas: by client.
 
@@ -123,8 +123,9 @@ def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> li
     """What all runs of the shared ledger cost, and what its own budget leaves.
 
     Args:
-      account: of the run.
-      rounds: of this run, that are counted; None for all that it plans.
+      account: the account of the run.
+      rounds: the number of rounds of this run that are counted; None for all that it
+        plans.
 
     Returns:
       Sentences; none for a run that shares no ledger.

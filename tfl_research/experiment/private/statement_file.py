@@ -13,13 +13,13 @@ def kept_up_to_date(
 ) -> Iterator[None]:
     """Writes the statement when a run begins, and again when it stops.
 
-    A resumed run keeps its statement until then. It keeps it for good where it fails
-    before it charges anything: the run may be refused because its ledger lost rounds,
-    which a new statement would leave out.
+    A resumed run keeps its statement until then. The old statement stays for good if
+    the run fails before it charges anything: the run may be refused because its ledger
+    lost rounds, which a new statement would leave out.
 
     Args:
-      path: of the statement.
-      ledger: of the run's rounds.
+      path: the path of the statement.
+      ledger: the ledger of the run's rounds.
       write: writes the statement.
     """
     if not path.exists():

@@ -71,7 +71,7 @@ def secret_cohorts(setup: Setup, seed: int) -> Sampler:
     """The run's cohorts, drawn by its secret run seed instead of the public one.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       seed: the run seed.
     """
     return setup.experiment.resolved_cohorts.build(
@@ -87,7 +87,7 @@ def client_secret(key: int) -> int:
     else is drawn from the key. In a federation each site has its own secret.
 
     Args:
-      key: of the run's noise, see `storage.Attempts.key`.
+      key: the key of the run's noise, see `storage.Attempts.key`.
     """
     digest = hashlib.sha256(b"client secrets %d" % key).digest()
     return int.from_bytes(digest, "big")
@@ -101,9 +101,9 @@ def opened_account(
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
     Args:
-      setup: of the run.
+      setup: the setup of the run.
       made: the run's plan.
-      folder: of the run.
+      folder: the folder of the run.
       out: where the lines are printed.
 
     Raises:

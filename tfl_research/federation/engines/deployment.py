@@ -35,7 +35,7 @@ class Place:
       federation: the federation's name: letters, digits, "-" and "_".
       server: the host under which sites reach the server. "localhost" listens on the
         loopback interface alone.
-      port: of the server.
+      port: the port of the server.
     """
 
     engine: str
@@ -132,8 +132,8 @@ class Deployment(abc.ABC):
         """Makes missing certificates and keys.
 
         Args:
-          folder: of the engine's server.
-          names: of all sites of the federation.
+          folder: the folder of the engine's server.
+          names: the names of all sites of the federation.
           sites: by site, the engine's folders for the sites with folders on this
             machine.
         """
@@ -150,8 +150,8 @@ class Deployment(abc.ABC):
         """Starts the server.
 
         Args:
-          folder: of the engine's server.
-          socket: of the coordinator.
+          folder: the folder of the engine's server.
+          socket: the socket of the coordinator.
           sites: the names of the sites.
           started: takes on the processes that are started.
           job: a folder of a job in which the engine does the averaging itself; None is

@@ -174,8 +174,8 @@ def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) ->
       newest: the newest.
 
     Raises:
-      UserError: no Python of these versions is installed; says what there is, and what
-        to do.
+      UserError: no Python of these versions is installed; says which Pythons were
+        found, and what to install.
     """
     found = set()
     for candidate in _candidates():

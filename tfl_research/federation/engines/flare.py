@@ -152,12 +152,12 @@ def prepare_kit(
       is_server: whether the kit is the server's.
 
     Raises:
-      UserError: the folder is no startup kit.
+      UserError: the folder is not a startup kit.
     """
     local = kit / "local"
     if not (kit / "startup").is_dir() or not local.is_dir():
         raise errors.UserError(
-            f"{kit} is no startup kit of FLARE: it must hold 'startup' and 'local'; "
+            f"{kit} is not a startup kit of FLARE: it must hold 'startup' and 'local'; "
             "give the folder that 'scripts/federation provision' made for this site"
         )
     custom = local / "custom"

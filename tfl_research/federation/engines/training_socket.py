@@ -51,7 +51,7 @@ class Trainer(Protocol):
         """The model after a round's local training.
 
         Args:
-          weights: of the model, as a list of arrays.
+          weights: the weights of the model, as a list of arrays.
           round_number: from 1.
 
         Raises:

@@ -107,7 +107,7 @@ class Party:
         """The reverse of `to_bytes`.
 
         Raises:
-          SecureSumError: the bytes are no party.
+          SecureSumError: the bytes are not the state of a party.
         """
         party = cls.__new__(cls)
         party._state = PartyState.from_bytes(content)

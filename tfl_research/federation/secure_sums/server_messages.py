@@ -44,7 +44,7 @@ def read_key_list(
 
     Raises:
       SumAbandonedError: the parties are fewer than the threshold.
-      SecureSumError: the party's own keys are missing or others, or a key stands twice.
+      SecureSumError: the party's own keys are missing or differ, or a key occurs twice.
     """
     reader = Reader(message, _SERVER, terms)
     names = reader.names("parties")
@@ -70,7 +70,7 @@ def read_shares(
 
     Raises:
       SumAbandonedError: those who sent shares are fewer than the threshold.
-      SecureSumError: a sender is no peer, or its ciphertext was altered.
+      SecureSumError: a sender takes no part in the sum, or its ciphertext was altered.
     """
     terms, name = state.terms, state.name
     reader = Reader(message, _SERVER, terms)

@@ -22,8 +22,8 @@ _FORMAT = 1
 class SiteSums:
     """Answers the steps of sums for a site. Each answer is durable before it is given.
 
-    A run has one sum at a time. Whoever begins a further one, for another round or a
-    further attempt at a round, ends the one before: its keys are dropped.
+    A run has one sum at a time. A further sum, for another round or a further attempt
+    at a round, ends the sum before: its keys are dropped.
 
     A round is opened for one set of survivors. Two sums of a round's vectors, over sets
     that differ by one party, would show that party's vector. So when a round is tried

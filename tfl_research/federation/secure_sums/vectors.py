@@ -30,7 +30,7 @@ class VectorSpec:
       modulus: 2**bits of the dtype, or 2 to 2**62, where every residue fits the dtype.
 
     Raises:
-      SecureSumError: one of them is none of these.
+      SecureSumError: a shape, dtype or modulus is not one of these.
 
     Example:
       >>> spec = VectorSpec((2,), "int32", 2**32)

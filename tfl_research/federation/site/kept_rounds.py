@@ -26,7 +26,7 @@ class KeptRounds:
     rounds up to this one are over: with new noise they would not have been charged.
 
     Args:
-      path: of the file; made when missing.
+      path: the path of the file; made when missing.
     """
 
     def __init__(self, path: pathlib.Path):

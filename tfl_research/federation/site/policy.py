@@ -36,15 +36,17 @@ class SitePolicy:
       metrics: names of the metrics that may leave the site, such as "loss"; "examples"
         are the numbers of each client's examples, which every round's reports have
         unless the run has secure sums.
-      most_rounds: of a run.
-      least_record_noise_multiplier: of runs whose noise the site draws for its records.
-      least_user_noise_multiplier: of runs whose noise the coordinator draws for
-        clients. If both are given, a run has to keep one of the two.
-      largest_epsilon: of the records of each client, over all runs in the site's
-        ledger; runs without record-level privacy are refused.
+      most_rounds: the largest number of rounds of a run.
+      least_record_noise_multiplier: the least noise multiplier of runs whose
+        noise the site draws for its records.
+      least_user_noise_multiplier: the least noise multiplier of runs whose
+        noise the coordinator draws for clients. If both are given, a run has to keep
+        one of the two.
+      largest_epsilon: the largest ε of the records of each client, over all runs in the
+        site's ledger; runs without record-level privacy are refused.
       delta: at which that ε is computed; when None, n^-1.1 for a client of n examples,
         at most 0.001.
-      least_examples: of each client.
+      least_examples: the least number of examples of each client.
 
     Raises:
       UserError: a value that does not fit.

@@ -24,13 +24,13 @@ class SiteFile:
 
     Attributes:
       path: the file.
-      name: of the site.
+      name: the name of the site.
       key: shared with the coordinator.
       socket: where the site's process listens.
       folder: what the process keeps.
       task: name of the site's task.
-      options: of the task, by name.
-      clients: of the task's clients, those that take part; all when None.
+      options: the options of the task, by name.
+      clients: the task's clients that take part; all when None.
       policy: what the site allows.
       plugin: a module that registers a user's own tasks or other parts, or None.
     """

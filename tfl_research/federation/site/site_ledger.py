@@ -44,7 +44,7 @@ class SiteLedger:
     charged with the next one: a run's ε counts every client in every round.
 
     Attributes:
-      account: of the run, with this site's clients alone.
+      account: the account of the run, with this site's clients alone.
     """
 
     def __init__(
@@ -62,13 +62,15 @@ class SiteLedger:
         """Opens the ledgers; makes those that are missing.
 
         Args:
-          run_folder: of the run at the site.
-          site_folder: of the site.
-          plan: of the run, for the clients of all sites.
+          run_folder: the folder of the run at the site.
+          site_folder: the folder of the site.
+          plan: the plan of the run, for the clients of all sites.
           clients: ids of this site's clients.
-          seed: of the noise that the site draws in this run; the ledger commits to it.
-          policy: of the site. Its largest ε counts the rounds of all runs, at its δ, or
-            at `default_record_deltas`; not at a δ that the coordinator chose.
+          seed: the seed of the noise that the site draws in this run; the ledger
+            commits to it.
+          policy: the policy of the site. Its largest ε counts the rounds of all runs,
+            at its δ, or at `default_record_deltas`; not at a δ that the coordinator
+            chose.
           say: takes lines about what is charged.
           drawn_by: what decides which records a client has, if its name does not tell;
             see `privacy.Population`.

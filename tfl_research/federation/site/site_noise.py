@@ -23,13 +23,13 @@ class SiteNoise:
     """Decides for each round whether the site draws noise, and from which seed.
 
     Attributes:
-      seed: of the site's own randomness; a function of the site's secret, the run, and
-        how often the run has begun again.
+      seed: the seed of the site's own randomness; a function of the site's secret, the
+        run, and how often the run has begun again.
       ledger: charges the rounds to the site's records; None where nothing is charged.
 
     Args:
-      folder: of the run at the site; its name is the run's id.
-      secret: of the site.
+      folder: the folder of the run at the site; its name is the run's id.
+      secret: the secret of the site.
       draws: whether the site draws any noise in this run.
       covers: what the noise of a round covers, in addition to the request.
       ledger: see above.
@@ -110,7 +110,7 @@ def own_seed(secret: bytes, run: str, restarts: int = 0) -> int:
     """The seed of a site's own randomness in a run, which only the site knows.
 
     Args:
-      secret: of the site.
+      secret: the secret of the site.
       run: the run's id.
       restarts: how often the run has begun again with new noise (`--recharge`).
     """

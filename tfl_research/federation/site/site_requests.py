@@ -31,15 +31,15 @@ class Requests:
     what a request does must be safe to do twice.
 
     Attributes:
-      folder: of the run.
+      folder: the folder of the run.
     """
 
     def __init__(self, folder: pathlib.Path, key: bytes):
         """Reads the files, and makes what is missing.
 
         Args:
-          folder: of the run at the site.
-          key: of the site.
+          folder: the folder of the run at the site.
+          key: the key of the site.
 
         Raises:
           UserError: the folder cannot be used, or its files are damaged.

@@ -86,10 +86,11 @@ class SiteServer:
         """Listens; requests wait until `run`.
 
         Args:
-          socket_path: of the site's socket, in a folder of this user alone.
+          socket_path: the path of the site's socket, in a folder of this user alone.
           site: the site's name.
           key: shared with the coordinator.
-          state_folder: of this user alone; gets the folders of runs, and `errors.log`.
+          state_folder: a folder of this user alone; gets the folders of runs, and
+            `errors.log`.
           say: prints a line about each refusal.
           limit_bytes: longer requests are refused.
 

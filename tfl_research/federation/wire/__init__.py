@@ -2,7 +2,7 @@
 
 - `messages`, `plain_json`: tensors and JSON as bytes, in a documented format without
   code.
-- `authentication`: who sent a message, for which run, and as which in order.
+- `authentication`: who sent a message, for which run, and with which number.
 - `sockets`, `carriers`, `relay_carrier`: bytes between coordinator and sites of one
   machine, or to the relay of another engine.
 - `exchange`: the coordinator's side of requests and replies.

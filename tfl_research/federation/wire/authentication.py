@@ -117,8 +117,8 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
       key: shared with the sender.
 
     Raises:
-      AuthenticationError: no sealed message, or one that was altered or sealed by
-        another key.
+      AuthenticationError: the bytes are not a sealed message, or were altered or sealed
+        by another key.
     """
     front = len(_MAGIC) + _MAC
     if len(content) < front + _FRONT.size + _LENGTH.size:

@@ -214,9 +214,10 @@ class Exchange:
         expected = Seal(True, site, self.run, asked.sequence, mac)
         if seal != expected:
             raise AuthenticationError(
-                f"this is no reply to request {asked.sequence} of the run {self.run} "
-                f"to {site}, but {'a reply' if seal.is_reply else 'a request'} "
-                f"{seal.sequence} of the run {seal.run[:64]!r}, site {seal.site[:64]!r}"
+                f"this is not the reply to request {asked.sequence} of the run "
+                f"{self.run} to {site}, but "
+                f"{'a reply' if seal.is_reply else 'a request'} {seal.sequence} of "
+                f"the run {seal.run[:64]!r}, site {seal.site[:64]!r}"
             )
         try:
             reply = decode(body, self._limit)

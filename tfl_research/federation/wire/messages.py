@@ -125,7 +125,7 @@ class Message:
         """A tensor of the message.
 
         Args:
-          name: of the tensor.
+          name: the name of the tensor.
           dtype: the only accepted one; None accepts all.
           shape: the only accepted one, with None for a dimension of any size; None
             accepts all.

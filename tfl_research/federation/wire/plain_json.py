@@ -19,7 +19,7 @@ def parsed(text: bytes) -> Any:
     """The value of a JSON text in UTF-8, which anyone may have written.
 
     Raises:
-      ValueError: no JSON, or JSON that is not taken here.
+      ValueError: the text is not JSON, or is JSON that is not accepted here.
     """
     value = json_file.parsed(text, _DIGITS)
     check(value, "value")
@@ -27,7 +27,7 @@ def parsed(text: bytes) -> Any:
 
 
 def check(value: Any, where: str, depth: int = 0) -> None:
-    """Refuses what JSON lacks, and what would read back as something else.
+    """Refuses values that JSON lacks, or that would be read back as something else.
 
     Args:
       value: to be written.

@@ -85,7 +85,7 @@ class RelayCarrier:
         """Listens for relays.
 
         Args:
-          path: of the coordinator's socket, in a folder of this user alone.
+          path: the path of the coordinator's socket, in a folder of this user alone.
           say: prints a line about a relay, or about bytes that do not fit.
           limit_bytes: longer replies are refused.
           patience: how many seconds a site that no relay reaches is tried again.

@@ -30,7 +30,7 @@ class Connection:
 
     Attributes:
       socket: for a selector.
-      name: of the peer, for messages.
+      name: the name of the peer, for messages.
     """
 
     def __init__(self, connected: socket.socket, name: str, limit_bytes: int):
@@ -38,7 +38,7 @@ class Connection:
 
         Args:
           connected: closed by `close`.
-          name: of the peer, for messages.
+          name: the name of the peer, for messages.
           limit_bytes: the longest payload that is received.
         """
         connected.setblocking(False)
@@ -134,7 +134,7 @@ class Listener:
 
     Attributes:
       socket: for a selector.
-      path: of the socket.
+      path: the path of the socket.
     """
 
     def __init__(self, path: pathlib.Path, limit_bytes: int):
@@ -196,12 +196,12 @@ def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
     """A connection to the process of this user that listens at the path.
 
     Args:
-      path: of the socket.
-      name: of the peer, for messages.
+      path: the path of the socket.
+      name: the name of the peer, for messages.
       limit_bytes: the longest payload that is received.
 
     Raises:
-      OSError: nobody listens there, or too many connections wait.
+      OSError: no process listens there, or too many connections wait.
       FrameError: another user listens there.
     """
     connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -219,7 +219,7 @@ def private_folder(folder: pathlib.Path) -> None:
     """Makes the folder with mode 0700 where it is missing.
 
     Raises:
-      UserError: it cannot be made, or others than this user may enter it.
+      UserError: the folder cannot be made, or others than this user can enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

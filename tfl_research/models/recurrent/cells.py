@@ -64,7 +64,7 @@ class Cell(Protocol):
         """What `back` needs of all steps, `[T, B, ...]`.
 
         Args:
-          kept: of all steps.
+          kept: the tensors that were kept, of all steps.
           after: states after each step, `[T, B, H]` each.
           before: states before each step.
         """

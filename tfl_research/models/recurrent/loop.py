@@ -55,7 +55,7 @@ class Run:
     Attributes:
       given: `[T, B, G]`, the inputs' part of the gates, the first step first.
       initial: the states before the first step, `[B, H]` each.
-      weights: of the cell.
+      weights: the weights of the cell.
       mask: bool `[T, B, 1]`; where it is False, states stay. None for none.
       dropped: `[gates, B, H]`, see `products.Product`; None for none.
     """

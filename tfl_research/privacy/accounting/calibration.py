@@ -57,7 +57,7 @@ def calibrate_event(
     """The smallest noise multiplier with which the rounds of an event keep to (ε, δ).
 
     Args:
-      event: of a round; its noise multiplier is ignored.
+      event: the event of a round; its noise multiplier is ignored.
       target_epsilon: ε not to be exceeded after the last round, above 0.
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
@@ -85,7 +85,7 @@ def calibrate_event(
 
     if spent and composed_epsilon(spent, delta, accountant) >= target_epsilon:
         raise ValueError(
-            "what is charged beside the rounds already has ε = "
+            "what is charged in addition to the rounds already has ε = "
             f"{composed_epsilon(spent, delta, accountant):.4g} at δ = {delta}, so no "
             f"noise gives ε = {target_epsilon} in all: raise the target, or release "
             "less"

@@ -24,7 +24,7 @@ def resolve_accountant(accountant: str | None, event: Event) -> str:
     Args:
       accountant: "pld" (privacy loss distributions), "rdp" (Rényi DP), or "auto"
         or None for the tightest that applies.
-      event: of a round.
+      event: the event of a round.
 
     Raises:
       ValueError: an unknown accountant, or one that does not apply.
@@ -89,7 +89,7 @@ class EpsilonCurve:
         """Begins the curve at 0 rounds.
 
         Args:
-          event: of every round.
+          event: the event of every round.
           delta: target δ.
           accountant: see `resolve_accountant`. For "auto" and a δ below 1e-15, each
             value is the smallest of the accountants that apply.
@@ -160,8 +160,8 @@ def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
     """The values of an event's curve; a budget that is compared with NaN never ends.
 
     Raises:
-      ValueError: not a value for each round, or one that is NaN, below 0, or below the
-        value of the round before.
+      ValueError: there is not a value for each round, or a value is NaN, below 0, or
+        below the value of the round before.
     """
     curve = np.asarray(values, np.float64) if values is not None else np.zeros(0)
     if curve.shape != (rounds,):

@@ -180,7 +180,7 @@ def plan_distributed(
       minimum_cohort_size: number of clients whose shares together are the noise in the
         account; `cohort_size` by default. Lower it by the number of clients that may
         drop out or collude with the server: each share then grows.
-      bits: of the modulus, 2 to 32.
+      bits: the number of bits of the modulus, 2 to 32.
       rounding_bias: β in [0, 1).
       overflow_stddevs: k, above 0.
 

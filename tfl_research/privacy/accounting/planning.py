@@ -44,7 +44,7 @@ def cost(
     """The cost of planned rounds.
 
     Args:
-      event: of each planned round.
+      event: the event of each planned round.
       rounds: planned, at least 0.
       delta: target δ.
       accountant: "pld", "rdp", or None for the tightest that applies.

@@ -31,9 +31,9 @@ def calibrate_record_noise(
     """The smallest noise multiplier at which no client exceeds the target.
 
     Args:
-      event: of a round; its noise multiplier is ignored.
+      event: the event of a round; its noise multiplier is ignored.
       target_epsilon: largest ε_k allowed after the last round, above 0.
-      rounds: of the run, at least 1.
+      rounds: the number of rounds of the run, at least 1.
       deltas: δ_k of each client.
       accountant: "pld", "rdp" or None for the tightest.
       spent: what every client is charged in addition to the rounds.

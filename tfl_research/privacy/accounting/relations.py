@@ -17,11 +17,11 @@ class Total:
     """ε of composed rounds.
 
     Attributes:
-      epsilon: of all rounds together.
+      epsilon: ε of all rounds together.
       relation: the neighbouring relation that ε is for; None without rounds.
       theorem: how rounds under other relations were converted, without a full stop;
         None if none were.
-      accountant: "pld" or "rdp", or "pld and rdp" if parts have different ones.
+      accountant: "pld" or "rdp", or "pld and rdp" if parts have different accountants.
     """
 
     epsilon: float

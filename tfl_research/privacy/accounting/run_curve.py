@@ -80,7 +80,7 @@ class RunCurve:
 
     def _from_block(self, curve: GrowingCurve, rounds: int) -> float:
         first = 1
-        # The blocks are the same whatever is asked, and so are the values.
+        # Blocks and values do not depend on which numbers of rounds are asked.
         while first + max(1, first // 2) <= rounds:
             first += max(1, first // 2)
         if first not in self._blocks:

@@ -72,7 +72,8 @@ class RunSize:
 
     Attributes:
       dimension: scalars in an update.
-      rounds: of the run, those that were repeated with new noise included.
+      rounds: the number of rounds of the run, including rounds that were repeated with
+        new noise.
       clients: largest number of clients of a round.
     """
 
@@ -85,8 +86,8 @@ def sampler_delta(draws: Draws, epsilon: float) -> float:
     """What is added to δ at ε since the noise is not exact, at most 1.
 
     Args:
-      draws: of all rounds together.
-      epsilon: of all rounds together, at least 0; may be infinite.
+      draws: the draws of all rounds together.
+      epsilon: ε of all rounds together, at least 0; may be infinite.
 
     Returns:
       (1 + e^ε) times the probability that some draw is not exact.

@@ -31,7 +31,7 @@ class Canaries:
 
     Attributes:
       count: canaries, at least 2.
-      seed: of coins and directions.
+      seed: the seed of coins and directions.
 
     Raises:
       ValueError: fewer than 2.

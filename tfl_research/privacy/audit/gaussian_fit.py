@@ -78,7 +78,7 @@ def epsilon_between_gaussians(
     Args:
       means: float `[...]`.
       stds: above 0.
-      other_means: of the other Gaussian.
+      other_means: the means of the other Gaussian.
       other_stds: above 0.
       delta: in (0, 1).
 
@@ -123,10 +123,12 @@ class GaussianEstimate:
 
     Attributes:
       epsilon: the estimate.
-      low, high: of the bootstrap's percentile interval.
-      confidence: of the interval.
-      mean, std: of the scores of canaries that took part.
-      null_mean, null_std: of the scores of canaries that did not take part.
+      low, high: the ends of the bootstrap's percentile interval.
+      confidence: the confidence of the interval.
+      mean, std: the mean and standard deviation of the scores of canaries that took
+        part.
+      null_mean, null_std: the mean and standard deviation of the scores of canaries
+        that did not take part.
     """
 
     epsilon: float
@@ -164,9 +166,9 @@ def estimate_epsilon(
       null_mean: mean score of canaries that did not take part.
       null_std: standard deviation of their scores, above 0.
       delta: in (0, 1).
-      confidence: of the interval, in (0, 1).
-      resamples: of the bootstrap, at least 1.
-      seed: of the bootstrap.
+      confidence: the confidence of the interval, in (0, 1).
+      resamples: the number of resamples of the bootstrap, at least 1.
+      seed: the seed of the bootstrap.
 
     Raises:
       ValueError: an argument out of range, fewer than two scores, scores that are not

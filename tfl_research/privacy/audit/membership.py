@@ -24,7 +24,7 @@ class MembershipResult:
       advantage: max |TPR - FPR| over thresholds; 0 is guessing. As a maximum it is
         above 0 for unrelated scores too.
       advantage_low, advantage_high: percentile interval of a bootstrap.
-      confidence: of the intervals.
+      confidence: the confidence of the intervals.
       members, non_members: examples of each kind.
     """
 
@@ -73,9 +73,9 @@ def loss_threshold_attack(
     Args:
       member_losses: float `[members]`, at least 2.
       non_member_losses: float `[non-members]`, at least 2.
-      confidence: of the intervals, in (0, 1).
-      resamples: of the bootstrap of the advantage, at least 1.
-      seed: of the bootstrap.
+      confidence: the confidence of the intervals, in (0, 1).
+      resamples: the number of resamples of the bootstrap of the advantage, at least 1.
+      seed: the seed of the bootstrap.
 
     Raises:
       ValueError: fewer than two examples of a kind, or an argument out of range.

@@ -32,7 +32,7 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
     Attributes:
       inner: clips, weighs, sums and noises.
       count: number of canaries.
-      seed: of their directions.
+      seed: the seed of their directions.
       keep_max: whether the state has the largest cosines.
 
     Raises:
@@ -143,7 +143,7 @@ def observed(
     Args:
       state: `LearningAlgorithmState` of a process with a `CanaryObserver`.
       initial_weights: arrays, of the untrained model.
-      seed: of the directions.
+      seed: the seed of the directions.
       count: number of canaries.
 
     Returns:

@@ -15,8 +15,8 @@ class OneRunBound:
     Attributes:
       epsilon: with probability `confidence` or more, ε is at least this; 0 without
         evidence.
-      confidence: of the bound.
-      delta: of the claim that is tested.
+      confidence: the confidence of the bound.
+      delta: δ of the claim that is tested.
       canaries: number of canaries, each with a fair coin.
       guesses: number of canaries with a guess; fixed beforehand.
       correct: number of right guesses.

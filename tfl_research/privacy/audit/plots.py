@@ -20,11 +20,11 @@ def save(
     """Histograms of cosines, of canaries that took part and canaries that did not.
 
     Args:
-      path: of the SVG file.
+      path: the path of the SVG file.
       cosines: float `[canaries]`.
       included: bool `[canaries]`, whether a canary took part.
-      statistic: of the cosines; "max" has no curve for comparison.
-      dimension: of the model; N(0, 1/dimension) is drawn.
+      statistic: the statistic of the cosines; "max" has no curve for comparison.
+      dimension: the dimension of the model; N(0, 1/dimension) is drawn.
 
     Raises:
       ImportError: matplotlib is not installed.

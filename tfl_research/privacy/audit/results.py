@@ -34,13 +34,13 @@ class AuditResult:
       statistic: the statistic of the bounds; declared before the run.
       rounds: audited rounds.
       dimension: d, scalars in the model.
-      epsilon: of the accountant, at `bound.delta`.
+      epsilon: ε of the accountant, at `bound.delta`.
       estimates: by statistic; without statistics in which all scores are equal.
       bound: the lower confidence bound on ε that is compared with the account.
       independent_bound: the bound of Clopper and Pearson, which needs independent
         scores.
       sabotage: the part that was broken on purpose, or "none".
-      membership: of the exported model, or None.
+      membership: the membership inference of the exported model, or None.
     """
 
     statistic: str
@@ -76,10 +76,10 @@ class AuditResult:
           statistic: declared before the run.
           rounds: audited rounds, at least 1.
           dimension: scalars in the model.
-          epsilon: of the accountant.
-          delta: of the accountant.
-          confidence: of intervals and bounds.
-          seed: of bootstraps, and of the order that breaks ties.
+          epsilon: ε of the accountant.
+          delta: δ of the accountant.
+          confidence: the confidence of intervals and bounds.
+          seed: the seed of bootstraps, and of the order that breaks ties.
           **further: `sabotage` and `membership`.
 
         Raises:

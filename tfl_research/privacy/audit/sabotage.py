@@ -74,7 +74,7 @@ def sabotaged(
     adaptive clip stays at its initial value. "none" changes nothing.
 
     Args:
-      aggregator: of a mechanism that clips and noises a sum.
+      aggregator: the aggregator of a mechanism that clips and noises a sum.
       sabotage: one of `SABOTAGES`.
       weight_unit: examples of a client with weight 1, for "weights_uncapped".
 

@@ -10,8 +10,8 @@ def check_ledger(ledger: Ledger, event: Event) -> None:
     """Checks that a run's rounds go on with what its ledger has.
 
     Args:
-      ledger: of the run.
-      event: of the run's rounds.
+      ledger: the ledger of the run.
+      event: the event of the run's rounds.
 
     Raises:
       ValueError: another neighbouring relation or unit of privacy, or rounds of another

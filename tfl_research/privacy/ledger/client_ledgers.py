@@ -51,7 +51,7 @@ class ClientLedgers(contextlib.ExitStack):
     Clients without records have no ledger. A round is written to one ledger after the
     other. After a kill, or if another run exhausts the budget in between, only some
     ledgers have the round: then these clients are charged for a round that was never
-      released.
+    released.
 
     Attributes:
       path: the folder.
@@ -71,7 +71,7 @@ class ClientLedgers(contextlib.ExitStack):
         Args:
           path: the folder.
           run: from `identity.run_id`.
-          event: of each round of the run, at all clients.
+          event: the event of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
           recorded: `Ledger.entries` of the run's own ledger, which these must have too.
           drawn_by: see `Population.of`.
@@ -126,7 +126,7 @@ class ClientLedgers(contextlib.ExitStack):
         """Puts a round on disk in every client's ledger, unless recorded already.
 
         Args:
-          round_number: of the run, from 1.
+          round_number: the number of the round in the run, from 1.
           event: what the round charges.
           delta: not used: every client has its own δ.
           accountant: "pld", "rdp", or None for the tightest accountant that applies.

@@ -54,8 +54,8 @@ class HashChain:
     `descriptor` for as long as the file is open.
 
     Attributes:
-      path: of the file.
-      descriptor: of the open file.
+      path: the path of the file.
+      descriptor: the descriptor of the open file.
       head: what the head file recorded when the file was opened, or None.
     """
 
@@ -328,7 +328,7 @@ class ChainFile(contextlib.AbstractContextManager):
     """A ledger on a chain file, closed at the end of its context.
 
     Attributes:
-      path: of the file.
+      path: the path of the file.
     """
 
     def __init__(self, chain: HashChain) -> None:

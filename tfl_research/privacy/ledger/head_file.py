@@ -46,7 +46,7 @@ class Writer:
         ledger itself is what counts, and an older head is still one that it had.
 
         Args:
-          position: of `HashChain.position`.
+          position: the result of `HashChain.position`.
         """
         line = _line(position)
         try:
@@ -60,7 +60,7 @@ class Writer:
             return
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is still the one of that name, and has two lines."""
+        """Whether the open file is still the file of that name, and has two lines."""
         if self._descriptor < 0:
             return False
         ours = os.fstat(self._descriptor)

@@ -41,8 +41,8 @@ class Ledger(ChainFile):
 
         Args:
           path: the file.
-          identity: of the run. A new ledger gets a first line with the identity;
-            without an identity, a new ledger has no such line.
+          identity: the identity of the run. A new ledger gets a first line with the
+            identity; without an identity, a new ledger has no such line.
 
         Raises:
           ValueError: another process has the ledger open; or a line is malformed,
@@ -135,7 +135,8 @@ class Ledger(ChainFile):
         """Puts a further release on disk; returns at once if it is recorded already.
 
         Args:
-          name: of the release, such as "evaluation"; one for each release of a round.
+          name: the name of the release, such as "evaluation"; one for each release of a
+            round.
           round_number: the last round before it.
           event: what is released.
 
@@ -151,7 +152,8 @@ class Ledger(ChainFile):
         """Puts on disk the entries that a shared ledger has of this run beyond these.
 
         Args:
-          entries: of this run in the shared ledger, beginning with this ledger's.
+          entries: the entries of this run in the shared ledger, beginning with this
+            ledger's.
         """
         for entry in entries[len(self.record_of_run.entries) :]:
             self._append(entry)

@@ -17,7 +17,7 @@ def write_budget(
     """Writes a budget into a shared ledger; a missing ledger is made.
 
     Args:
-      path: of the ledger.
+      path: the path of the ledger.
       budget: binds every round from now on. Equal to the present one: nothing is
         written.
       may_raise: whether the budget may allow more than the present one; the line then

@@ -55,10 +55,10 @@ def save(
     """Draws curves into a file.
 
     Args:
-      path: of the file; its ending says the format, see `format_of`.
+      path: the path of the file; its ending says the format, see `format_of`.
       curves: label, x and y of each.
-      x_label: of the horizontal axis.
-      y_label: of the vertical axis.
+      x_label: the label of the horizontal axis.
+      y_label: the label of the vertical axis.
       title: above the plot.
       limit: a horizontal line, such as a budget; None for none.
 

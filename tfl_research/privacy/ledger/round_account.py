@@ -205,7 +205,8 @@ class RoundAccount:
         since the last restart, is not charged again.
 
         Args:
-          name: of the release, such as "evaluation"; one for each release of a round.
+          name: the name of the release, such as "evaluation"; one for each release of a
+            round.
           round_number: the last round before the release.
           event: what is released; its neighbouring relation and unit are the run's.
 
@@ -305,7 +306,7 @@ class RoundAccount:
         """Checks that a round added the noise that is charged.
 
         Args:
-          metrics: of the round, as the process gave them.
+          metrics: the metrics of the round, as the process gave them.
 
         Raises:
           SettingError: another scale of the noise, or none measured.

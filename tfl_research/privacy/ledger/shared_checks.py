@@ -60,7 +60,7 @@ def check_fits(where: str, recorded: Event, event: Event) -> None:
     Args:
       where: names the ledger and the run that recorded.
       recorded: an event in the ledger.
-      event: of the charge.
+      event: the event of the charge.
 
     Raises:
       ValueError: see `SharedLedger.check_fits`.

@@ -60,7 +60,7 @@ class SharedLedger(ChainFile):
         Args:
           path: the file.
           run: from `identity.run_id`.
-          population: of the clients that can be sampled.
+          population: the population of the clients that can be sampled.
           recorded: `Ledger.entries` of the run's own ledger, which this must have too.
 
         Raises:
@@ -152,8 +152,8 @@ class SharedLedger(ChainFile):
         run count, even if they are more than `rounds`.
 
         Args:
-          rounds: of this run, 0 or more.
-          event: of this run's rounds that the ledger does not have yet.
+          rounds: the number of rounds of this run, 0 or more.
+          event: the event of this run's rounds that the ledger does not have yet.
           delta: target δ.
           accountant: "pld", "rdp", or None for the tightest that applies to all.
           further: releases that this run still plans.

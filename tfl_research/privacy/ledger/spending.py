@@ -36,9 +36,9 @@ class Spending:
       runs: what each run has spent; none in a ledger without rounds.
       torn: whether a kill cut off the last line; its round was never computed.
       shared: whether the ledger is one that runs share.
-      population: of a shared ledger; None for a run's own ledger.
-      budget: of a shared ledger; None without one.
-      header: of a run's own ledger; None in one of an earlier version.
+      population: the population of a shared ledger; None for a run's own ledger.
+      budget: the budget of a shared ledger; None without a budget.
+      header: the header of a run's own ledger; None in a ledger of an earlier version.
     """
 
     chain: HashChain
@@ -125,7 +125,7 @@ def read_ledger(path: str | os.PathLike[str]) -> Spending:
     Raises:
       DamageError: a line is damaged; names file and line.
       MissingPluginError: the plugin of an event was not imported; names the plugin.
-      ValueError: there is no such file, or it cannot be read.
+      ValueError: the file does not exist, or cannot be read.
     """
     chain = HashChain(ledger_path(path), writable=False)
     with contextlib.closing(chain):

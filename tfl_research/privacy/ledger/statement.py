@@ -36,10 +36,10 @@ class SharedTotal:
     """What all runs in a shared ledger have spent.
 
     Attributes:
-      path: of the ledger.
+      path: the path of the ledger.
       runs: number of runs with rounds in the ledger.
-      rounds: of all runs.
-      epsilon: of all rounds together, at the run's δ.
+      rounds: the number of rounds of all runs.
+      epsilon: ε of all rounds together, at the run's δ.
     """
 
     path: str
@@ -68,7 +68,7 @@ def privacy_statement(
     """The text of a run's privacy statement.
 
     Args:
-      event: of each round of the run.
+      event: the event of each round of the run.
       delta: the run's δ.
       accountant: "pld" or "rdp".
       spent: completed rounds, see `accounting.composed_epsilon`; empty for a

@@ -31,7 +31,7 @@ class GivenOut:
 
     Attributes:
       release: the run's filter.
-      columns: of metrics.csv, at least the released columns.
+      columns: the columns of metrics.csv, at least the released columns.
       files: files, folders and parts of files that not every run has.
       decided_by: what picks the best model: a column, the private choice, or "" for
         nothing.
@@ -152,7 +152,7 @@ def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[st
     """The section "Outside the guarantee".
 
     Args:
-      event: of each round of the run.
+      event: the event of each round of the run.
       given: what is released.
       more: further outputs that the guarantee leaves out, a sentence each.
     """

@@ -47,7 +47,7 @@ def client_noised_sum(
     for all neighbours.
 
     Args:
-      value_type: of updates, a structure of float32 tensors.
+      value_type: the type of updates, a structure of float32 tensors.
       weight_type: `client_seeds.seeded_weight_type()`.
       noise_seed: secret.
       encode: turns a client's update into its message, see `Encode`.

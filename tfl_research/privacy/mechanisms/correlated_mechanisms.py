@@ -86,8 +86,10 @@ def banded_matrix_aggregator(
       rounds: planned rounds, the matrix' size; later rounds begin the matrix again.
       bands: diagonals; 1 is independent noise. The sampler must keep a client's rounds
         at least this many rounds apart, see `MatrixEvent`.
-      momentum: of the server optimizer, see `factorization.workload_matrix`.
-      learning_rates: of the server optimizer, see `factorization.workload_matrix`.
+      momentum: the momentum of the server optimizer, see
+        `factorization.workload_matrix`.
+      learning_rates: the learning rates of the server optimizer, see
+        `factorization.workload_matrix`.
       cache: see `factorization.banded_factor`.
       sum_factory: sums the clipped deltas; plain summation by default.
 

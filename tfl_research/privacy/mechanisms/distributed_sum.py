@@ -98,7 +98,7 @@ class DistributedSumFactory(
         """An aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
-          value_type: of updates, with the plan's number of scalars.
+          value_type: the type of updates, with the plan's number of scalars.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
@@ -204,18 +204,19 @@ def discrete_gaussian_aggregator(
 
     Every client's noise is a function of a secret seed, the round and the client's own
     seed, so that a resumed round repeats the noise. In a simulation the client's seed
-    need not be secret. In a deployment the noise must be drawn from what the server
-    does not know: with `client_secrets` the noise is keyed by the client's secret.
+    need not be secret. In a deployment the noise must be drawn from secrets that the
+    server does not know: with `client_secrets` the noise is keyed by the client's
+    secret.
 
     Args:
       l2_norm_clip: S, positive.
-      plan: of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
+      plan: the result of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
       noise_seed: secret.
       secure: sum with `tff.aggregators.SecureModularSumFactory`, which
         `runtime.in_process` executes as a sum. TFF's runtime cannot execute a secure
         sum of 64-bit integers; give False for a plain sum of the same integers, with
         the same result.
-      secure_sums: the numbers of secure sums for what clients report beside the
+      secure_sums: the numbers of secure sums for what clients report in addition to the
         integers (one number for each client, and the variance of its noise); None for
         plain sums of these.
       client_secrets: whether the noise is drawn from the member `client_secret` of a

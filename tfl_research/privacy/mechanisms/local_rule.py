@@ -53,7 +53,7 @@ class LocallyNoisedFactory(
         """An aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
-          value_type: of updates.
+          value_type: the type of updates.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:

@@ -88,9 +88,10 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
     Attributes:
       initial_clip: the l2 norm clip; for an adaptive clip, of the first round.
       value_noise_multiplier: the noise process' unit over the clip.
-      denominator: of the average, fixed; with `clipped_denominator` the least.
+      denominator: the denominator of the average, fixed; with `clipped_denominator` the
+        least.
       noise_seed: secret; the noise is a pure function of this seed and of the round.
-      adaptation: of the clip, or None.
+      adaptation: the adaptation of the clip, or None.
       sum_factory: sums the clients' contributions.
       noise_process: gives the noise that is added to the sum.
       clipped_denominator: divide by the larger of `denominator` and the sum of the
@@ -257,7 +258,7 @@ def over_secure_sums(
     sum is off by at most n steps times the clip.
 
     Args:
-      factory: of a mechanism that noises a sum at the server.
+      factory: the aggregator factory of a mechanism that noises a sum at the server.
       formats: the numbers of the secure sums; None for the factory itself.
     """
     if formats is None:

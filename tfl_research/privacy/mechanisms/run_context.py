@@ -21,7 +21,7 @@ class RunShape:
     """The numbers of a run on which the event of its mechanism depends.
 
     Attributes:
-      amplification: of the run's sampler.
+      amplification: the amplification of the run's sampler.
       rounds: planned, at least 1.
       expected_cohort_size: the denominator of the mean.
       dimension: returns the number of scalars in an update; called only if the
@@ -40,8 +40,9 @@ class MechanismContext:
 
     Attributes:
       noise_seed: secret; the noise is a function of this seed and of the round.
-      server_momentum: of the server optimizer.
-      learning_rates: of the server optimizer by round; None if they are constant.
+      server_momentum: the momentum of the server optimizer.
+      learning_rates: the learning rates of the server optimizer by round; None if they
+        are constant.
       linear_server: whether the server's model is a linear function of the means, as
         with SGD and momentum; correlated noise is optimised for linear servers.
       rule: an aggregation of noised updates instead of the mean; only for mechanisms

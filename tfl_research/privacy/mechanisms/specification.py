@@ -122,7 +122,7 @@ class MechanismSettings(NamedSettings):
         """The measurements that a round must give, by name.
 
         Args:
-          plan: of the run.
+          plan: the plan of the run.
           measured: scalars that the aggregator measured, by name.
 
         Returns:
@@ -157,7 +157,7 @@ class MechanismSettings(NamedSettings):
 
         Args:
           target_epsilon: ε not to be exceeded after the last round.
-          shape: of the run.
+          shape: the shape of the run.
           delta: target δ.
           accountant: "pld", "rdp", or "auto" for the tightest that applies.
 

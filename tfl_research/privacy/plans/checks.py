@@ -22,7 +22,7 @@ def check_settings(
     """Checks ranges, and that either the noise or a target is set.
 
     Args:
-      prefix: of the settings' names, "" or "record_".
+      prefix: the prefix of the settings' names, "" or "record_".
       l2_norm_clip: above 0.
       rounds: at least 1.
       noise_multiplier: at least 0, or None for a target.
@@ -68,6 +68,6 @@ def check_settings(
     ):
         raise SettingError(
             f"{flag}budget_epsilon={budget_epsilon:g}: is below "
-            f"{flag}target_epsilon={target_epsilon:g}, so that the run would stop "
-            "early; leave it out or raise it"
+            f"{flag}target_epsilon={target_epsilon:g}, so the run would stop early; "
+            "leave it out or raise it"
         )

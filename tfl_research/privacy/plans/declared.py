@@ -54,8 +54,8 @@ class DeclaredPlan:
         """Makes a plan, once the event fits the run's cohorts.
 
         Args:
-          event: of one execution of a round.
-          amplification: of the run's sampler.
+          event: the event of one execution of a round.
+          amplification: the amplification of the run's sampler.
           rounds: planned, at least 1.
           repeatable: see the class.
           delta: target δ; `default_delta` of the population when None.
@@ -112,14 +112,14 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
     """Checks that an event may be charged for cohorts of a sampler.
 
     An event that assumes sampling needs cohorts of the same kind, drawn at most at the
-    event's rate, under the same neighbouring relation. An event without may also be one
-    of zero-out or replace-one, under which the same clients take part in both
-    populations. Events of correlated noise need clients that take part at most as often
-    as they say.
+    event's rate, under the same neighbouring relation. An event that does not assume
+    sampling may also be under zero-out or replace-one. Under these, the same clients
+    take part in both populations. Events of correlated noise need clients that take
+    part at most as often as they say.
 
     Args:
-      event: of a round.
-      amplification: of the sampler.
+      event: the event of a round.
+      amplification: the amplification of the sampler.
       rounds: planned.
 
     Raises:

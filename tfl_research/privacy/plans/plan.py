@@ -61,7 +61,7 @@ class PrivacyPlan(Protocol):
         """Checks that a round added the noise that is charged.
 
         Args:
-          metrics: of the round, from the process.
+          metrics: the metrics of the round, from the process.
 
         Raises:
           SettingError: another scale of the noise, or none measured; names the declared

@@ -96,8 +96,9 @@ def probe_noise(
     often than with probability `FALSE_ALARM`.
 
     Args:
-      mechanism: of a plan, for a run that has not begun: its seed decides the noise.
-        A mechanism with a secure sum must be built with a context of `secure=False`.
+      mechanism: the mechanism of a plan, for a run that has not begun: its seed decides
+        the noise. A mechanism with a secure sum must be built with a context of
+        `secure=False`.
       coordinates: number of scalars in an update; by default the dimension of the
         plan's grid of noise shares, or `COORDINATES`.
       clients: number of clients that send updates; by default 1, or the number that the

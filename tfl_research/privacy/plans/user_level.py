@@ -50,8 +50,8 @@ class UserLevelPlan:
     Attributes:
       mechanism: with its parameters.
       l2_norm_clip: largest l2 norm of an update.
-      noise_multiplier: of the event.
-      amplification: of the run's sampler.
+      noise_multiplier: the noise multiplier of the event.
+      amplification: the amplification of the run's sampler.
       expected_cohort_size: the denominator of the mean.
       rounds: planned.
       event: each round is charged as this event.
@@ -154,7 +154,7 @@ class UserLevelPlan:
         Args:
           mechanism: settings of a mechanism, or its name.
           l2_norm_clip: largest l2 norm of an update, above 0.
-          amplification: of the run's sampler.
+          amplification: the amplification of the run's sampler.
           rounds: planned, at least 1.
           noise_multiplier: z of the event, at least 0; None with `target_epsilon`.
           target_epsilon: ε of all rounds; the plan gets the least noise for this ε.

@@ -19,7 +19,7 @@ class Stop:
       reason: why the run ends; printed, and written to summary.json.
 
     Raises:
-      TypeError: the reason is no text.
+      TypeError: the reason is not text.
 
     Example:
       >>> class OneRound(tfl.Callback):

@@ -24,7 +24,7 @@ StateRows = Callable[[Sequence[str]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ClientSums:
-    """What metrics are computed from, by client.
+    """The numbers from which metrics are computed, by client.
 
     Attributes:
       client_ids: the clients of the split.
@@ -188,7 +188,8 @@ class Evaluator:
 
         Args:
           split: one of `splits`.
-          found: of `client_sums`, or of the sites of a federation.
+          found: the result of `client_sums`, or the sums from the sites of a
+            federation.
         """
         final = self._objective.finalize(
             {k: v.sum(axis=0) for k, v in found.sums.items()}

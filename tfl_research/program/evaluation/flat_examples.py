@@ -21,7 +21,7 @@ class FlatExamples:
     Args:
       clients: the clients.
       max_examples: largest number of examples, drawn at random; None for all.
-      seed: of the draw.
+      seed: the seed of the draw.
       check: is called with each client's id and examples.
     """
 

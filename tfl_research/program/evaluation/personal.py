@@ -29,9 +29,9 @@ class ClientModels(NamedTuple):
     """The models of a client, each with its non-trainable weights.
 
     Attributes:
-      weights: of the global model.
+      weights: the weights of the global model.
       state: the server's non-trainable weights, or those that the client keeps.
-      own_weights: of the personal model.
+      own_weights: the weights of the personal model.
       own_state: non-trainable weights of the personal model.
       train_examples: distinct examples that the personal model was trained on.
     """

@@ -54,7 +54,7 @@ class PrivateAccuracy:
     Attributes:
       noise_multiplier: standard deviation of the noise over the sensitivity.
       clients: number of training clients.
-      neighbouring_relation: of the run.
+      neighbouring_relation: the neighbouring relation of the run.
       event: an evaluation, for the account.
       key: secret; the noise is a function of the key and the round.
     """
@@ -66,7 +66,7 @@ class PrivateAccuracy:
     key: int = dataclasses.field(repr=False)
 
     def noised(self, round_number: int, evaluation: Evaluation) -> float:
-        """The score with noise, clipped to [0, 1]. Charge it before anyone sees it."""
+        """The score with noise, in [0, 1]. Charge the event before anyone sees it."""
         spread = self.noise_multiplier * sensitivity(
             self.clients, self.neighbouring_relation
         )
@@ -90,7 +90,7 @@ class PrivateChoice:
     Args:
       epsilon: ε of the choice.
       clients: number of training clients.
-      neighbouring_relation: of the run.
+      neighbouring_relation: the neighbouring relation of the run.
       event: see above.
       key: secret; the noise is a function of the key and the round.
     """

@@ -13,7 +13,7 @@ _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is that of this machine alone.
+    """Whether a name or address belongs to this machine alone.
 
     Example:
       >>> from tfl_research.report.dashboard import access
@@ -47,11 +47,11 @@ def allows(
 
     Without a token the server is on loopback and turns other users away
     (`cli.dashboard`), and the name that the browser asked for
-    must be one of this machine: a page of elsewhere whose name was pointed here has
-    another.
+    must be one of this machine: a page from elsewhere, with a name that was pointed to
+    this machine, has another name.
 
     Args:
-      token: of the server; None on loopback.
+      token: the token of the server; None on loopback.
       host: the request's Host header.
       given: the token in the address, if there is one.
       kept: the token in the cookie, if there is one.

@@ -1,7 +1,7 @@
 """The web application: a list of runs, a page of each run, and nothing to change.
 
-Werkzeug is the framework: TensorFlow's TensorBoard needs it, so that it is there
-already. Its server is for few readers on one machine, as this page is.
+Werkzeug is the framework: TensorFlow's TensorBoard needs the package too, so it is
+installed already. Its server is for few readers on one machine, as this page is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 class _Page(NamedTuple):
-    """A page that was made, and until when it stays as it is."""
+    """A page that was made, and until when it is used again."""
 
     etag: str
     content: str
@@ -57,9 +57,9 @@ class Dashboard:
 
         Args:
           watched: the folder's runs.
-          token: without which nobody may look; None for a server on loopback.
-          rest: how long a page that was made stays as it is, in multiples of the time
-            that it took.
+          token: which a reader needs to see a page; None for a server on loopback.
+          rest: how long a page is used again, in multiples of the time that it took to
+            make the page.
         """
         self._rest = rest
         self._watched = watched

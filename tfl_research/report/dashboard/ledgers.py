@@ -26,13 +26,14 @@ class LedgerView:
     """A shared ledger.
 
     Attributes:
-      name: of the file, as a path relative to the watched folder where it is in it.
+      name: the name of the file, as a path relative to the watched folder where it is
+        in it.
       problem: why the ledger cannot be read; empty if it can.
       spent: ε of all runs together, rounded up.
-      delta: of that ε.
+      delta: δ at which ε is given.
       budget: ε of the budget; empty without one.
       left: what is left of the budget, rounded down; empty without one.
-      share: of the budget that is spent, at most 1; None without one.
+      share: the share of the budget that is spent, at most 1; None without one.
       runs: (run, rounds, ε of the run alone) of each run.
     """
 
@@ -94,7 +95,7 @@ class Ledgers:
         self._kept: dict[pathlib.Path, tuple[Signature, LedgerView]] = {}
 
     def paths(self, runs: Mapping[str, pathlib.Path]) -> list[pathlib.Path]:
-        """The files that can be shared ledgers: beside runs, and above them.
+        """Possible shared ledgers: files in the runs' folders, and in folders above.
 
         A ledger outside of the watched folder is not read, whatever a run's settings
         say.

@@ -28,10 +28,11 @@ _RUN = "hparams.json"
 # Folders of a run or of an environment, in which there are no further runs.
 _SKIPPED = frozenset({"checkpoints", "export", "logdir", "node_modules"})
 _DEEPEST = 6
-# A run without a summary whose files are older than this may have been cut off.
+# A run without a summary, and with files that are older than this, may have been
+# stopped.
 _QUIET_SECONDS = 600.0
 
-# A file's time and size, or None; the signature of a run is that of all its files.
+# A file's time and size, or None; the signature of a run covers all its files.
 Signature = tuple[Optional[tuple[int, int]], ...]
 
 
@@ -53,7 +54,7 @@ class Status:
     """How far a run is.
 
     Attributes:
-      name: of its folder, as a path relative to the watched folder.
+      name: the name of its folder, as a path relative to the watched folder.
       results: its files; None if one of them is damaged.
       problem: what is damaged; empty if nothing is.
       changed: when its files last changed, in seconds since 1970.
@@ -66,7 +67,7 @@ class Status:
 
     @property
     def is_running(self) -> bool:
-        """Whether the run goes on, as far as its files tell."""
+        """Whether the run is running, as far as its files tell."""
         if self.results is None or self.results.has_ended:
             return False
         return time.time() - self.changed < _QUIET_SECONDS
@@ -113,7 +114,7 @@ class Watched:
         """Watches a folder.
 
         Raises:
-          ValueError: there is no such folder.
+          ValueError: the folder does not exist.
         """
         self.folder = pathlib.Path(folder).resolve()
         if not self.folder.is_dir():

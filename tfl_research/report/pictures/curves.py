@@ -27,10 +27,11 @@ class Key(NamedTuple):
     """A line of a legend.
 
     Attributes:
-      id: of the curve's element.
-      label: of the curve.
+      id: the id of the curve's element.
+      label: the label of the curve.
       colour: number of the colour.
-      dashes: of the line, as SVG has them; empty for a whole line, None for no line.
+      dashes: the dashes of the line, as SVG has them; empty for a whole line, None for
+        no line.
       glyph: a letter like the curve's marker.
     """
 
@@ -47,10 +48,10 @@ class Picture:
 
     Attributes:
       key: beginning of the ids in the element.
-      title: of the picture.
+      title: the title of the picture.
       svg: the element.
       caption: what is to be seen, in words.
-      legend: of several curves; empty for one curve.
+      legend: the legend of several curves; empty for one curve.
       data: JSON with the numbers, from which the page shows values under the pointer.
     """
 
@@ -86,8 +87,8 @@ def legend_of(
     """The legend of several curves; empty for one curve, unless `places` is given.
 
     Args:
-      key: of the picture.
-      labels: of the curves.
+      key: the key of the picture.
+      labels: the labels of the curves.
       places: numbers of the curves' styles; by default 0, 1, ... in the order of the
         labels.
       lines: whether there are lines, and not points alone.

@@ -23,7 +23,7 @@ def _short(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib draws as it is: a dollar sign begins no formula."""
+    """Text that matplotlib draws without changes: a dollar sign begins no formula."""
     return text.replace("$", r"\$")
 
 

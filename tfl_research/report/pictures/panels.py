@@ -11,7 +11,7 @@ from tfl_research.report import words
 # A share, such as an accuracy, has an axis at least this long: a small change of it
 # looks small.
 _LEAST_SPAN = 0.2
-# Values that are so many times their median apart are drawn on a logarithmic axis.
+# Values that are this many times their median apart are drawn on a logarithmic axis.
 _FAR = 50.0
 # With fewer clients, the worst tenth is one client.
 _TENTH = 10
@@ -62,13 +62,13 @@ class Panel:
     """Curves with a common axis.
 
     Attributes:
-      title: of the picture.
+      title: the title of the picture.
       series: at least one; each has a finite value.
       low, high: ends of the axis.
       is_logarithmic: whether the axis is.
       limit: a horizontal line, such as a budget, and its label; None for none.
       bound: whether the values are ε, which are shown rounded up.
-      begins_untrained: whether values at round 0 are those of the untrained model.
+      begins_untrained: whether values at round 0 belong to the untrained model.
     """
 
     title: str
@@ -84,7 +84,7 @@ class Panel:
 def _series(
     label: str, rounds: Sequence[float], values: Sequence[float], first: float | None
 ) -> Series | None:
-    """The finite values, with that of the untrained model at round 0."""
+    """The finite values, with the untrained model's value at round 0."""
     pairs = [(r, v) for r, v in zip(rounds, values) if math.isfinite(v)]
     if pairs and first is not None and math.isfinite(first) and pairs[0][0] > 0:
         pairs.insert(0, (0.0, first))
@@ -143,7 +143,7 @@ def of_metrics(
       untrained: the untrained model's values by column; they are drawn at round 0.
       clients: number of clients that are evaluated; None if nobody knows. With fewer
         than ten, the worst client is drawn and not the worst tenth.
-      first: the metric whose panel comes first, since it selects the best model.
+      first: the metric that selects the best model; its panel comes first.
     """
     rounds = metrics.get("round", ())
     panels = []
@@ -204,8 +204,8 @@ def of_privacy(
 def of_rounds(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
     """Traffic, clients, clip and learning rates by rounds, where they say something.
 
-    A quantity that is the same in all rounds is left out; excluded clients are shown
-    where there are any.
+    A quantity that is the same in all rounds is left out; excluded clients are shown if
+    there are any.
     """
     rounds = metrics.get("round", ())
     panels = _traffic(metrics)

@@ -1,8 +1,8 @@
 """One style for all pictures: colours, line styles, and how pictures are written.
 
-The colours are those of Okabe and Ito, which the colour-blind can tell apart; a curve
-also has a line style and a marker of its own. A picture in a page takes its colours
-from the page's style sheet, so that it fits a light and a dark page.
+The colours are Okabe and Ito's, which colour-blind people can distinguish; a curve also
+has a line style and a marker of its own. A picture in a page takes its colours from the
+page's style sheet, so that it fits a light and a dark page.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
     """A figure of one panel, in inches; call this inside of `applied`.
 
     Args:
-      width, height: of the figure.
+      width, height: the width and height of the figure.
       fitted: whether the margins fit the labels, which takes twice the time; else they
         fit numbers of up to five letters.
     """
@@ -102,11 +102,11 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
 
 
 def inline(made: Figure, prefix: str) -> str:
-    """The figure as an SVG element whose colours and letters are those of the page.
+    """The figure as an SVG element with the page's colours and letters.
 
     Args:
-      made: of `figure`; call this inside of `applied`.
-      prefix: of all ids in the element, so that they are unique in the page.
+      made: the result of `figure`; call this inside of `applied`.
+      prefix: the prefix of all ids in the element, so that they are unique in the page.
     """
     made.patch.set_visible(False)
     for axes in made.axes:

@@ -85,9 +85,9 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
 
 
 def excluded(results: RunResults) -> list[list[str]]:
-    """Rows of the clients whose updates did not count: client, rounds, last, reason.
+    """Client, rounds, last round and reason, for each client that did not count.
 
-    summary.json has them where the run gives them out.
+    summary.json has these rows if the run releases them.
     """
     found = results.summary.get("excluded") or ()
     return [

@@ -12,7 +12,7 @@ from tfl_research.report import words
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage.run_record import STOP_REASONS
 
-# Whose metric a tile shows, the first that a run gives out.
+# Whose metric a tile shows: the first of these that a run releases.
 _SPLITS = ("eval_", "private_", "held_out_")
 
 
@@ -24,7 +24,7 @@ class Tile:
       label: what the number is.
       value: the number as text.
       notes: sentences below.
-      share: of a bar from 0 to 1, of a budget or of rounds; None for no bar.
+      share: the share of a bar from 0 to 1, of a budget or of rounds; None for no bar.
     """
 
     label: str
@@ -42,10 +42,10 @@ def _value(cells: Mapping[str, Any], column: str) -> Optional[float]:
 
 
 def headline_column(results: RunResults) -> Optional[str]:
-    """The column of the metric that the page begins with; None if none is given out.
+    """The column of the metric that the page begins with; None if none is released.
 
-    It is an accuracy where there is one, and else the metric that selects, or the first
-    metric of an evaluation.
+    The metric is an accuracy if there is one; otherwise the metric that selects, or the
+    first metric of an evaluation.
     """
     columns = [c for c in results.metrics if results.values(c)]
     untrained = results.summary.get("untrained") or {}
@@ -60,7 +60,7 @@ def headline_column(results: RunResults) -> Optional[str]:
 
 
 def _final(results: RunResults) -> tuple[Mapping[str, Any], str]:
-    """The final model's cells, or those of the last evaluation of a running one."""
+    """The final model's cells; in a running run, the cells of its last evaluation."""
     final = results.summary.get("final")
     if results.has_ended and final:
         return final, "final model"

@@ -26,7 +26,7 @@ def classes(results: RunResults) -> dict[str, str]:
 
 
 def described(results: RunResults) -> list[tuple[str, str, str, str]]:
-    """Of the columns of a private run name, class, whose data, and meaning."""
+    """Name, class, whose data, and meaning of a private run's columns."""
     return [
         (
             name,

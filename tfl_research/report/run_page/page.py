@@ -46,7 +46,7 @@ def _numbers(cells: Any) -> dict[str, float]:
 
 
 def _curves(results: RunResults) -> tuple[list[Picture], list[Picture]]:
-    """The pictures of metrics and ε, and those of other quantities."""
+    """The pictures of metrics and ε, and the pictures of other quantities."""
     try:
         from tfl_research.report.pictures import curves, panels
     except ImportError as error:
@@ -69,7 +69,7 @@ def _curves(results: RunResults) -> tuple[list[Picture], list[Picture]]:
 
 
 def _of_clients(results: RunResults) -> list[Picture]:
-    """Pictures over silos or many clients: the page's metric, the one that selects, ε.
+    """Pictures over silos or many clients: the page's and the selection metric, ε.
 
     Silos have a line each; many clients are a distribution.
     """
@@ -143,7 +143,7 @@ def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
     """The page of a run.
 
     Args:
-      results: of the run; it need not have ended.
+      results: the results of the run; it need not have ended.
       live: whether the page asks its server for news.
       back: address of the list of runs; empty for none.
 

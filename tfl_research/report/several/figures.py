@@ -72,8 +72,8 @@ def best_first(groups: Sequence[Group], column: str) -> list[Group]:
 def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     """The curves of the groups; None without a value.
 
-    Two runs of a group are drawn as thin lines beside their mean, three and more as a
-    mean with its 95% interval. Of many groups, the best eight are drawn, and the
+    Two runs of a group are drawn as thin lines with their mean, three and more runs as
+    a mean with its 95% interval. Of many groups, the best eight are drawn, and the
     caption says so.
     """
     chosen = best_first(groups, column)[:MOST_CURVES]
@@ -166,12 +166,12 @@ def against(
     """The final value against a cost, a point for each group and a bar for its range.
 
     Args:
-      groups: of runs.
-      column: of the value.
-      cost: of a group; not finite for none, such as ε without privacy, whose values
-        are dashed lines.
+      groups: the groups of runs.
+      column: the column of the value.
+      cost: the cost of a group; not finite for none, such as ε without privacy, whose
+        values are dashed lines.
       title: what follows the metric in the title.
-      x_label: of the cost's axis.
+      x_label: the label of the cost's axis.
       key: beginning of the ids.
       written: a cost as text.
 

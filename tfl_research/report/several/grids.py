@@ -27,8 +27,8 @@ def draw(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     each pair of them at most, and few enough of them.
 
     Args:
-      groups: of a sweep.
-      column: of the values.
+      groups: the groups of a sweep.
+      column: the column of the values.
       key: beginning of the ids.
     """
     names = grouping.dimensions(groups)

@@ -80,7 +80,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs whose settings are the same but for the seed, and a short label."""
+    """Runs with the same settings except for the seed, and a short label."""
 
     label: str
     runs: tuple[Run, ...]
@@ -154,7 +154,7 @@ def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
 def _labels(path: pathlib.Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """The labels of points in results.csv: the columns before the results.
 
-    The rows have the order of the points, and there is none for points that come later.
+    The rows have the order of the points; points that have not begun have no row.
     """
     if not path.exists():
         return {}
@@ -238,10 +238,10 @@ def _part(name: str, value: Any) -> str:
 
 
 def columns_shown(runs: Sequence[Run]) -> list[str]:
-    """The columns of metrics that are compared, that of the selection first.
+    """The columns of metrics that are compared; the selection metric comes first.
 
-    Each is given out by a run at least. Runs that select by different columns are
-    compared by the column of the first of them, and by the others.
+    At least one run releases each of these columns. Runs that select by different
+    columns are compared by the column of the first of them, and by the others.
     """
     wanted: list[str] = []
     for run in runs:

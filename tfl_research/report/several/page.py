@@ -143,7 +143,7 @@ def html(runs: Sequence[Run], page: pathlib.Path, *, title: str) -> str:
     Args:
       runs: at least one.
       page: where the page will be, for addresses of the runs' own reports.
-      title: of the page.
+      title: the title of the page.
 
     Raises:
       ValueError: a file of a run does not hold what this kind of file holds.
@@ -182,11 +182,11 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
 def compare(folders: Sequence[Folder], page: Folder) -> pathlib.Path:
     """Writes a page that compares runs; returns its path.
 
-    Runs whose settings differ in the seed alone are one group. What a private run
+    Runs with settings that differ only in the seed are one group. What a private run
     withholds is not on the page, since it is made of the files that runs give out.
 
     Args:
-      folders: of the runs, each once; they need not have ended.
+      folders: the folders of the runs, each once; they need not have ended.
       page: the file.
 
     Raises:
@@ -203,7 +203,7 @@ def compare_sweep(folder: Folder, page: Optional[Folder] = None) -> pathlib.Path
     """Writes a page about the points of a sweep that have begun; returns its path.
 
     Args:
-      folder: of the sweep.
+      folder: the folder of the sweep.
       page: the file; comparison.html in the folder by default.
 
     Raises:

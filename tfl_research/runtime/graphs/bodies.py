@@ -27,7 +27,8 @@ class Body:
       nodes: NodeDefs by name, in the order in which they were created.
       arguments: tensor names of the arguments.
       results: tensor names of the results.
-      controls: names of nodes that a call executes besides those of the results.
+      controls: names of nodes that a call executes in addition to the nodes of the
+        results.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Library:
         return self._bodies[name]
 
     def called(self, node: Any) -> list[str]:
-        """Names of the functions that a node calls, those of this library."""
+        """Names of this library's functions that a node calls."""
         return [
             reference.name
             for reference in _tff_compat.function_references(node)

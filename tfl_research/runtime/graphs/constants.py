@@ -36,9 +36,9 @@ class ScalarConstants:
     """The scalar float constants of a graph that can become arguments.
 
     Attributes:
-      positions: of the constants, in an order that only the graph's structure
-        decides, so that equal positions of two graphs of equal structure mean the
-        same constant.
+      positions: the positions of the constants, in an order that only the graph's
+        structure decides, so that equal positions of two graphs of equal structure mean
+        the same constant.
       values: float32 `[constants]`, by position.
       functions: names of the functions that hold some of the positions.
     """

@@ -1,9 +1,9 @@
-"""What XLA computes from a dimension's largest size, in place of its size.
+"""What XLA computes from a dimension's largest size instead of its size.
 
-Under XLA the real examples of a padded batch are a tensor whose size is known when the
-program runs; XLA knows the size of the whole batch. Sums and means are of the real
-examples. A batch normalization in training multiplies its variance by n / (n - 1), as
-TensorFlow's kernel does, and takes the padding into n.
+Under XLA the real examples of a padded batch are a tensor with a size that is known
+only when the program runs; XLA knows the size of the whole batch. Sums and means cover
+only the real examples. A batch normalization in training multiplies its variance by n /
+(n - 1), as TensorFlow's kernel does, and takes the padding into n.
 """
 
 from __future__ import annotations

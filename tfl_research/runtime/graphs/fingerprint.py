@@ -31,7 +31,7 @@ def fingerprint(
       graph_def: a GraphDef with its function library.
       inputs: tensor names of the graph's arguments, in order.
       outputs: tensor names of its results, in order.
-      open_functions: names of functions whose open constants do not count.
+      open_functions: names of functions in which open constants do not count.
       is_open: whether the value of a NodeDef, a constant, does not count.
     """
     functions = {f.signature.name: f for f in graph_def.library.function}

@@ -1,7 +1,7 @@
 """Replaces function calls in TensorFlow graphs by the called functions.
 
 If a result of a call must be a compile-time constant, XLA treats all arguments of the
-call as compile-time constants, and compiles anew for every value. A differentiated
+call as compile-time constants, and compiles again for every value. A differentiated
 Keras model is such a call. Without calls only the shapes are constants.
 """
 

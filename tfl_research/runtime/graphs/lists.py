@@ -49,7 +49,7 @@ def growing(library: Library, nodes: Iterable[Any]) -> Iterator[Any]:
 
     Args:
       library: the functions that nodes call.
-      nodes: of a graph, with the nodes of its functions.
+      nodes: the nodes of a graph, with the nodes of its functions.
     """
     nodes = list(nodes)
     in_loops = {

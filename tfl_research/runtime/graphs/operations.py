@@ -155,7 +155,7 @@ def is_traceable(operation: str) -> bool:
 
 
 def has_seed(node: Any) -> bool:
-    """Whether a NodeDef is a generator with a state of its own that has a seed.
+    """Whether a NodeDef is a generator with its own state and a seed.
 
     Its numbers are functions of the seed and of the number of draws before, which is
     another one in each runtime.

@@ -79,7 +79,7 @@ def as_process(
 
     Returns:
       A process whose metrics are the computation's result. Its state is the server's
-      value, and does not change; () without one.
+      value, and does not change; () without a state.
 
     Raises:
       ValueError: the computation takes other values, or its result is not placed at

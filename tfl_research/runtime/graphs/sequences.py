@@ -48,7 +48,7 @@ class ClientSequence:
     """One client's dataset in a traced graph.
 
     Attributes:
-      specs: of the tensors of an element; dimensions that differ are None.
+      specs: the specs of the tensors of an element; dimensions that differ are None.
       stacks: for each tensor of an element, `[steps, ...]`, padded.
       sizes: for each tensor of an element, the sizes of each element's tensor, int32
         `[steps, rank]`; None where all have the static shape.

@@ -1,4 +1,4 @@
-"""Values of arguments for which XLA and TensorFlow's kernels have different results.
+"""Values of arguments that give different results in XLA and in TensorFlow's kernels.
 
 For example, the argmax of NaN and 1 is the place of the NaN under XLA, and the place of
 the 1 in TensorFlow. Most of these values are NaN and infinity. Others are shifts by
@@ -10,7 +10,7 @@ has such a value, or None if the operation's arguments cannot have one.
 
 Three cases have no guard, because a guard would cost too much: the sign of a zero;
 numbers below the least normal one that are rounded to zero; and sums or products of
-finite values whose partial results are infinite in one order of the terms alone.
+finite values with partial results that are infinite in only one order of the terms.
 """
 
 from __future__ import annotations

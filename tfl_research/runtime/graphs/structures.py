@@ -45,7 +45,7 @@ def flatten(value: Any, value_type: tff.Type) -> list[Any]:
 def _attributes(value: Any) -> Sequence[str]:
     """The names of a value's members that are attributes, as of a named tuple.
 
-    A tuple or an array has attributes of its own (`count`, `mean`), which are no
+    A tuple or an array has attributes of its own (`count`, `mean`), which are not
     members.
     """
     if isinstance(value, tff.structure.Struct):

@@ -16,7 +16,7 @@ class Carried:
     """The state that a loop or a branch may change.
 
     Attributes:
-      state: as it is before the loop.
+      state: as it was before the loop.
       keys: the variables that may change.
     """
 
@@ -86,7 +86,7 @@ def loop(
       shapes: static shapes of the tensors in all iterations.
       carried: the state that the loop may change.
       parallel_iterations: see `tf.while_loop`.
-      name: of the loop, in the messages of a compiler.
+      name: the name of the loop, in the messages of a compiler.
 
     Returns:
       The tensors after the last iteration.

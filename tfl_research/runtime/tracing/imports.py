@@ -98,7 +98,7 @@ class Import:
 
 
 class Interpreted:
-    """A graph whose nodes are executed one after another as it is traced."""
+    """A graph; its nodes are executed one after another while they are traced."""
 
     def __init__(self, graph_def: Any, body: Body, initialize_op: str, use: Use):
         self._body = body

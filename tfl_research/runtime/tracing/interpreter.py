@@ -3,8 +3,8 @@
 The interpreter goes through a graph's nodes in the order of their execution, as the
 graph that is being traced is built. Variables become tensors that it carries along,
 through calls, loops and branches. A reduction of a client's dataset becomes a loop over
-its stacked elements. All other nodes are copied. What results has no state, so that
-clients can share it, and XLA can compile it.
+its stacked elements. All other nodes are copied. The resulting graph has no state, so
+clients can share the graph, and XLA can compile it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Interpreter:
           body: the nodes.
           arguments: in the order of `body.arguments`.
           state: is changed.
-          results: names of tensors, in place of the body's.
+          results: names of tensors that replace the body's tensors.
         """
         wanted = body.results if results is None else list(results)
         roots = [*wanted, *body.controls]

@@ -1,4 +1,4 @@
-"""Executes operations on variables, whose values are tensors of the traced graph."""
+"""Executes operations on variables; their values are tensors of the traced graph."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def binary_task(
     held_out: Optional[ClientData],
     pooled: tuple[Pooled, ...] = (),
 ) -> Task:
-    """A task whose model maps float32 `[features]` to one logit, judged by its AUC.
+    """A task with a model from float32 `[features]` to one logit, judged by its AUC.
 
     Args:
       name: the task's name in the registry.

@@ -33,8 +33,9 @@ def build(
 ) -> Task:
     """Predicts a column of rows; every file is a client, and its name is its id.
 
-    Scales, categories and classes are those of schema.json, or else computed from the
-    rows of all files. A private run refuses the latter, see `Task.pooled`.
+    Scales, categories and classes come from schema.json. Without schema.json they are
+    computed from the rows of all files. A private run refuses values that were computed
+    from rows, see `Task.pooled`.
 
     Args:
       seed: decides the held-out clients and the splits.
@@ -47,11 +48,12 @@ def build(
       held_out_clients: how many clients are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       model: "mlp" (one hidden layer) or "linear".
-      hidden_units: of "mlp".
-      label_type: "classes"; "number", which is predicted as it is; or "multi_label",
-        where `label_column` names several columns that are true or false.
+      hidden_units: the number of units of "mlp".
+      label_type: "classes"; "number", which is predicted without classes; or
+        "multi_label", where `label_column` names several columns that are true or
+        false.
 
-    Warns of what the files differ in where no schema.json declares the columns.
+    Without schema.json, warns of differences between the files.
 
     Raises:
       ValueError: a file, column or cell that does not fit, or that can be read in

@@ -48,7 +48,7 @@ def digest(task: str, options: Mapping[str, Any]) -> str | None:
 
     Args:
       task: name of a task of this package.
-      options: of the task, by name.
+      options: the options of the task, by name.
     """
     if task not in ("cifar100", "emnist", "stackoverflow") or options.get("synthetic"):
         return None
@@ -89,7 +89,7 @@ def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loade
         done = True
         return result
     except Exception as error:  # noqa: BLE001
-        # Keras raises bare Exceptions, TFF classes of its own, sqlite3 others.
+        # Keras raises plain Exceptions, TFF and sqlite3 raise classes of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if was_there:
             what = f"cannot read {path} ({reason}); remove it to download it again"

@@ -69,7 +69,7 @@ def build(
         (see the task mnist) pools the images in memory and divides them among simulated
         clients.
       dirichlet_alpha: concentration of "dirichlet".
-      shards_per_client: of "shards".
+      shards_per_client: the number of shards of each client under "shards".
       quantity_alpha: concentration of "quantity".
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].

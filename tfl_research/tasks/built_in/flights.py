@@ -117,10 +117,10 @@ def build(
     time would test on months without training data.
 
     Args:
-      seed: of the test days and of the held-out carriers.
+      seed: the seed of the test days and of the held-out carriers.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of the year's days, in [0, 1).
-      held_out_fraction: of the carriers, in [0, 1); 0 trains on all 16. Some
+      test_fraction: the share of the year's days, in [0, 1).
+      held_out_fraction: the share of the carriers, in [0, 1); 0 trains on all 16. Some
         are small: OO flew 29 of these flights.
 
     Raises:

@@ -11,8 +11,8 @@ from tfl_research.data.tables import Categorical, Numeric, Schema, by_client
 from tfl_research.tasks.built_in.binary_tabular import binary_task, check_model
 from tfl_research.tasks.task import Card, Task
 
-# Ranges are clinical ones, wide enough for any patient; they are constants and
-# not read off these patients.
+# Ranges are clinical ranges, wide enough for any patient; they are constants and not
+# read off these patients.
 SCHEMA = Schema(
     (
         Numeric("age", 20, 90),
@@ -84,9 +84,10 @@ def build(
     """Builds the task: `x` float32 `[35]`, `y` int32 (1 = disease).
 
     Args:
-      seed: of the hospitals' splits.
+      seed: the seed of the hospitals' splits.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each hospital's patients, in [0, 1); see `hold_out.examples`.
+      test_fraction: the share of each hospital's patients, in [0, 1); see
+        `hold_out.examples`.
       held_out: a hospital that is never trained on ("Cleveland", "Hungary",
         "Switzerland" or "VA Long Beach"); None trains on all four.
 

@@ -103,11 +103,12 @@ def build(
     """Builds the task: `x` float32 `[51]`, `y` int32 (1 = risky, or bad).
 
     Args:
-      seed: of the states' splits and of the held-out states.
+      seed: the seed of the states' splits and of the held-out states.
       target: "risky_grade" (graded D to G) or "bad" (late or charged off).
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each state's loans, in [0, 1); see `hold_out.examples`.
-      held_out_fraction: of the states, in [0, 1); 0 trains on all 50.
+      test_fraction: the share of each state's loans, in [0, 1); see
+        `hold_out.examples`.
+      held_out_fraction: the share of the states, in [0, 1); 0 trains on all 50.
 
     Raises:
       ValueError: an option is out of range, or the package is not installed.

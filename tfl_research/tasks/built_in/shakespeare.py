@@ -171,10 +171,11 @@ def build(
       context: characters that the dense model sees.
       sequence_length: characters in a sequence of the LSTM.
       minimum_characters: roles with less text are left out.
-      maximum_examples: of a role in its training split, and as a held-out
-        client; its test split has the same share of this as of the text.
-      test_fraction: of each role's text, in [0, 1).
-      held_out_fraction: of the roles, in [0, 1); 0 holds none out.
+      maximum_examples: the largest number of examples of a role in its training split,
+        and as a held-out client; its test split has the same share of this as of the
+        text.
+      test_fraction: the share of each role's text, in [0, 1).
+      held_out_fraction: the share of the roles, in [0, 1); 0 holds none out.
       lstm_units: width of each LSTM layer (256 in the paper).
       lstm_layers: number of LSTM layers (2 in the paper).
 

@@ -120,11 +120,11 @@ def build(
     Args:
       seed: decides which held-out users are evaluated, and the splits of synthetic
         clients.
-      vocabulary_size: the most frequent words, besides four special ids.
+      vocabulary_size: the most frequent words, in addition to four special ids.
       sequence_length: words of a sentence that are used.
       maximum_examples: a user's first sentences that are used.
       held_out_users: how many of the 38,758 held-out users to evaluate on.
-      embedding_size: of words, and of the layer after the LSTM.
+      embedding_size: the size of words' embeddings, and of the layer after the LSTM.
       lstm_units: width of the LSTM.
       synthetic: TFF's three hard-coded clients of eight sentences in all, one
         client held out, to try things without a download.

@@ -60,9 +60,10 @@ def build(
     """Builds the task: `x` float32 `[49]`, `y` int32 (1 = tip).
 
     Args:
-      seed: of the companies' splits.
+      seed: the seed of the companies' splits.
       model: "logistic" or "mlp" (one hidden layer of 32).
-      test_fraction: of each company's trips, in [0, 1); see `hold_out.examples`.
+      test_fraction: the share of each company's trips, in [0, 1); see
+        `hold_out.examples`.
       held_out: a company that is never trained on, by name ("Sun Taxi"); None
         trains on all seven.
 

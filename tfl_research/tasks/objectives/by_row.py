@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfl_research import _tff_compat
 
-# Operations whose results have as many elements as their arguments' values say.
+# Operations in which the arguments' values decide how many elements the results have.
 # `tf.vectorized_map` stacks the results of all rows, which fails for different sizes.
 _SIZED_BY_VALUES = (
     "DynamicPartition",

@@ -49,7 +49,7 @@ def weight_table(class_weight: Optional[ClassWeight], number: int) -> np.ndarray
     """The weights of classes 0, 1, ... as float32; 1 for classes without a weight.
 
     Raises:
-      ValueError: a class that is none of them, or a weight below 0.
+      ValueError: a class that is not one of the model's classes, or a weight below 0.
     """
     table = np.ones(number, np.float32)
     if class_weight is None:

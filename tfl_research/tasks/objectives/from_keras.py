@@ -29,8 +29,8 @@ def from_keras(
     The loss of an example is the mean over its outputs, so that the mean over a batch
     is the loss of Keras' `fit`. Metrics are summed over examples by their variables;
     "accuracy" means what it means in Keras, but logits of a binary loss are positive
-    above 0. `AUC` without thresholds of its own is computed exactly from the ranks of
-    all examples, and in evaluations alone; its PR curve gives the average precision.
+    above 0. `AUC` without given thresholds is computed exactly from the ranks of all
+    examples, and only in evaluations; its PR curve gives the average precision.
 
     `from_logits` of the loss is respected: where model and data meet, a softmax or
     sigmoid head under from_logits=True is refused, and logits under from_logits=False.
@@ -48,14 +48,14 @@ def from_keras(
       loss_weights: weight of each output's loss, by output like `loss`; 1 by default.
       class_weight: the loss of an example is multiplied by the weight of its class, as
         with Keras' `fit(class_weight=...)`. For several outputs a dict of such weights
-        by output: a class of one output says nothing about another one.
-      higher_is_better: directions of metrics of one's own, by the metric's name, so
-        that they can choose the best model.
+        by output: a class of one output says nothing about another output.
+      higher_is_better: directions of your own metrics, by the metric's name, so that
+        these metrics can choose the best model.
 
     Raises:
-      ValueError: a loss or metric that Keras does not have, or one that is no mean or
-        no sum over examples; losses, metrics and weights of different outputs; two
-        metrics of one name.
+      ValueError: a loss or metric that Keras does not have, a loss that is not a mean
+        over examples, or a metric that is not a sum over examples; losses, metrics and
+        weights of different outputs; two metrics of one name.
 
     Example:
       >>> import tensorflow as tf

@@ -23,7 +23,7 @@ class Head(NamedTuple):
     weighted: tuple[ExampleMetric, ...]
 
     def named(self, metric: str) -> str:
-        """The metric's name among those of all outputs."""
+        """The metric's name among the metrics of all outputs."""
         return f"{self.name}_{metric}" if self.name else metric
 
 
@@ -96,7 +96,7 @@ def _class_weights(class_weight: Any) -> dict[str, ClassWeight]:
     """The weights of classes by output.
 
     Raises:
-      ValueError: weights of classes without an output, which could mean any.
+      ValueError: the weights of classes do not say which output they are for.
     """
     if class_weight is None:
         return {}

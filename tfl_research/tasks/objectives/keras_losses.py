@@ -58,15 +58,15 @@ class ExampleLoss:
 
 
 def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> ExampleLoss:
-    """The loss of each example, whose mean over a batch is that of Keras' `fit`.
+    """The loss of each example; the mean over a batch equals the loss of Keras' `fit`.
 
     Args:
       loss: a loss of Keras, its name, or a function of labels and predictions.
       class_weight: see `from_keras`.
 
     Raises:
-      ValueError: no such loss, a loss that is no mean over examples, or class weights
-        for a loss without classes.
+      ValueError: Keras has no such loss, the loss is not a mean over examples, or class
+        weights are given for a loss without classes.
     """
     found = _resolved(loss)
     name = found.name

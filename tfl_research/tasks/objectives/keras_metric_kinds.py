@@ -1,4 +1,4 @@
-"""Metrics of Keras made anew: of names, objects, functions; and their directions."""
+"""Makes new copies of Keras' metrics, and knows their directions."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 A metric of Keras adds to its variables at each update. Such a metric is a sum over
 examples if the update with a batch adds what the updates with its examples, one by one,
-add together. An example's contribution is computed with a fresh metric, whose variables
-are replaced by tensors. `tasks.fitting` compares both on real examples and refuses a
-metric for which they differ.
+add together. An example's contribution is computed with a new metric, in which tensors
+replace the variables. `tasks.fitting` compares both on real examples, and refuses a
+metric if they differ.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ExampleMetric:
     """A metric of Keras by example.
 
     Attributes:
-      name: of the metric.
-      is_usual: whether the name is the one that Keras gives to metrics of this kind.
+      name: the name of the metric.
+      is_usual: whether the name is the name that Keras gives to metrics of this kind.
       metric: direction and aggregation.
       sums: (y, predictions[, weights `[batch]`]) -> the contributions of each example
         to the metric's variables, `[batch, ...]` each; None for a metric of all
@@ -64,11 +64,11 @@ class ExampleMetric:
         """Compares the sums with the variables of Keras' own metric.
 
         Args:
-          y, predictions: of a few examples.
+          y, predictions: the labels and predictions of a few examples.
           weights: float32 `[batch]`, of the examples; None for a metric without them.
 
         Raises:
-          ValueError: the metric is no sum over examples.
+          ValueError: the metric is not a sum over examples.
         """
         y, predictions = as_in_fit(tf.constant(y), tf.constant(predictions))
         whole, parts = self.fresh(), self.fresh()
@@ -130,8 +130,8 @@ def example_metric(
       higher_is_better: directions of a user's own metrics, by name.
 
     Raises:
-      ValueError: no such metric; a metric that cannot be made anew from its
-        configuration; a metric whose value is no number.
+      ValueError: Keras has no such metric; a metric that cannot be made anew from its
+        configuration; a metric with a value that is not a number.
     """
     fresh = fresh_maker(metric, rule)
     with_variables = fresh()
@@ -224,7 +224,7 @@ def _mean_of_function(
 
 
 def _area(metric: Any) -> Any:
-    """The exact area of an AUC of Keras; None for thresholds or weights of its own."""
+    """The exact area of an AUC of Keras; None if thresholds or weights are given."""
     config = metric.get_config()
     if "thresholds" in config or config.get("label_weights") is not None:
         return None

@@ -1,4 +1,4 @@
-"""Tensors in the place of the variables of Keras' metrics."""
+"""Tensors that replace the variables of Keras' metrics."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ for _operator in ("add", "sub", "mul", "truediv", "pow", "gt", "ge", "lt", "le")
 
 
 def creating(held: list[Accumulator]) -> Any:
-    """Creates tensors in the place of a metric's variables, and adds them to a list."""
+    """Creates tensors instead of a metric's variables, and adds them to a list."""
 
     def create(_: Any, **kwargs: Any) -> Accumulator:
         initial = kwargs["initial_value"]

@@ -34,8 +34,8 @@ class Objective:
     """The loss that trains a model, and the metrics that measure it.
 
     Metrics are functions of sums over examples, so that they can be aggregated over
-    minibatches, clients and chunks in any grouping. A metric that is none
-    (`Metric.of_examples`) is measured in evaluations alone.
+    minibatches, clients and chunks in any grouping. A metric that is not such a sum
+    (`Metric.of_examples`) is measured only in evaluations.
 
     Attributes:
       example_losses: (y `[batch, ...]`, predictions `[batch, ...]`) -> float32
@@ -47,16 +47,16 @@ class Objective:
         computation as well as on NumPy arrays.
       metrics: the metrics' directions and aggregation, by name. Without an entry, a
         name that ends in a known word ("accuracy", "loss", "error", ...) has its usual
-        direction, and other names have none.
+        direction, and other names have no direction.
       parts: what the loss takes, for the checks of labels and outputs where data and
         model meet (`tasks.fitting`); empty for no checks.
       check_examples: (y, predictions) of a few real examples; raises ValueError if a
-        loss is no mean, or a metric no sum, over examples. None for no such check.
-      weighted_sums: (y, predictions, sample weights `[batch]`) -> the sums of metrics
-        that are weighted, beside "loss"; `finalize` takes them too. They replace those
-        of `example_sums`. None without such metrics.
-      is_assumed: whether nobody has named an objective, so that a model with a loss of
-        its own must agree with it.
+        loss is no mean, or a metric no sum, over examples. None without such a check.
+      weighted_sums: (y, predictions, sample weights `[batch]`) -> the sums of weighted
+        metrics other than "loss"; `finalize` takes them too. These sums replace the
+        sums of `example_sums`. None without such metrics.
+      is_assumed: whether the objective is the default. A model with its own loss must
+        then agree with the objective.
       refuses_masks: whether a mask of a Keras model's output, of its padded steps, is
         refused.
 
@@ -105,10 +105,11 @@ class Objective:
     def sums(
         self, examples: Mapping[str, tf.Tensor], predictions: Any
     ) -> collections.OrderedDict[str, tf.Tensor]:
-        """Each example's contribution to every sum; the loss is that of `losses`.
+        """Each example's contribution to every sum; the loss comes from `losses`.
 
-        The arguments are as in `losses`. The loss is weighted, and the metrics are not,
-        as with Keras' `compile(metrics=...)`, but for those of `weighted_sums`.
+        The arguments are as in `losses`. The loss is weighted. The metrics are not
+        weighted, as with Keras' `compile(metrics=...)`, except for the metrics of
+        `weighted_sums`.
         """
         y = labels_of(examples)
         sums = collections.OrderedDict(self.example_sums(y, predictions))

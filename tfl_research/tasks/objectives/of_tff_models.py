@@ -24,13 +24,13 @@ def of_model(build_model: Any) -> Objective:
 
     Of `from_keras_model` these are the loss and the metrics that it was given; their
     penalties belong to the model. Of a `FunctionalModel` it is the loss; its metrics
-    are functions of a state of its own, and are not measured.
+    are functions of its own state, and are not measured.
 
     Args:
       build_model: see `Task.build_model`.
 
     Raises:
-      ValueError: a model without a loss of its own, or with the loss of a batch alone.
+      ValueError: the model has no loss of its own, or only the loss of a batch.
     """
     model = _built(build_model)
     if isinstance(model, tff.learning.models.FunctionalModel):
@@ -70,9 +70,9 @@ def difference(
 
     Args:
       build_model: see `Task.build_model`.
-      objective: of the task.
+      objective: the objective of the task.
       examples: a few examples by flat name.
-      predictions: of the task's model for them.
+      predictions: the predictions of the task's model for them.
     """
     x, y = structures.packed(examples, "x"), labels_of(examples)
     try:
@@ -103,7 +103,7 @@ def difference(
 
 
 def _losses(model: Any, batch: Any) -> list[tuple[Any, Any]]:
-    """Loss and predictions of a model, with its first weights and with other ones.
+    """Loss and predictions of a model, with its first weights and with other weights.
 
     A penalty may be 0 for the first weights, and may count in training alone.
     """

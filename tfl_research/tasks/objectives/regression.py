@@ -41,7 +41,7 @@ def regression(loss: str = "mse", *, delta: float = 1.0) -> Objective:
     Args:
       loss: "mse", the squared error; "mae", the absolute error; or "huber", half the
         squared error up to `delta` and linear beyond (Huber 1964).
-      delta: of Huber's loss, above 0.
+      delta: δ of Huber's loss, above 0.
 
     Raises:
       ValueError: another loss, or a delta that is not above 0.

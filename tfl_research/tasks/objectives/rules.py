@@ -106,7 +106,7 @@ class Classes(Rule):
 
     Attributes:
       from_logits: whether the outputs are logits.
-      name, keras: of the loss, for messages.
+      name, keras: the names of the loss here and in Keras, for messages.
       single: whether an example has one class.
     """
 
@@ -200,7 +200,7 @@ class Binary(Rule):
       from_logits: whether the outputs are logits.
       single: whether there is one output for an example.
       soft: whether labels between 0 and 1 are taken.
-      name, keras: of the loss, for messages.
+      name, keras: the names of the loss here and in Keras, for messages.
     """
 
     from_logits: bool = True

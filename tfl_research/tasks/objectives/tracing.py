@@ -2,7 +2,7 @@
 
 Keras decides by the graph in which its objects are used how they behave: whether Python
 conditions are converted, and whether a metric's update is wrapped once more. Inside a
-TFF computation the graph is none of Keras' own. So each function is traced once for
+TFF computation the graph is not Keras' own graph. So each function is traced once for
 each shape, in a thread, where TensorFlow is as in a program of Keras.
 """
 
@@ -23,7 +23,7 @@ class Traced:
     """A function of tensors or structures of them, traced once for each shape.
 
     Args:
-      name: of the function, for messages.
+      name: the name of the function, for messages.
       function: returns tensors or structures of them.
       is_batched: whether the arguments have a first axis of examples.
       is_pure: whether a graph of TFF can call it: it may use no variables, and tensors
@@ -88,7 +88,7 @@ class Traced:
 
 
 def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
-    """The same function with the tensors from outside as constants of its own.
+    """The same function, with constants instead of tensors from outside.
 
     A graph of TFF cannot call a function that refers to tensors of the process.
 

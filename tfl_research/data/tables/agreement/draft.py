@@ -23,7 +23,8 @@ class NumberDraft:
     Attributes:
       missing: whether cells may be missing.
       minimum, maximum: the range, or None.
-      mean, deviation, count: of the values, all three or None.
+      mean, deviation, count: the mean, deviation and count of the values, all three
+        or None.
       notation: how the site's cells are written, as in a schema file; None for plainly.
     """
 

@@ -46,7 +46,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class ColumnCells:
-    """A column's distinct cells in each file, without missing ones.
+    """A column's distinct cells in each file, without missing cells.
 
     Attributes:
       column: the column.

@@ -22,7 +22,7 @@ class Choice:
     """A declaration that would settle a finding.
 
     Attributes:
-      entry: of the column in a schema file.
+      entry: the entry of the column in a schema file.
       meaning: what the cells then are, in words.
       short: the entry's keys that matter, for an error of one line.
     """

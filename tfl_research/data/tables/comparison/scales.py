@@ -26,7 +26,7 @@ def of_values(
     Args:
       name: the column.
       silos: the files.
-      values: of each file, float64, NaN where missing.
+      values: the values of each file, float64, NaN where missing.
     """
     present = [each[~np.isnan(each)] for each in values]
     found = []

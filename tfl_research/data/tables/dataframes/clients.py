@@ -16,8 +16,8 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:
-      ValueError: a row without a client, or with one that is neither text nor a whole
-        number, or numbers among texts; names the row.
+      ValueError: a row has no client, a client is neither text nor a whole number, or
+        numbers and texts are mixed; names the row.
     """
     missing = cells.isna().to_numpy()
     if missing.any():

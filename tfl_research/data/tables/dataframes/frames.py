@@ -216,7 +216,7 @@ def _of_objects(column: str, cells: pd.Series, at: CellNamer) -> np.ndarray:
     """Cells that are Python's numbers, as an array of one type.
 
     Raises:
-      ValueError: an integer that NumPy has no type for, or would make a float.
+      ValueError: NumPy has no type for an integer, or would make it a float.
     """
     values = cells.tolist()
     array = np.asarray(values)

@@ -36,8 +36,9 @@ class HyperparameterSearchEvent(Event):
       mean: E[K], the expected number of runs, above 1.
       shape: η of the truncated negative binomial, above -1: 1 is the geometric, 0
         the logarithmic distribution; 0 with "poisson".
-      distribution: of K: "truncated_negative_binomial" (Definition 1), or "poisson".
-        With "poisson", K can be 0; then the release must not depend on the data.
+      distribution: the distribution of K: "truncated_negative_binomial" (Definition 1),
+        or "poisson". With "poisson", K can be 0; then the release must not depend on
+        the data.
 
     Raises:
       ValueError: a value outside its range.

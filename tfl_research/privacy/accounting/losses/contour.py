@@ -31,8 +31,8 @@ class Contour:
         """Transforms the loss under weights p·e^{θ·loss}.
 
         Args:
-          loss: of one round, in one direction.
-          step: of the tilt θ.
+          loss: the loss of one round, in one direction.
+          step: the step of the tilt θ.
           period: L of the periodic sum, in units of loss.
           fewest_rounds: the least number of rounds that will be composed.
         """

@@ -173,7 +173,7 @@ class LatticeLoss:
         """log of the characteristic function under the tilted probabilities.
 
         Args:
-          step: of the tilt.
+          step: the step of the tilt.
           size: number N of frequencies 2πk/(N·interval), k = 0, ..., N - 1.
           least: high frequencies are left out if all their magnitudes are at most
             this.

@@ -26,8 +26,8 @@ class PureLoss(LatticeLoss):
         """Discretises by the pessimistic Connect-the-Dots rule; see `connected`.
 
         Args:
-          epsilon: of the mechanism, above 0.
-          interval: of the lattice.
+          epsilon: ε of the mechanism, above 0.
+          interval: the interval of the lattice.
         """
         self._epsilon = epsilon
         upper = math.ceil(epsilon / interval)
@@ -50,7 +50,7 @@ def rdp(epsilon: float, orders: np.ndarray) -> np.ndarray:
     Proposition 5, with p = e^ε / (1 + e^ε)).
 
     Args:
-      epsilon: of the mechanism.
+      epsilon: ε of the mechanism.
       orders: float64 `[orders]`, above 1.
     """
     logs = np.logaddexp(orders * epsilon, (1 - orders) * epsilon)
@@ -64,7 +64,7 @@ def epsilon_of(epsilon: float, count: int, delta: float) -> float:
     that are positive (Kairouz, Oh and Viswanath 2015, Theorem 3.3).
 
     Args:
-      epsilon: of one mechanism, above 0.
+      epsilon: ε of one mechanism, above 0.
       count: n, at least 1.
       delta: target δ.
     """

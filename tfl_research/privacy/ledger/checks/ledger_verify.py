@@ -30,7 +30,7 @@ def report(
 
     Args:
       ledger: read, so that its lines follow each other.
-      folders: of runs that share the ledger.
+      folders: the folders of runs that share the ledger.
       head: an earlier position of the ledger, see `HashChain.position`.
 
     Returns:

@@ -36,7 +36,7 @@ def check(
     """Checks the ledgers of a run against the files in its folder.
 
     Args:
-      folder: of the run.
+      folder: the folder of the run.
       own: the run's own ledger.
       shared: a ledger that the run shares, or None.
       client: the client whose records the shared ledger is about, or None.

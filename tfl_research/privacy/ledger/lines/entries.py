@@ -90,7 +90,7 @@ def parse_entry(where: str, fields: Mapping[str, Any], others: set[str]) -> Entr
 
     Args:
       where: begins the messages; names file and line.
-      fields: of the line.
+      fields: the fields of the line.
       others: names of fields that are no part of the entry, but must be there.
 
     Raises:

@@ -68,7 +68,7 @@ class Header:
 
         Args:
           where: begins the message; names file and line.
-          fields: of the line.
+          fields: the fields of the line.
 
         Raises:
           ValueError: a ledger of a later version, or other fields.

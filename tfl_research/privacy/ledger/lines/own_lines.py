@@ -14,7 +14,7 @@ class OwnLines:
     """The header and the entries of a run's own ledger.
 
     Attributes:
-      header: of the first line; None in a ledger of an earlier version.
+      header: the header of the first line; None in a ledger of an earlier version.
       record: the entries.
     """
 

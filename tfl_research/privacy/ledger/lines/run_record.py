@@ -15,7 +15,7 @@ class RunRecord:
     that are repeated.
 
     Attributes:
-      entries: of all lines, in their order.
+      entries: the entries of all lines, in their order.
       rounds: the event of round 1, 2, ... of the present attempt.
       charged: every charged round in the order of the lines, repeated rounds included.
       releases: every charged release.
@@ -60,7 +60,7 @@ class RunRecord:
 
         Args:
           where: begins the messages.
-          entry: of the line.
+          entry: the entry of the line.
 
         Raises:
           ValueError: the entry cannot come next.
@@ -205,7 +205,7 @@ class RunRecord:
 
         Args:
           where: see `next_round`.
-          name: of the release, not empty.
+          name: the name of the release, not empty.
           round_number: the last round before it.
           event: what is released.
 

@@ -76,7 +76,7 @@ def noise_seed(private: tf.Tensor, weight: Mapping[str, tf.Tensor]) -> tf.Tensor
 
     Args:
       private: the server's seed of the round.
-      weight: of the type of `seeded_weight_type`.
+      weight: a value of the type `seeded_weight_type`.
     """
     if data.CLIENT_SECRET not in weight:
         return client_seed(private, weight["seed"])
@@ -88,7 +88,7 @@ def client_seed(private: tf.Tensor, client: tf.Tensor) -> tf.Tensor:
     """A client's secret seed in a round: int64 `[2]`.
 
     Args:
-      private: of the round.
+      private: the server's private seed of the round.
       client: the client's own int32 `[2]` seed of the round.
     """
     fold = stateless_random.fold_in

@@ -21,9 +21,9 @@ def draw(shape: Sequence[int], seed: tf.Tensor, table: NoiseTable) -> tf.Tensor:
     and further bits the column.
 
     Args:
-      shape: of the result.
+      shape: the shape of the result.
       seed: int32 or int64 `[2]`.
-      table: of the noise' size.
+      table: the table of the noise' size.
     """
     words = stateless_random.integers([2, *shape], seed, tf.int64)
     below = tf.constant((1 << COLUMN_BITS) - 1, tf.int64)

@@ -23,7 +23,7 @@ class NoiseProcess(Protocol):
         """A structure of tensors, fixed in shape, or () for none.
 
         Args:
-          shapes: of the values that the noise is for, in `tf.nest`'s order.
+          shapes: the shapes of the values that the noise is for, in `tf.nest`'s order.
 
         Raises:
           ValueError: an unknown shape on which the state depends.

@@ -25,7 +25,7 @@ def node_noise(
       tree: number of the tree, from 0.
       level: 0 for leaves; a node covers 2^level leaves.
       block: number of the node in its level, from 0.
-      size: of all values that the noise is for, one after the other.
+      size: the size of all values that the noise is for, one after the other.
     """
     fold = stateless_random.fold_in
     return stateless_random.normal([size], fold(fold(fold(seed, tree), level), block))

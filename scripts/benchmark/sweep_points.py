@@ -109,7 +109,7 @@ def _points(name: str) -> Sequence[Any]:
     )
     return [
         sweeps.Point.changed(f"{epsilon}", private, {}, target_epsilon=epsilon)
-        for epsilon in (4.0, 2.0, 8.0, 6.0, 1.0)
+        for epsilon in (4.0, 8.0, 6.0, 12.0, 16.0)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import linecache
 import pathlib
@@ -140,6 +141,24 @@ def silence_idle_worker() -> None:
         kind = type(cell.cell_contents)
         if kind.__name__ == "ServiceManager" and hasattr(kind, "__del__"):
             kind.__del__ = _ends_what_started(kind.__del__)
+
+
+def end_workers() -> None:
+    """Ends the worker processes of TFF's contexts; for the end of a program.
+
+    TFF ends a worker when Python happens to collect the last reference to it. That
+    depends on the order in which modules go: the worker can survive the program.
+    """
+    # Among the objects that were left out of the search for garbage, too.
+    gc.unfreeze()
+    for each in gc.get_objects():
+        kind = type(each)
+        if kind.__name__ == "ServiceManager" and hasattr(kind, "__del__"):
+            if each._process is not None:
+                each.__del__()
+                each._process = None
+            kind.__del__ = _ends_what_started(kind.__del__)
+    gc.freeze()
 
 
 def _ends_what_started(end: Callable[[Any], None]) -> Callable[[Any], None]:

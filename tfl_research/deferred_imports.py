@@ -1,20 +1,66 @@
-"""Imports TensorFlow Federated without the packages that it hardly ever uses.
+"""Imports TensorFlow and TFF without the packages that they hardly ever use.
 
-TFF imports tensorflow-privacy, and that imports TensorFlow Probability, for the samples
-of a discrete Gaussian alone. Its import takes as long as all of TFF's own modules.
+TensorFlow and TFF import whatever one of their functions may need: JAX, Google Vizier,
+scikit-learn, TensorFlow Probability, half of SciPy. That is a third of the CPU seconds
+of their import, and a run uses none of it. A module of `SELDOM_USED` is imported when
+something of it is first used, and is whole then.
 """
 
 from __future__ import annotations
 
+import ast
+import atexit
+import contextlib
+import ctypes
+import gc
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
+import inspect
+import itertools
+import os
 import sys
 import threading
 import types
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
 
-_SELDOM_USED = "tensorflow_probability"
-_loading = threading.RLock()
+_TFF = "tensorflow_federated.python"
+# Named are modules that others import whole. What is imported name by name, as in `from
+# module import name`, is loaded at once.
+SELDOM_USED = frozenset(
+    {
+        # tensorflow-privacy samples the discrete Gaussian with it.
+        "tensorflow_probability",
+        # What adds up ε: SciPy's signals and statistics, and what calibrates noise.
+        "dp_accounting.pld",
+        "dp_accounting.rdp",
+        "scipy.optimize",
+        # Computations written in JAX.
+        f"{_TFF}.core.environments.jax",
+        # Google Vizier.
+        f"{_TFF}.learning.programs",
+        f"{_TFF}.simulation.baselines",
+        f"{_TFF}.analytics",
+        # Keras takes its tables as inputs.
+        "pandas",
+        # TensorFlow Lite, which imports JAX. Each version of the API has a copy.
+        "tensorflow._api.v2.lite",
+        *(
+            f"tensorflow.{root}compat.{'.compat.'.join(versions)}.lite"
+            for root in ("", "_api.v2.")
+            for depth in (1, 2)
+            for versions in itertools.product(("v1", "v2"), repeat=depth)
+        ),
+    }
+)
+_PRIVACY = "tensorflow_privacy"
+# A flag of its own: with it, the package imports none of its modules.
+_PRIVACY_FLAG = "skip_tf_privacy_import"
+
+_replacing = threading.Lock()
+_used: set[str] = set()
 
 
 class _Deferred(types.ModuleType):
@@ -23,34 +69,177 @@ class _Deferred(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         return getattr(_loaded(self), name)
 
+    def __dir__(self) -> list[str]:
+        return dir(_loaded(self))
+
 
 def _loaded(stand_in: _Deferred) -> types.ModuleType:
+    """The module itself. Python's import system sees to it that one thread loads it."""
     name = stand_in.__name__
-    with _loading:
+    with _replacing:
         if sys.modules.get(name) is stand_in:
+            _used.add(name)
             del sys.modules[name]
-            try:
-                importlib.import_module(name)
-            except BaseException:
-                sys.modules[name] = stand_in
-                raise
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        with _replacing:
+            sys.modules.setdefault(name, stand_in)
+        raise
     return sys.modules[name]
 
 
-def import_tff() -> None:
-    """Imports TFF, and TensorFlow Probability not before its first use.
+class _OfAnother(importlib.abc.Loader):
+    """A loader for one load, in the place of the module's own."""
 
-    Code that imports TensorFlow Probability later, or has imported it already, gets the
-    whole package: a stand-in is a module like others, and gives what the module has.
+    def __init__(self, loader: Any) -> None:
+        self._own = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
+        return self._own.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self._own
+        self._load(module)
+
+    def _load(self, module: Any) -> None:
+        raise NotImplementedError
+
+
+class _Later(_OfAnother):
+    """Makes the stand-in of a module."""
+
+    def _load(self, module: Any) -> None:
+        # Without __path__, an import of a submodule loads the package first.
+        vars(module).pop("__path__", None)
+        module.__class__ = _Deferred
+
+
+class _ByName(_OfAnother):
+    """Loads tensorflow-privacy, whose names are imported when they are first used."""
+
+    def _load(self, module: Any) -> None:
+        if hasattr(sys, _PRIVACY_FLAG):
+            self._own.exec_module(module)
+            return
+        setattr(sys, _PRIVACY_FLAG, True)
+        try:
+            self._own.exec_module(module)
+        finally:
+            delattr(sys, _PRIVACY_FLAG)
+        _attach_names(module, inspect.getsource(module))
+
+
+def _attach_names(package: Any, source: str) -> None:
+    """Gives a package the names that its source imports from the package's modules."""
+    modules = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith(package.__name__)
+        for alias in node.names
+    }
+
+    def getattribute(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(
+                f"module {package.__name__!r} has no attribute {name!r}"
+            )
+        module, original = modules[name]
+        try:
+            value = importlib.import_module(f"{module}.{original}")
+        except ModuleNotFoundError:
+            value = getattr(importlib.import_module(str(module)), original)
+        setattr(package, name, value)
+        return value
+
+    package.__getattr__ = getattribute
+    package.__dir__ = lambda: sorted({*vars(package), *modules})
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the stand-ins, as long as TensorFlow and TFF are imported."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]],
+        target: Optional[types.ModuleType] = None,
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        loader: type[_OfAnother]
+        if fullname in SELDOM_USED and fullname not in _used:
+            loader = _Later
+        elif fullname == _PRIVACY:
+            loader = _ByName
+        else:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = loader(spec.loader)
+        return spec
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leaves the objects that imports make out of the search for garbage.
+
+    There are a million, and they stay: each search would look at all of them.
     """
-    with _loading:
-        if _SELDOM_USED not in sys.modules:
-            spec = importlib.util.find_spec(_SELDOM_USED)
-            if spec is not None:
-                stand_in = _Deferred(_SELDOM_USED)
-                # What others ask of every module, as `inspect` does. Without __path__,
-                # an import of a submodule loads the package first.
-                stand_in.__file__, stand_in.__spec__ = spec.origin, spec
-                stand_in.__loader__ = spec.loader
-                sys.modules[_SELDOM_USED] = stand_in
-    importlib.import_module("tensorflow_federated")
+    # Objects of a program that has TensorFlow already may become garbage.
+    first = "tensorflow" not in sys.modules
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if first:
+            gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def loading_libraries() -> Iterator[None]:
+    """Loads TensorFlow's shared libraries in a thread, beside what the block does.
+
+    That is a fifth of the import of TensorFlow, and needs no Python. The block ends
+    when they are loaded. Where they are elsewhere, the import loads them as ever.
+    """
+    thread = None
+    if "tensorflow" not in sys.modules:
+        thread = threading.Thread(target=_load_libraries, daemon=True)
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread is not None:
+            thread.join()
+
+
+def _load_libraries() -> None:
+    with contextlib.suppress(AttributeError, ImportError, OSError, ValueError):
+        spec = importlib.util.find_spec("tensorflow")
+        # Called as a foreign function, which lets other threads go on.
+        load = ctypes.CDLL(None).dlopen
+        load.restype, load.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
+        for place in (spec and spec.submodule_search_locations) or ():
+            for name in ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"):
+                load(os.fsencode(os.path.join(place, name)), sys.getdlopenflags())
+
+
+def import_tff() -> None:
+    """Imports TensorFlow and TFF, and `SELDOM_USED` not before its first use.
+
+    Whoever imports such a module later, or has imported it already, has it whole: a
+    stand-in is a module like others, and gives what the module has.
+    """
+    if "tensorflow_federated" in sys.modules:
+        return
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        with _without_collection():
+            compat: Any = importlib.import_module("tfl_research._tff_compat")
+    finally:
+        sys.meta_path.remove(finder)
+    atexit.register(compat.end_workers)

@@ -122,7 +122,8 @@ def _opened(
     out = stream or sys.stdout
     progress.stage(out, "reading the data")
     try:
-        setup = setups.prepare(experiment)
+        with deferred_imports.loading_libraries():
+            setup = setups.prepare(experiment)
     finally:
         progress.stage(out)
     if recharge and setup.plan is None:

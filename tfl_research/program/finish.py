@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from tfl_research import report
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.program.evaluation.client_metrics import Evaluation, client_table
 from tfl_research.program.reports import RunResult
@@ -132,6 +131,9 @@ def write_page(path: Path, say: Callable[[str], None]) -> None:
       path: the run's folder.
       say: prints a line.
     """
+    # Pictures and tables take as long to import as a start may take to round one.
+    from tfl_research import report
+
     try:
         report.write(path)
     except report.ReportUnavailableError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -284,7 +285,7 @@ class TestCache:
         def fail(*_):
             raise OSError("no space")
 
-        monkeypatch.setattr(factor_cache.os, "replace", fail)
+        monkeypatch.setattr(os, "replace", fail)
         with pytest.warns(UserWarning, match="no space"):
             factorization.banded_factor(6, 2)
         assert list(factor_cache.folder().iterdir()) == []

@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Optional
 
-from scipy import optimize
-
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.events.discrete_gaussian_event import (
     SMALLEST_SHARE,
@@ -279,6 +277,8 @@ def _overflow_probability(
         else:
             grown = noise * t**2 / 2
         return gaussian * t**2 / 2 + grown - t * half
+
+    from scipy import optimize  # Takes a tenth of a second, and is seldom used.
 
     best = optimize.minimize_scalar(log_bound, bounds=(-40, 5), method="bounded")
     return min(1.0, 2 * math.exp(min(float(best.fun), 0.0)))

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 
 def save(
@@ -31,6 +30,7 @@ def save(
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from scipy import stats
 
     figure: Any = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()

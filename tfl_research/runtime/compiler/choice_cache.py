@@ -6,15 +6,12 @@ import hashlib
 import json
 import os
 import pathlib
-import platform
-import tempfile
 import warnings
 from collections.abc import Sequence
 from typing import Any, Optional
 
-import tensorflow as tf
-
-from tfl_research.storage import json_file, user_paths
+from tfl_research.runtime.compiler.mode import CLIENT_MODES, COMPILERS
+from tfl_research.storage import json_file, user_cache, user_paths
 
 _FILE = "execution.json"
 
@@ -33,37 +30,48 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
       shapes: of a chunk's leaves.
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
     """
-    machine: tuple[Any, ...] = (
-        platform.processor(),
-        platform.machine(),
-        len(os.sched_getaffinity(0)),
-    )
-    if hardware:
-        machine = (*machine, hardware)
+    import tensorflow as tf
+
+    machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
     parts = (fingerprint, [tuple(shape) for shape in shapes], machine, tf.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _read() -> dict[str, Any]:
+def _read() -> tuple[dict[str, Any], str]:
+    """The choices by key, and what is wrong with the file, in words."""
     path = _path()
     if path is None:
-        return {}
+        return {}, ""
     try:
         content = json_file.read(path)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return {}, ""
     except (OSError, ValueError) as error:
-        warnings.warn(f"{path} is not readable ({error}); measuring", stacklevel=3)
-        return {}
-    return content if isinstance(content, dict) else {}
+        return {}, f"{path} is not readable ({error}); measuring"
+    return content, ""
 
 
 def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
-    """Returns the stored (clients, compiler, reason) of a key, or None."""
-    choice = _read().get(key_digest)
-    if isinstance(choice, list) and list(map(type, choice)) == [str, str, str]:
-        return choice[0], choice[1], choice[2]
+    """Returns the stored (clients, compiler, reason) of a key, or None.
+
+    Warns if the file is damaged.
+    """
+    choices, problem = _read()
+    if problem:
+        warnings.warn(problem, stacklevel=2)
+    choice = choices.get(key_digest)
+    if isinstance(choice, list) and list(map(type, choice)) == [str] * 4:
+        clients, compiler, reason, digest = choice
+        known = clients in CLIENT_MODES and compiler in COMPILERS
+        if known and digest == _digest(key_digest, clients, compiler, reason):
+            return clients, compiler, reason
     return None
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
@@ -76,16 +84,14 @@ def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
             stacklevel=2,
         )
         return
+    choices, problem = _read()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({**_read(), key_digest: choice}, indent=1)
-        handle, part = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(content)
-            os.replace(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
+        choices[key_digest] = [*choice, _digest(key_digest, *choice)]
+        content = json.dumps(choices, indent=1)
+        user_cache.replace(path, content.encode())
     except OSError as error:
-        warnings.warn(f"cannot remember the choice in {path}: {error}", stacklevel=2)
+        # `recall` has told of a damaged file.
+        if not problem:
+            warnings.warn(
+                f"cannot remember the choice in {path}: {error}", stacklevel=2
+            )

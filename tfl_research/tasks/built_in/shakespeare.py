@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
+import json
+import pathlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +15,8 @@ import numpy as np
 
 from tfl_research.data import Batching, ClientData, hold_out
 from tfl_research.data.packaged import package_file
-from tfl_research.tasks.built_in.play_texts import speeches
+from tfl_research.storage import user_cache
+from tfl_research.tasks.built_in import play_texts
 from tfl_research.tasks.pooled import RECORD, Pooled, held_out_share
 from tfl_research.tasks.task import Card, Task
 
@@ -75,25 +81,46 @@ _MODELS = ("dense", "lstm")
 def roles() -> dict[str, str]:
     """The text of each role, `{"play/ROLE": text}`, in a fixed order.
 
-    Speeches and verses are separated by newlines. The plays are read once per process,
-    which takes less than a second.
+    Speeches and verses are separated by newlines. The plays are read once per process.
+    Their speeches are kept in the user's cache, since finding them takes half a second.
 
     Raises:
       ValueError: the package with the plays is not installed.
     """
     folder = package_file("shksprdata", "texts")
-    result = {}
     # The folio editions, *_gut_f.txt, are the same plays in old spelling.
-    for path in sorted(folder.glob("*_gut.txt")):
-        play = path.name[: -len("_gut.txt")]
-        if play in _POEMS:
-            continue
-        text = path.read_text(encoding="latin-1")
-        for role, spoken in speeches(text, _ALIASES.get(play)).items():
-            result[f"{play}/{role}"] = "\n".join(spoken)
-    if not result:
-        raise ValueError(f"{folder} has no play; expected files named *_gut.txt")
+    paths = {p.name[: -len("_gut.txt")]: p for p in sorted(folder.glob("*_gut.txt"))}
+    plays = {
+        play: path.read_bytes() for play, path in paths.items() if play not in _POEMS
+    }
+    if not plays:
+        raise ValueError(f"{folder} has no play; expected *_gut.txt files")
+    content = user_cache.computed(
+        "shakespeare",
+        {
+            "plays": {p: hashlib.sha256(t).hexdigest() for p, t in plays.items()},
+            "code": [
+                hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+                for file in (__file__, play_texts.__file__)
+            ],
+            # Whose regular expressions and tables of characters find the speeches.
+            "python": sys.version,
+        },
+        lambda: json.dumps(_spoken(plays)).encode(),
+    )
+    result: dict[str, str] = json.loads(content)
     return result
+
+
+def _spoken(plays: Mapping[str, bytes]) -> dict[str, str]:
+    """The text of each role of the plays; see `roles`."""
+    return {
+        f"{play}/{role}": "\n".join(spoken)
+        for play, content in plays.items()
+        for role, spoken in play_texts.speeches(
+            io.TextIOWrapper(io.BytesIO(content), "latin-1").read(), _ALIASES.get(play)
+        ).items()
+    }
 
 
 def encode(text: str) -> np.ndarray:

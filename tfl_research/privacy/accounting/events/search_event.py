@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Union
 
 import numpy as np
-from scipy import optimize
 
 from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.events import Event
@@ -203,6 +202,8 @@ def _gamma(mean: float, shape: float) -> float:
 
     def excess(log_gamma: float) -> float:
         return _log_mean(log_gamma, shape) - math.log(mean)
+
+    from scipy import optimize  # Takes a tenth of a second, and is seldom used.
 
     low = -1.0
     while excess(low) < 0:

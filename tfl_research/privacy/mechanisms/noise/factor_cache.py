@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+import scipy
 
 from tfl_research.errors import UserError
-from tfl_research.storage import file_kinds, user_paths
+from tfl_research.storage import file_kinds, user_cache, user_paths
 
 # Version of the files and of the optimisation; files of other versions are ignored.
 _VERSION = 1
@@ -27,12 +27,7 @@ def folder() -> Path:
     Raises:
       UserError: the user has no home folder, and the variable is not set.
     """
-    root = user_paths.cache()
-    if root is None:
-        raise UserError(
-            f"there is no home folder to keep the matrix in; set {user_paths.VARIABLE}"
-        )
-    return root / "tfl_research" / "factorization"
+    return user_cache.folder() / "factorization"
 
 
 def path_of(key: Mapping[str, Any]) -> Path:
@@ -42,7 +37,9 @@ def path_of(key: Mapping[str, Any]) -> Path:
 
 
 def _words(key: Mapping[str, Any]) -> str:
-    return json.dumps({"version": _VERSION, **key}, sort_keys=True)
+    # An optimiser's last digits depend on the machine and on the libraries.
+    made_by = [*user_cache.machine(), np.__version__, scipy.__version__]
+    return json.dumps({"version": _VERSION, "made_by": made_by, **key}, sort_keys=True)
 
 
 def load(
@@ -64,13 +61,15 @@ def load(
         return None
     try:
         file_kinds.check(path)
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             if str(stored["key"]) != _words(key):
                 raise ValueError("the file is for other parameters")
             rows: np.ndarray = stored["rows"]
         if rows.shape != (key["rounds"], key["bands"]):
             raise ValueError(f"the matrix has the shape {rows.shape}")
         check(rows)
+    except FileNotFoundError:
+        return None  # Another process has removed it.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(
             f"{path} does not hold a usable matrix ({error}); the matrix is computed "
@@ -89,17 +88,13 @@ def store(key: Mapping[str, Any], rows: np.ndarray) -> None:
         warnings.warn(f"the optimised matrix is not kept: {error}", stacklevel=3)
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, rows=rows, key=np.array(_words(key)))
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        content = io.BytesIO()
+        np.savez(content, rows=rows, key=np.array(_words(key)))
+        user_cache.replace(path, content.getvalue())
     except OSError as error:
-        warnings.warn(
-            f"the optimised matrix could not be kept in {path.parent} ({error})",
-            stacklevel=3,
-        )
+        # `load` has told of a file that is there, and cannot be used.
+        if not path.exists():
+            warnings.warn(
+                f"the optimised matrix could not be kept in {path.parent} ({error})",
+                stacklevel=3,
+            )

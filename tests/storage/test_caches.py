@@ -1,0 +1,352 @@
+"""All files of the user's cache: whatever is in them, results are right.
+
+Each row of `CACHES` is one user of the cache folder, and each test runs over all rows.
+A module that begins to use the folder needs a row.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import textwrap
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+import tfl_research
+from tfl_research.privacy.mechanisms.noise import factor_search, factorization
+from tfl_research.runtime.compiler import choice_cache
+from tfl_research.storage import user_cache
+from tfl_research.tasks.built_in import play_texts, shakespeare
+
+_PLAY = "ACT I.\n\nHAMLET.\nTo be, or not to be.\n\nOPHELIA.\nGood my lord.\n"
+
+
+class Cache(NamedTuple):
+    """A user of the cache folder.
+
+    Attributes:
+      module: that uses it, below `tfl_research`.
+      get: gives the result, from the cache or computed.
+      count: puts a counter of computations in place; it returns the count so far.
+      stale: changes what the result depends on, without changing the result.
+      of_machine: whether a file of another machine type must not be used.
+    """
+
+    module: str
+    get: Callable[[], Any]
+    count: Callable[[pytest.MonkeyPatch], Callable[[], int]]
+    stale: Callable[[pytest.MonkeyPatch], None]
+    of_machine: bool
+
+
+def _counting(module: Any, name: str) -> Callable[..., Callable[[], int]]:
+    def count(patch: pytest.MonkeyPatch) -> Callable[[], int]:
+        function, calls = getattr(module, name), []
+
+        def counted(*arguments: Any) -> Any:
+            calls.append(1)
+            return function(*arguments)
+
+        patch.setattr(module, name, counted)
+        return lambda: len(calls)
+
+    return count
+
+
+def _roles() -> Any:
+    return list(shakespeare.roles.__wrapped__().items())
+
+
+def _other_plays_code(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(play_texts, "__file__", shakespeare.__file__)
+
+
+def _measure() -> tuple[str, str, str]:
+    return "folded", "graph", "graph 1 ms, xla 2 ms"
+
+
+def _choice() -> Any:
+    key = choice_cache.key("work", [(3,)])
+    found = choice_cache.recall(key)
+    if found is None:
+        found = _counted_measure()
+        choice_cache.remember(key, found)
+    return found
+
+
+def _counted_measure() -> tuple[str, str, str]:
+    return _measure()
+
+
+def _other_tensorflow(patch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    patch.setattr(tf, "__version__", "0.0")
+
+
+def _other_factor_code(patch: pytest.MonkeyPatch) -> None:
+    from tfl_research.privacy.mechanisms.noise import factor_cache
+
+    patch.setattr(factor_cache, "_VERSION", -1)
+
+
+CACHES = {
+    "plays": Cache(
+        "tasks/built_in/shakespeare.py",
+        _roles,
+        _counting(shakespeare, "_spoken"),
+        _other_plays_code,
+        of_machine=False,
+    ),
+    "matrices": Cache(
+        "privacy/mechanisms/noise/factor_cache.py",
+        lambda: factorization.banded_factor(4, 2).rows.tolist(),
+        _counting(factor_search, "best_diagonals"),
+        _other_factor_code,
+        of_machine=True,
+    ),
+    "modes": Cache(
+        "runtime/compiler/choice_cache.py",
+        _choice,
+        _counting(sys.modules[__name__], "_counted_measure"),
+        _other_tensorflow,
+        of_machine=True,
+    ),
+}
+# Users of the folder that keep no results there, and who tests them.
+_ENGINES = "federation/engines"
+_ELSEWHERE = {f"{_ENGINES}/environments.py": f"{_ENGINES}/test_engine_environments.py"}
+
+
+class Used(NamedTuple):
+    result: Any
+    computed: int
+    lines: list[str]
+
+
+@pytest.fixture(params=sorted(CACHES))
+def cache(request, tmp_path, monkeypatch):
+    """A function that uses one cache, in a folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "hamlet_gut.txt").write_text(_PLAY)
+    monkeypatch.setattr(shakespeare, "package_file", lambda *_: texts)
+    found = CACHES[request.param]
+    count = found.count(monkeypatch)
+
+    def use() -> Used:
+        before = count()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = found.get()
+        return Used(result, count() - before, [str(each.message) for each in caught])
+
+    use.row = found
+    return use
+
+
+def _file(tmp_path: pathlib.Path) -> pathlib.Path:
+    (path,) = (p for p in (tmp_path / "cache").rglob("*") if p.is_file())
+    return path
+
+
+def _forbid_writing(patch: pytest.MonkeyPatch) -> None:
+    # Root may write to a folder that is read-only.
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    patch.setattr(tempfile, "mkstemp", refuse)
+    patch.setattr(pathlib.Path, "mkdir", refuse)
+
+
+def _flipped(content: bytes) -> bytes:
+    """One bit in the middle is another."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "without its last byte": lambda content: content[:-1],
+    "noise": lambda content: b"\x93" * len(content),
+    "one bit": _flipped,
+    "JSON of another kind": lambda content: b"[1, 2]",
+}
+
+
+def test_a_file_is_used(cache):
+    first, second = cache(), cache()
+    assert first.computed == 1
+    assert second == Used(first.result, 0, [])
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["writable", "read-only"])
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_a_damaged_file(cache, damage, writable, tmp_path, monkeypatch):
+    expected = cache().result
+    path = _file(tmp_path)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    if not writable:
+        _forbid_writing(monkeypatch)
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) <= 1
+    if writable:
+        assert cache() == Used(expected, 0, [])
+
+
+def test_a_folder_in_the_place_of_the_file(cache, tmp_path):
+    expected = cache().result
+    path = _file(tmp_path)
+    path.unlink()
+    path.mkdir()
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) == 1
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_file_of_other_code_or_versions(cache, monkeypatch):
+    expected = cache().result
+    cache.row.stale(monkeypatch)
+    assert cache() == Used(expected, 1, [])
+
+
+def test_a_file_in_the_place_of_another(cache, tmp_path, monkeypatch):
+    expected = cache().result
+    path = _file(tmp_path)
+    old = path.read_bytes()
+    cache.row.stale(monkeypatch)
+    cache()
+    for each in (tmp_path / "cache").rglob("*"):
+        if each.is_file():
+            each.write_bytes(old)
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) <= 1
+
+
+def test_a_file_of_another_machine_type(cache, monkeypatch):
+    expected = cache().result
+    monkeypatch.setattr(user_cache, "machine", lambda: ("Plan 9", "vax", "0"))
+    assert cache() == Used(expected, int(cache.row.of_machine), [])
+
+
+def test_a_read_only_folder(cache, monkeypatch):
+    expected = cache().result
+    _forbid_writing(monkeypatch)
+    assert cache() == Used(expected, 0, [])
+    cache.row.stale(monkeypatch)
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) == 1
+
+
+def test_a_folder_that_cannot_be_made(cache, tmp_path, monkeypatch):
+    expected = cache().result
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) == 1
+
+
+def test_no_folder(cache, monkeypatch):
+    expected = cache().result
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert len(used.lines) <= 1
+
+
+PROGRAM = """
+    import pathlib, sys, types, warnings
+
+    import tfl_research
+
+    # The files alone, without seconds of imports.
+    sys.modules["tensorflow"] = types.SimpleNamespace(__version__="0")
+    sys.modules["tfl_research.runtime"] = package = types.ModuleType("runtime")
+    package.__path__ = [str(pathlib.Path(tfl_research.__file__).parent / "runtime")]
+    warnings.simplefilter("error")
+    from tfl_research.privacy.mechanisms.noise import factor_cache
+    from tfl_research.runtime.compiler import choice_cache
+    from tfl_research.storage import user_cache
+    import numpy as np
+
+    key = choice_cache.key("work", [(3,)])
+    matrix = {"rounds": 40, "bands": 40, "of": "test"}
+    rows = np.arange(1600.0).reshape(40, 40)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for turn in range(150):
+        content = user_cache.computed("test", {"a": 1}, lambda: b"x" * 100_000)
+        assert content == b"x" * 100_000
+        user_cache.path_of("test", {"a": 1}).unlink(missing_ok=True)
+        assert choice_cache.recall(key) in (None, ("folded", "xla", "why"))
+        choice_cache.remember(key, ("folded", "xla", "why"))
+        stored = factor_cache.load(matrix, lambda _: None)
+        assert stored is None or (stored == rows).all()
+        factor_cache.store(matrix, rows)
+    print("done")
+"""
+
+
+def test_two_processes_at_once(tmp_path):
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        output, errors = process.communicate()
+        assert output == "done\n", errors
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_every_user_of_the_folder_has_a_row():
+    root = pathlib.Path(tfl_research.__file__).parent
+    users = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if any(
+            call in path.read_text(encoding="utf-8")
+            for call in ("user_paths.cache()", "user_cache.")
+        )
+    }
+    tested = {row.module for row in CACHES.values()} | set(_ELSEWHERE)
+    assert users - {"storage/user_cache.py"} == tested
+    tests = pathlib.Path(__file__).parents[1]
+    assert all((tests / path).exists() for path in _ELSEWHERE.values())

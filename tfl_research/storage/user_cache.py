@@ -1,0 +1,147 @@
+"""Files of the user's cache folder: what can be computed again, and is never trusted.
+
+A file is lost, cut, damaged, of other parameters or of another version at any time, and
+two processes write it at once. Whoever reads one gets what was stored under the same
+key, or None; whoever writes one replaces it whole, or warns.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+from tfl_research.errors import UserError
+from tfl_research.storage import file_kinds, user_paths
+
+# Version of the files of `computed`; files of other versions are computed anew.
+_VERSION = 1
+
+
+def folder() -> pathlib.Path:
+    """The toolkit's folder in the user's cache, which may be missing.
+
+    Raises:
+      UserError: the user has no home folder, and the variable is not set.
+    """
+    root = user_paths.cache()
+    if root is None:
+        raise UserError(f"there is no home folder; set {user_paths.VARIABLE}")
+    return root / "tfl_research"
+
+
+@functools.lru_cache(maxsize=1)
+def machine() -> tuple[str, ...]:
+    """The type of the machine: what its numbers and its speed depend on.
+
+    Architecture and model of the processor, where the system tells one.
+    """
+    model = platform.processor()
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "CPU part", "flags", "Features"):
+                model += f" {' '.join(value.split())}"
+            if not line.strip():
+                break
+    except (OSError, UnicodeError):
+        model += " of a system that tells no more"
+    digest = hashlib.sha256(model.encode()).hexdigest()[:16]
+    return platform.system(), platform.machine(), digest
+
+
+def replace(path: pathlib.Path, content: bytes) -> None:
+    """Replaces a file as a whole, and makes its folder.
+
+    Any number of processes can do so at once: one of their files stays.
+
+    Raises:
+      OSError: the folder cannot be made or written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def path_of(kind: str, key: Mapping[str, Any]) -> pathlib.Path:
+    """The file of `computed` for a kind of content and its key.
+
+    Raises:
+      UserError: see `folder`.
+    """
+    digest = hashlib.sha256(_words(kind, key).encode()).hexdigest()
+    return folder() / kind / f"{digest[:32]}.cache"
+
+
+def computed(kind: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
+    """What a pure function gives, from the cache where it is there.
+
+    Warns in one line, once, where the file is damaged or cannot be kept. A user without
+    a home folder has no cache, and needs no warning.
+
+    Args:
+      kind: what it is, the name of a folder.
+      key: all that the content depends on, JSON values: arguments, versions, digests of
+        the code, and `machine` where its numbers depend on that.
+      compute: makes the content.
+    """
+    try:
+        path = path_of(kind, key)
+    except UserError:
+        return compute()
+    words, problem = _words(kind, key), ""
+    try:
+        stored = _read(path, words)
+        if stored is not None:
+            return stored
+    except (OSError, ValueError) as error:
+        problem = f"{path} is not usable ({error}); it is computed anew"
+    content = compute()
+    head = f"{words}\n{hashlib.sha256(content).hexdigest()}\n".encode()
+    try:
+        replace(path, head + content)
+    except OSError as error:
+        problem = problem or f"{kind} cannot be kept in {path.parent} ({error})"
+    if problem:
+        warnings.warn(problem, stacklevel=3)
+    return content
+
+
+def _words(kind: str, key: Mapping[str, Any]) -> str:
+    return json.dumps({"format": _VERSION, "kind": kind, "key": key}, sort_keys=True)
+
+
+def _read(path: pathlib.Path, words: str) -> Optional[bytes]:
+    """The content of a file; None where there is none.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is damaged, or of another key.
+    """
+    if file_kinds.kind(path) is None:
+        return None
+    file_kinds.check(path)
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return None  # Another process has removed it.
+    found, _, rest = stored.partition(b"\n")
+    if found != words.encode():
+        raise ValueError("it is of other parameters")
+    digest, _, content = rest.partition(b"\n")
+    if digest != hashlib.sha256(content).hexdigest().encode():
+        raise ValueError("its content is damaged")
+    return content

@@ -140,5 +140,5 @@ def test_a_result_that_differs_is_said(tmp_path, monkeypatch):
     assert shown._compare() == 1
     assert said[-1] == "The result is NOT the simulation's."
     assert "differs from the simulation: weight 0 differs" in said
-    assert any(line.startswith("not compared: eval_auc, which") for line in said)
+    assert any(line.startswith("not compared: eval_auc, because") for line in said)
     assert any("took 24 ms here and 24 ms in the simulation" in line for line in said)

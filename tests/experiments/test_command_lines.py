@@ -150,13 +150,13 @@ CASES = [
         NOISED_DEVICES + "--mechanism=tree",
         [
             "--devices=9: tree counts on",
-            "keeps a client's rounds apart",
+            "counts on a client's rounds being kept apart",
             "--mechanism=gaussian",
         ],
     ),
     (
         NOISED_DEVICES + "--mechanism=banded_matrix",
-        ["--devices=9: banded_matrix counts on", "keeps a client's rounds apart"],
+        ["--devices=9: banded_matrix counts on", "counts on a client's rounds being kept apart"],
     ),
     (
         NOISED_DEVICES + "--mechanism=skellam",

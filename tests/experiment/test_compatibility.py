@@ -122,8 +122,8 @@ REFUSED = {
         *(
             (
                 {"devices": Devices(9), "privacy": noised(name)},
-                f"--devices=9: {name} counts on a client's rounds being kept apart, "
-                "and --devices are selected as they are available; give "
+                f"--devices=9: {name} needs a sampler that keeps a client's rounds "
+                "apart, but --devices take part whenever they are available; give "
                 "--mechanism=gaussian, or leave --devices out",
             )
             for name in ("tree", "banded_matrix")

@@ -107,7 +107,8 @@ def test_a_site_that_is_away_is_left_out_and_told(federation, tmp_path, capsys):
         federation.start("west")
     printed = capsys.readouterr()
     assert "round 2: without 'west'" in printed.err
-    assert "round 2: no evaluation: site west: cannot be reached" in printed.out
+    reason = "site west: cannot be reached"
+    assert f"round 2: the model is not evaluated: {reason}" in printed.out
     assert report.metrics["cohort_size"] == 3
     assert not report.evaluation
     # It comes back, has forgotten the process, and takes part again.

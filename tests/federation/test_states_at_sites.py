@@ -142,6 +142,7 @@ def test_a_state_that_is_lost_is_said(federation, tmp_path, capsys):
     printed = capsys.readouterr()
     reason = "the run goes on from the state of client 'east' after round 1"
     assert reason in printed.err
-    assert f"round 2: no evaluation: site east refuses: {reason}" in printed.out
+    refused = f"site east refuses: {reason}"
+    assert f"round 2: the model is not evaluated: {refused}" in printed.out
     assert report.metrics["cohort_size"] == 3
     assert any(reason in line for line in federation.lines)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tfl_research.privacy.plans.user_level import UserLevelPlan
 
 _APART = (
-    "counts on a client's rounds being kept apart, and --devices are selected as they "
-    "are available"
+    "needs a sampler that keeps a client's rounds apart, but --devices take part "
+    "whenever they are available"
 )
 
 

@@ -343,7 +343,7 @@ def test_a_class_that_says_nothing_of_its_sensitivity_breaks_the_bound():
     class Unknown(aggregators.AggregatorSettings):
         NAME = "unknown"
 
-    with pytest.raises(SettingError, match="no bound is known for how far one client"):
+    with pytest.raises(SettingError, match="nobody has bounded how far one client"):
         Unknown().check_with_privacy("server", "gaussian")
     with pytest.raises(SettingError, match="needs every client's update"):
         Unknown().check_with_secure_sum()

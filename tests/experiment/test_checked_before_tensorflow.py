@@ -108,7 +108,8 @@ EXPERIMENTS = {
     ),
     "a rule that needs more": (of(aggregator=aggregators.Krum(byzantine=1)), "least 5"),
     "an attack on no client": (
-        of(own, attack=tfl.Attack("alie", malicious_fraction=0.01)), "that is none"
+        of(own, attack=tfl.Attack("alie", malicious_fraction=0.01)),
+        "makes none of the 20 clients malicious",
     ),
     "devices that are refused": (
         of(privacy=noised, devices=tfl.Devices(50, availability_by_label=1)),

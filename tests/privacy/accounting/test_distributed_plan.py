@@ -119,7 +119,7 @@ class TestPlan:
 
     def test_too_little_noise_for_the_discrete_gaussian(self):
         small = {"noise_multiplier": 0.01, "bits": 12}
-        with pytest.raises(ValueError, match=r"below 0\.5"):
+        with pytest.raises(ValueError, match=r"only from 0\.5 quanta"):
             plan("discrete_gaussian", **small)
         assert plan("skellam", **small).share_stddev < 0.5
 

@@ -59,7 +59,7 @@ class SitePolicy:
       >>> policy.check_round(101)
       Traceback (most recent call last):
           ...
-      tfl_research...Refused: round 101: site.toml has most_rounds = 100
+      tfl_research...Refused: round 101: is above most_rounds = 100 in site.toml
     """
 
     tasks: Optional[tuple[str, ...]] = None

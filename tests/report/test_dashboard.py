@@ -282,7 +282,7 @@ def test_another_host_gets_a_token(root):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "nowhere is not a folder"),
         ([".", "--port=70000"], "--port=70000: must be from 0 to 65535"),
         ([".", "--host=203.0.113.9", "--port=0"], "--host=203.0.113.9"),
     ],

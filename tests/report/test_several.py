@@ -212,7 +212,7 @@ def test_a_sweep_that_goes_on(tmp_path):
         (["nowhere"], "holds no run"),
         (["a", "a"], "is given twice"),
         (["a", "--output=x.html"], "the page of one run is its report.html"),
-        (["a", "--sweep=grid"], "leave one of them out"),
+        (["a", "--sweep=grid"], "leave one of the two out"),
         (["--sweep=a"], "holds no sweep"),
         (["--sweep=empty"], "no run of this sweep has begun yet"),
         (["--sweep=damaged"], "sweep.json is damaged"),

@@ -248,7 +248,8 @@ def test_verify_finds_a_lost_tail_of_a_runs_own_ledger(call, root, ledger):
     cut(own, 38)
     code, _, err = call("verify", ledger, root / "first")
     assert code == 1
-    assert f"{own}: has 38 lines after the first, {ledger} has 40 of this run" in err
+    found = f"has 38 lines after the first, but {ledger} has 40 of this run"
+    assert f"{own}: {found}" in err
     # Where both lost as much, and where there is no shared one.
     cut(ledger, 38)
     assert call("verify", ledger, root / "first")[0] == 0

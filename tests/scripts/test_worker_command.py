@@ -66,7 +66,8 @@ def test_a_port_in_use():
         done = run(f"--port={port}")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: --bind=127.0.0.1 --port={port}: Address already in use; name another\n"
+        f"error: --bind=127.0.0.1 --port={port}: Address already in use; give another "
+        "port\n"
     )
 
 

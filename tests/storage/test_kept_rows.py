@@ -141,7 +141,7 @@ def test_a_changed_cell_without_a_copy_is_said(paths, written):
 
 def test_another_table_is_refused(paths):
     paths[0].write_text("round,loss\n1,2\n")
-    with pytest.raises(UserError, match="has no column cohort_size"):
+    with pytest.raises(UserError, match="lacks the column cohort_size"):
         opened(paths, 1, None)
     assert paths[0].read_text() == "round,loss\n1,2\n"
 

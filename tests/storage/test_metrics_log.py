@@ -179,7 +179,7 @@ def test_lost_rows_are_warned_of(tmp_path):
 def test_a_file_without_our_columns_is_not_overwritten(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("round,loss\n1,2\n")
-    with pytest.raises(UserError, match="has no column cohort_size"):
+    with pytest.raises(UserError, match="lacks the column cohort_size"):
         MetricsLog(path)
     assert path.read_text() == "round,loss\n1,2\n"
 

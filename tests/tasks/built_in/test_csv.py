@@ -301,7 +301,7 @@ def test_labels_that_are_no_classes(tmp_path):
     (tmp_path / "a.csv").write_text("v,ill\n" + rows)
     _refused(tmp_path, "label column 'ill' holds 30 distinct values in 30 rows")
     (tmp_path / "a.csv").write_text("v,ill\n1,0.5\n2,1\n")
-    _refused(tmp_path, "a.csv: line 2, column 'ill': '0.5' is no class")
+    _refused(tmp_path, "a.csv: line 2, column 'ill': '0.5' is not a class")
     (tmp_path / "a.csv").write_text("v,ill\n1,0\n2,0\n")
     _refused(tmp_path, "label column 'ill' holds only '0'")
 

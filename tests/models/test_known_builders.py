@@ -68,7 +68,7 @@ def test_models_of_seeds_are_those_that_are_built_anew():
     task = tasks.get("heart")
     spec = task.x_spec
     found = {seed: task.functional_model(seed) for seed in (3, 4)}
-    assert task.functional_model(3) is found[3]
+    assert task.functional_model(3).forward is found[3].forward
     assert found[3].forward is found[4].forward
     for seed, model in found.items():
         fresh = models.from_keras(task.build_model, spec, seed=seed)
@@ -86,3 +86,34 @@ def test_few_things_are_kept(monkeypatch):
         assert known_builders.made_once(key, lambda key=key: key * 2) == key * 2
     assert known_builders.made_once("a", lambda: "kept") == "aa"
     assert known_builders.made_once("b", lambda: "anew") == "anew"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda keras: keras.mixed_precision.set_global_policy("mixed_bfloat16"),
+        lambda keras: keras.backend.set_epsilon(1e-3),
+        lambda keras: keras.backend.set_image_data_format("channels_first"),
+    ],
+    ids=["policy", "epsilon", "axes"],
+)
+def test_settings_of_keras_make_another_model(change):
+    builder = build_model()
+    known = known_builders.key_of(builder)
+    try:
+        change(tf.keras)
+        assert known_builders.key_of(builder) != known
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+        tf.keras.backend.set_epsilon(1e-7)
+        tf.keras.backend.set_image_data_format("channels_last")
+    assert known_builders.key_of(builder) == known
+
+
+def test_a_users_change_of_initial_weights_stays_with_the_user():
+    task = tasks.get("heart")
+    for seed in (0, 0, 1, 1):
+        model = task.functional_model(seed)
+        assert not any((weights == 7).any() for weights in model.initial_weights)
+        for weights in model.initial_weights:
+            weights[...] = 7

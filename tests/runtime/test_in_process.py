@@ -172,17 +172,31 @@ class TestChunks:
             for ours, alone in zip(leaves(found), leaves(trained(rate))):
                 np.testing.assert_array_equal(ours, alone)
 
-    @pytest.mark.parametrize("compiler", ["xla", "graph"])
+    @pytest.mark.parametrize(
+        ("compiler", "work", "constants", "first"),
+        [
+            # Both compilers turn a division by a constant into a product.
+            ("xla", lambda c, s, x: s + x / c, (3.0, 7.0, 11.0), 0.25),
+            ("graph", lambda c, s, x: s + x / c, (3.0, 7.0), 0.25),
+            # With a power of two that changes no bit, but with others it does.
+            ("xla", lambda c, s, x: s + x / c, (2.0, 3.0), 0.25),
+            # XLA joins two products; in the first round all products are zero.
+            ("xla", lambda c, s, x: (s * x) * c * 0.7, (0.6, 0.3), 0.0),
+            # Powers become products and roots.
+            ("xla", lambda c, s, x: s + (x * x) ** c, (1.3, 0.5, 4.0), 0.25),
+        ],
+        ids=["quotients", "graph", "power_of_two", "zeros", "powers"],
+    )
     def test_what_compilers_make_of_a_constant_is_the_same_in_a_sweep(
-        self, compiler, monkeypatch
+        self, compiler, work, constants, first, monkeypatch
     ):
-        """XLA and TensorFlow turn a division by a constant into a product."""
         values = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+        add_one = tff.tensorflow.computation(lambda s: s + 1.0, np.float32)
 
-        def trained(divisor):
+        def trained(constant):
             @tff.tensorflow.computation(np.float32, (np.float32, [50]))
-            def work(state, x):
-                return state + x / divisor
+            def of_client(state, x):
+                return work(constant, state, x)
 
             @tff.federated_computation(
                 tff.FederatedType(np.float32, tff.SERVER),
@@ -190,23 +204,26 @@ class TestChunks:
             )
             def next_round(state, x):
                 sent = tff.federated_broadcast(state)
-                total = tff.federated_sum(tff.federated_map(work, (sent, x)))
-                return state, total
+                total = tff.federated_sum(tff.federated_map(of_client, (sent, x)))
+                return tff.federated_map(add_one, state), total
 
             @tff.federated_computation
             def initialize():
-                return tff.federated_value(np.float32(0.25), tff.SERVER)
+                return tff.federated_value(np.float32(first), tff.SERVER)
 
             process = tff.templates.IterativeProcess(initialize, next_round)
             mode = Mode("folded", compiler)
             with runtime.in_process(process, mode=mode) as engine:
-                return np.asarray(engine.next(engine.initialize(), list(values))[1])
+                state, sums = engine.initialize(), []
+                for _ in range(2):
+                    state, total = engine.next(state, list(values))
+                    sums.append(np.asarray(total))
+            return sums
 
         monkeypatch.setattr(families, "_families", {})
-        divisors = (3.0, 7.0, 11.0)
-        for divisor, found in [(d, trained(d)) for d in divisors]:
+        for constant, found in [(c, trained(c)) for c in constants]:
             monkeypatch.setattr(families, "_families", {})
-            np.testing.assert_array_equal(found, trained(divisor))
+            np.testing.assert_array_equal(found, trained(constant))
 
     def test_bad_chunk_size(self, process):
         task = make_task()

@@ -46,7 +46,20 @@ def key_of(builder: Any) -> Optional[Hashable]:
             return None
         # 1 and True are equal, and may mean something else.
         values.append((type(value).__name__, repr(value)))
-    return builder.__module__, builder.__code__, tuple(values)
+    return builder.__module__, builder.__code__, tuple(values), _settings_of_keras()
+
+
+def _settings_of_keras() -> tuple[Any, ...]:
+    """What a program can change for all models: precision, epsilon, order of axes."""
+    import tensorflow as tf
+
+    return (
+        tf.keras.backend.floatx(),
+        tf.keras.backend.epsilon(),
+        tf.keras.backend.image_data_format(),
+        repr(tf.keras.mixed_precision.global_policy().get_config()),
+        tf.config.functions_run_eagerly(),
+    )
 
 
 def made_once(key: Hashable, make: Callable[[], _Made]) -> _Made:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Optional
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -79,7 +80,7 @@ def _of_known(
     if seed in seeds:
         # What building the model would have left behind.
         initialized(lambda: None, seed)
-        return seeds[seed]
+        return _with_own_weights(seeds[seed])
     built = built_model(model, x_spec, seed=seed)
     if not seeds:
         found = _of_built(built, x_spec, non_trainable)
@@ -90,8 +91,17 @@ def _of_known(
             initial_state=tuple(w.numpy() for w in built.non_trainable_variables),
         )
     if len(seeds) < _MOST_SEEDS:
-        seeds[seed] = found
+        seeds[seed] = _with_own_weights(found)
     return found
+
+
+def _with_own_weights(model: FunctionalModel) -> FunctionalModel:
+    """The model with copies of its initial weights, which its user may change."""
+    return dataclasses.replace(
+        model,
+        initial_weights=tuple(np.array(w) for w in model.initial_weights),
+        initial_state=tuple(np.array(w) for w in model.initial_state),
+    )
 
 
 def _of_built(built: Any, x_spec: Any, non_trainable: Optional[str]) -> FunctionalModel:

@@ -90,6 +90,21 @@ def test_the_plan_is_the_mechanisms():
     assert plan.plugin == "third_party_noise"
 
 
+def test_noise_of_a_users_event_is_calibrated_each_time(monkeypatch):
+    """An event of a class of one's own can depend on more than its fields."""
+    target = {"noise_multiplier": None, "target_epsilon": 2.0}
+    once = plan_of(**target).noise_multiplier
+    curve = third_party_noise.PebbleEvent.epsilon_curve
+
+    def of_half_the_noise(event, *arguments):
+        return curve(event.with_noise(event.noise / 2), *arguments)
+
+    monkeypatch.setattr(
+        third_party_noise.PebbleEvent, "epsilon_curve", of_half_the_noise
+    )
+    assert plan_of(**target).noise_multiplier == pytest.approx(2 * once, abs=0.002)
+
+
 @pytest.mark.usefixtures("on_a_worker")
 class TestRounds:
     VALUE = tff.StructWithPythonType([(None, tff.TensorType(np.float32, [9]))], tuple)

@@ -31,7 +31,22 @@ SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
 
 # A sweep checks all of its points before it runs them, which takes seconds each.
-_calibrated = functools.lru_cache(maxsize=256)(calibrate_event)
+_remembered = functools.lru_cache(maxsize=256)(calibrate_event)
+
+
+def _says_all(value: Any) -> bool:
+    """Whether a value's fields say all of it: plain values and the toolkit's events.
+
+    A user's event can have further attributes, compare some of its fields alone, or
+    depend on something else, so that two equal events need another noise.
+    """
+    if isinstance(value, tuple):
+        return all(map(_says_all, value))
+    if not dataclasses.is_dataclass(value):
+        return value is None or type(value) in (bool, int, float, str)
+    own = type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
+    fields = [field.name for field in dataclasses.fields(value)]
+    return own and all(_says_all(getattr(value, name)) for name in fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +182,8 @@ class MechanismSettings(NamedSettings):
         """
         event = self.checked_event(1.0, shape)
         checked_accountant(accountant, event)
-        return _calibrated(event, target_epsilon, shape.rounds, delta, accountant)
+        calibrated = _remembered if _says_all(event) else calibrate_event
+        return calibrated(event, target_epsilon, shape.rounds, delta, accountant)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """`event`, with errors that name the mechanism's setting.

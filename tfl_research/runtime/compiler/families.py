@@ -9,10 +9,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-# Numbers that compilers leave out of products and sums, and exponents that they write
-# as products.
+# Numbers that compilers leave out of products and sums.
 _LEFT_OUT = frozenset((0.0, 1.0, -1.0))
-_EXPONENTS = frozenset((0.5, 2.0, 3.0))
 # Programs with constants of their own that are kept for each name and mode.
 _MOST = 8
 
@@ -20,6 +18,24 @@ _MOST = 8
 def _bits(constants: Sequence[float]) -> np.ndarray:
     """Bit patterns of constants, so that NaN equals NaN, and 0 differs from -0."""
     return np.array(constants, np.float32).view(np.uint32)
+
+
+def _is_exact(value: float) -> bool:
+    """Whether a product with a number, or a quotient, is not rounded.
+
+    So powers of two: x / 2 and x * (1 / 2) have the same bits, and so have (x * 2) * c
+    and x * (2 * c). Zero, infinity and NaN show nothing either.
+    """
+    mantissa, _ = np.frexp(np.float32(value))
+    return not np.isfinite(value) or abs(mantissa) in (0.0, 0.5)
+
+
+def _is_power(value: float) -> bool:
+    """Whether compilers may write a power with this exponent or base as another one.
+
+    They do for some whole numbers, halves and quarters, as in square and square root.
+    """
+    return not np.isfinite(value) or float(4 * value).is_integer()
 
 
 @dataclasses.dataclass
@@ -31,8 +47,8 @@ class Program:
       lifted: indices of the constants that are arguments of the program.
       call: takes these constants and the program's arguments.
       function: what must outlive `call`.
-      agrees: whether it gives the same bits as a program that has the constants in it;
-        None until this was tried.
+      agrees: whether a trial showed that it gives the same bits as a program that has
+        the constants in it; None until this was tried.
     """
 
     constants: tuple[float, ...]
@@ -79,30 +95,37 @@ class Programs:
         usable = (p for p in self._lifted if p.agrees is not False)
         return next((p for p in usable if p.serves(constants)), None)
 
-    def reference(
+    def to_try(
         self, constants: Sequence[float], *, powers: bool
-    ) -> Optional[Program]:
+    ) -> Optional[tuple[Program, list[int]]]:
         """A program by which one with arguments can be tried.
-
-        None if it would not show what compilers make of these constants.
 
         Args:
           constants: that the program has.
           powers: whether it raises to powers.
+
+        Returns:
+          (a program with its constants in it, indices of the constants that the new
+          program takes as arguments). None if no program would show what compilers make
+          of these constants.
         """
-        special = _LEFT_OUT | _EXPONENTS if powers else _LEFT_OUT
 
-        def is_special(program: Program) -> bool:
-            different = program.differing(constants)
-            values = [(constants[i], program.constants[i]) for i in different]
-            return any(value in special for pair in values for value in pair)
+        def is_special(value: float) -> bool:
+            return value in _LEFT_OUT or (powers and _is_power(value))
 
-        return next((p for p in self._whole if not is_special(p)), None)
+        for program in self._whole:
+            differing = program.differing(constants)
+            places = sorted({*self._earlier(), *differing})
+            shown = (program.constants[index] for index in places)
+            if any(is_special(value) or _is_exact(value) for value in shown):
+                continue
+            if not any(is_special(constants[index]) for index in differing):
+                return program, places
+        return None
 
-    def to_lift(self, reference: Program, constants: Sequence[float]) -> list[int]:
-        """Indices of constants that a new program takes as arguments."""
-        earlier = (i for p in self._lifted if p.agrees is not False for i in p.lifted)
-        return sorted({*earlier, *reference.differing(constants)})
+    def _earlier(self) -> set[int]:
+        """Indices of the constants that are arguments of a program that may be used."""
+        return {i for p in self._lifted if p.agrees is not False for i in p.lifted}
 
     @property
     def disagree(self) -> bool:

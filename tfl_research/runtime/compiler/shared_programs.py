@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.runtime.compiler import trials
 from tfl_research.runtime.compiler.families import Family, Program, Programs
 from tfl_research.runtime.tracing.graph import Graph
 
@@ -26,7 +26,7 @@ class SharedPrograms:
     Compilers compute with constants: they turn a division by one into a product, and
     join two products. So TensorFlow's executor gets each process' own constants. XLA
     compiles for a second; there, constants that differ from the earlier process' become
-    arguments, once a chunk has shown that this changes no bit.
+    arguments, once a trial has shown that this changes no bit.
 
     Args:
       family: of the process.
@@ -74,7 +74,7 @@ class SharedPrograms:
             used = self._constants_of(self._traced)
             first.constants = tuple(self._constants[index] for index in used)
             self._family.put(key, Programs(used, first))
-            return _calling(first, ())
+            return trials.calling(first, ())
         own = known.own(self._constants)
 
         def whole() -> Program:
@@ -85,18 +85,18 @@ class SharedPrograms:
             return found
 
         if known.whole(own) is not None or not compiled or known.disagree:
-            return _calling(whole(), ())
+            return trials.calling(whole(), ())
         powers = any("Pow" in graph.op_types for graph in self._graphs)
-        reference = known.reference(own, powers=powers)
-        if reference is None:
-            return _calling(whole(), ())
+        trial = known.to_try(own, powers=powers)
+        if trial is None:
+            return trials.calling(whole(), ())
+        reference, places = trial
         lifted = known.lifted(own)
         if lifted is None:
-            places = known.to_lift(reference, own)
             lifted = self._built(trace, signature, compiled, known.used, places)
             known.add(lifted)
         if lifted.agrees:
-            return _calling(lifted, own)
+            return trials.calling(lifted, own)
         return self._trying(lifted, reference, own, whole)
 
     def _trying(
@@ -113,9 +113,9 @@ class SharedPrograms:
             if not chosen:
                 with _tracing:
                     if lifted.agrees is None:
-                        lifted.agrees = _agree(lifted, reference, values)
-                    one = _calling(lifted, own) if lifted.agrees else None
-                    chosen.append(one or _calling(whole(), ()))
+                        lifted.agrees = trials.agree(lifted, reference, values)
+                    one = trials.calling(lifted, own) if lifted.agrees else None
+                    chosen.append(one or trials.calling(whole(), ()))
             return chosen[0](*values)
 
         return run
@@ -171,41 +171,3 @@ class SharedPrograms:
             yield
         finally:
             self._tensors = {}
-
-
-def _calling(
-    program: Program, constants: Sequence[float]
-) -> Callable[..., list[tf.Tensor]]:
-    """The program as a function of structures of tensors.
-
-    Args:
-      program: to call.
-      constants: that the program has; may be empty if it takes none as arguments.
-    """
-    call = program.call
-    given = [tf.constant(constants[index]) for index in program.lifted]
-
-    def run(*values: Any) -> list[tf.Tensor]:
-        # A function without results, as of clients that send nothing, gives None.
-        results = list(call(*given, *tf.nest.flatten(values)) or ())
-        _tff_compat.free_attributes(results)
-        return results
-
-    return run
-
-
-def _agree(
-    lifted: Program, reference: Program, values: Sequence[Any]
-) -> Optional[bool]:
-    """Whether both give the same bits with the reference's constants.
-
-    None if they fail on the values, which then tell nothing.
-    """
-    try:
-        ours = _calling(lifted, reference.constants)(*values)
-        theirs = _calling(reference, ())(*values)
-    except tf.errors.OpError:
-        return None
-    return all(
-        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(ours, theirs)
-    )

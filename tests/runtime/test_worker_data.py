@@ -231,14 +231,33 @@ class TestWrongFolders:
         assert said in message
         assert "\n" not in message
 
-    def test_a_client_with_a_label_out_of_range_is_named(self, addresses, process):
+    def test_a_folder_with_any_name(self, addresses, tmp_path, task, process):
+        folder = tmp_path / 'a;b]\\ "{{node c}}"\n[d'
+        cohort = task.train.cohort(["c0"], seed=0, round_number=1)
+        with runtime.remote(
+            process, addresses[:1], mode=GRAPH, data_folder=folder, clients=task.train
+        ) as engine:
+            state = engine.initialize()
+            engine.next(state, cohort)
+            path = ExampleFiles(folder, task.train.specs).of(cohort, "c0").path
+            path.write_bytes(b"other")
+            with pytest.raises(DataFileError, match="has another content there"):
+                engine.next(state, cohort)
+            path.unlink()
+            with pytest.raises(DataFileError, match=": No such file or directory; "):
+                engine.next(state, cohort)
+
+    @pytest.mark.parametrize("mode", [GRAPH, XLA], ids=str)
+    def test_a_client_with_a_label_out_of_range_is_named(
+        self, addresses, process, mode
+    ):
         broken = make_task()
         arrays = {i: dict(broken.train.load(i)) for i in ("c0", "c1")}
         arrays["c1"]["y"] = arrays["c1"]["y"] + 90
         clients = data.ClientData.from_arrays(arrays, broken.train.batching)
         cohort = clients.cohort(["c0", "c1"], seed=0, round_number=1)
         with (
-            runtime.remote(process, addresses[:1], mode=GRAPH) as engine,
+            runtime.remote(process, addresses[:1], mode=mode) as engine,
             pytest.raises(UserError, match=r"^client c1: .*range"),
         ):
             engine.next(engine.initialize(), cohort)

@@ -30,7 +30,7 @@ from tfl_research.errors import UserError
 from tfl_research.storage import atomic
 
 VERSION = 1
-_SUFFIX = ".examples"
+SUFFIX = ".examples"
 
 
 class ExampleFile(NamedTuple):
@@ -91,7 +91,7 @@ class ExampleFiles:
     def _kept(self, examples: Examples) -> tuple[ExampleFile, bool]:
         content, ends = encoded(examples, self.specs)
         name = hashlib.sha256(content).hexdigest()
-        path = self.folder / name[:2] / f"{name}{_SUFFIX}"
+        path = self.folder / name[:2] / f"{name}{SUFFIX}"
         try:
             if not path.exists():
                 _write(path, content)

@@ -161,7 +161,7 @@ def test_a_process_that_began_without_gpus(monkeypatch):
 def test_xla_flags_that_make_gpus_round_at_random(monkeypatch, value):
     flags = f"--xla_foo=1 --xla_gpu_deterministic_ops={value}"
     monkeypatch.setenv("XLA_FLAGS", flags)
-    with pytest.raises(UserError, match="switches .*xla_gpu_deterministic_ops off"):
+    with pytest.raises(UserError, match=r"switches .*xla_gpu_deterministic_ops off"):
         placement.prepare("gpu")
     assert os.environ["XLA_FLAGS"] == flags
 

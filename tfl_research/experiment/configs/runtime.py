@@ -48,9 +48,10 @@ class Runtime(Settings):
     workers: Optional[str] = settings.text(
         None,
         "HOST:PORT of each worker of --runtime=remote, separated by commas; "
-        "scripts/worker starts a worker. Workers get the model and clients' data in "
-        "plain text; where TFF's own runtime executes the process, the noise's seed "
-        "too. A run can be resumed with other workers.",
+        "scripts/worker starts a worker. Workers get the model, clients' data and the "
+        "seeds from which clients draw noise in plain text; where TFF's own runtime "
+        "executes the process, also the seed of the server's noise. A run can be "
+        "resumed with other workers.",
     )
     worker_data: Optional[str] = settings.text(
         None,

@@ -296,6 +296,18 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_was(addresses, tmp_path):
 
 
 @pytest.mark.slow
+def test_nothing_is_written_where_no_worker_answers(tmp_path):
+    task = make_task()
+    process = processes.build_fed_avg(task, **OURS["fed_avg"])
+    kept, folder = tmp_path / "runtime.json", tmp_path / "examples"
+    for how in ({"data_folder": folder, "clients": task.train}, {"choice_file": kept}):
+        with pytest.raises(runtime.WorkerUnavailable, match="localhost:1"):
+            runtime.remote(process, ["localhost:1"], connect_seconds=0.2, **how)
+    assert not kept.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.slow
 def test_parts_and_mode_are_kept(addresses, tmp_path):
     task = make_task()
     process = processes.build_fed_avg(task, **OURS["fed_avg"])
@@ -304,8 +316,18 @@ def test_parts_and_mode_are_kept(addresses, tmp_path):
         process, addresses, worker_cores=2, mode=GRAPH, choice_file=kept
     )
     first.close()
-    later = runtime.remote(process, addresses[:1], choice_file=kept)
+    said = []
+    later = runtime.remote(
+        process, addresses[:1], choice_file=kept, on_change=said.append
+    )
     later.close()
+    assert said == []
+    more = runtime.remote(
+        process, addresses, worker_cores=4, choice_file=kept, on_change=said.append
+    )
+    more.close()
+    [line] = said
+    assert "compute 4 parts at the same time, not 8" in line
     assert (later.parts, later.mode) == (4, GRAPH)
     record = json.loads(kept.read_text())
     assert (record["by"], record["compiler"]) == ("chunks", "graph")

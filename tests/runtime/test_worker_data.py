@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -168,6 +169,29 @@ class TestFiles:
         path.write_bytes(content[:-1] + b"!" if damage is None else damage)
         with pytest.raises(UserError, match=f"{path.name} does not hold"):
             ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
+
+    @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+    def test_what_is_no_file_is_not_read(self, tmp_path, monkeypatch, put):
+        ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
+        [path] = self.files_of(tmp_path)
+        path.unlink()
+        put(path)
+        monkeypatch.setattr(
+            type(path), "read_bytes", lambda self: pytest.fail("it would not end")
+        )
+        with pytest.raises(UserError, match=f"{path.name} does not hold"):
+            ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
+
+    def test_a_link_to_nothing_is_replaced(self, tmp_path):
+        files = ExampleFiles(tmp_path, SPECS)
+        files.prepare(self.clients(1.0))
+        [path] = self.files_of(tmp_path)
+        content = path.read_bytes()
+        path.unlink()
+        path.symlink_to(tmp_path / "nothing")
+        assert files.prepare(self.clients(1.0)) == 1
+        assert path.read_bytes() == content
+        assert not path.is_symlink()
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):
         taken = tmp_path / "file"

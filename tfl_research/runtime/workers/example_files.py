@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -93,10 +94,14 @@ class ExampleFiles:
         name = hashlib.sha256(content).hexdigest()
         path = self.folder / name[:2] / f"{name}{SUFFIX}"
         try:
-            if not path.exists():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
                 _write(path, content)
                 return ExampleFile(path, fingerprint(content), ends), True
-            if path.read_bytes() != content:
+            # A pipe would be read without end.
+            is_file = stat.S_ISREG(found.st_mode) and found.st_size == len(content)
+            if not is_file or path.read_bytes() != content:
                 raise UserError(
                     f"{path} does not hold the examples that its name stands for: it "
                     "was damaged or changed; remove it, and it is written again"

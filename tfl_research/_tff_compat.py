@@ -280,7 +280,7 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
         context = _eager_context.context()
         usual = context.function_call_options
         context.function_call_options = _without_memory_optimizer(
-            usual.config_proto_serialized
+            usual.config_proto_serialized, usual.executor_type
         )
         try:
             return call(*tensors)
@@ -291,12 +291,17 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
 
 
 @functools.lru_cache(maxsize=8)
-def _without_memory_optimizer(config: bytes) -> Any:
-    """The options of calls under a serialised ConfigProto, without that optimizer."""
+def _without_memory_optimizer(config: bytes, executor: Optional[str]) -> Any:
+    """The options of calls under a serialised ConfigProto, without that optimizer.
+
+    Args:
+      config: the serialised ConfigProto.
+      executor: the name of the executor that the caller chose; None for TensorFlow's.
+    """
     changed = tf.compat.v1.ConfigProto.FromString(config)
     rewriting = changed.graph_options.rewrite_options
     rewriting.memory_optimization = rewriting.NO_MEM_OPT
-    return _eager_context.FunctionCallOptions(config_proto=changed)
+    return _eager_context.FunctionCallOptions(executor, changed)
 
 
 # CPython 3.11 gives each object a block for its attributes. TensorFlow 2.14, whose

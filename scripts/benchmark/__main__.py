@@ -36,6 +36,11 @@ _LONG_SECONDS = 5.0
 # The contender on a GPU, and whom --device=gpu compares.
 _ON_GPU = "in_process_gpu"
 _WITH_GPU = f"in_process,{_ON_GPU}"
+# Flags for measurements that use no contenders.
+_FURTHER = (
+    *("memory", "robust_rules", "secure_sums", "poisson_rounds", "start"),
+    *("scale_out", "sweep"),
+)
 # TFF has no DP-SGD at the clients.
 _NOT_IN_TFF = tuple(n for n, s in IMAGES.items() if s.record_clip is not None)
 
@@ -230,6 +235,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if flags.contenders is None:
         usual = ",".join(name for name in CONTENDERS if name != _ON_GPU)
         flags.contenders = _WITH_GPU if flags.device == "gpu" else usual
+    _check_device(parser, flags)
     flags.cards = _cards(parser) if flags.device == "gpu" else []
     for name, known in (
         ("workloads", WORKLOADS),
@@ -254,20 +260,47 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(
             f"--peers run only on {', '.join(sorted(known))}; add one to --workloads"
         )
-    further = (
-        flags.memory,
-        flags.robust_rules,
-        flags.secure_sums,
-        flags.poisson_rounds,
-        flags.start,
-        flags.scale_out,
-        flags.sweep,
-    )
-    if not (flags.workloads or any(further)):
+    if not (flags.workloads or any(getattr(flags, name) for name in _FURTHER)):
         parser.error("nothing to measure: --workloads is empty")
-    if flags.output is not None and not flags.output.parent.is_dir():
-        parser.error(f"--output: there is no folder {flags.output.parent}")
+    _check_output(parser, flags.output)
     return flags
+
+
+def _check_device(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    """Refuses what would be measured on another device than the flag names."""
+    on_gpu = _ON_GPU in flags.contenders.split(",")
+    if on_gpu and flags.device != "gpu":
+        parser.error(f"--contenders: {_ON_GPU} goes with --device=gpu only; add it")
+    if flags.device != "gpu":
+        return
+    if not (on_gpu and flags.workloads):
+        parser.error(
+            f"--device=gpu: --contenders={flags.contenders} on the workloads "
+            f"{flags.workloads!r} use no GPU; add {_ON_GPU} and a workload"
+        )
+    for name in _FURTHER:
+        if getattr(flags, name):
+            parser.error(
+                f"--device=gpu: --{name} is measured on the CPU; leave --{name} out"
+            )
+
+
+def _check_output(
+    parser: argparse.ArgumentParser, output: Optional[pathlib.Path]
+) -> None:
+    """Refuses a file that could not be written after minutes of measurements."""
+    if output is None:
+        return
+    if not output.parent.is_dir():
+        parser.error(f"--output: there is no folder {output.parent}")
+    if output.is_dir():
+        parser.error(
+            f"--output: {output} is a folder; name a file, as {output}/W1.json"
+        )
+    if output.suffix == ".svg":
+        parser.error(f"--output: {output} is the name of the plot; give FILE.json")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        parser.error(f"--output: {output} cannot be written; name another file")
 
 
 def _scale_out(

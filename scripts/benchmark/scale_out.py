@@ -114,12 +114,15 @@ def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
     whole, half, late = one["direct"], one["half"], one["late"]
     cpu = {n: run["direct"]["driver_cpu_seconds"] for n, run in runs.items()}
     further = parts[most] - parts[1]
-    per_part = max(0.0, (cpu[most] - cpu[1]) / further)
+    # Where the cohort has as many parts on one worker as on most, what a part costs
+    # cannot be told from what its clients cost, and counts for the clients.
+    per_part = max(0.0, (cpu[most] - cpu[1]) / further) if further else 0.0
     own = per_part * (parts[1] - halves)
     more = cpu[1] - half["driver_cpu_seconds"] - own
-    per_client = max(0.0, more / (clients - few))
+    others = max(1, clients - few)
+    per_client = max(0.0, more / others)
     fixed = max(0.0, cpu[1] - clients * per_client - parts[1] * per_part)
-    slope = (whole["seconds"] - half["seconds"] - own) / (clients - few)
+    slope = (whole["seconds"] - half["seconds"] - own) / others
     worker_per_client = max(0.0, slope - per_client)
     # What is left of a round on one worker.
     worker_fixed = max(0.0, whole["seconds"] - cpu[1] - clients * worker_per_client)
@@ -127,7 +130,7 @@ def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
     delay = late["fastest_seconds"] - whole["fastest_seconds"]
     turns = max(0.0, delay / (2 * remote_rounds.LATENCY * parts[1]))
     sent = {n: n * run["sent_bytes"] for n, run in runs.items()}
-    sent_per_part = (sent[most] - sent[1]) / further
+    sent_per_part = (sent[most] - sent[1]) / further if further else 0.0
     return Model(
         fixed,
         per_part,

@@ -468,6 +468,15 @@ class TestRuntime:
                 )
                 for text in ("a", "a:", ":1", "a:0", "a:65536", "a:-1", "a:x")
             ),
+            *(
+                (
+                    {"runtime": "remote", "workers": "a:1", "worker_data": folder},
+                    f"--worker_data={folder}: must be the path of a folder, as "
+                    "/shared/mnist; mount a store of another kind, and write your home "
+                    "folder out",
+                )
+                for folder in ("gs://bucket/mnist", "~/mnist", "~")
+            ),
             (
                 {"runtime": "remote", "workers": "a:1,a:1"},
                 "--workers=a:1,a:1: 'a:1' is given twice",

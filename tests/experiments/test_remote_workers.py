@@ -58,6 +58,9 @@ def test_workers_read_the_data_from_a_folder(tmp_path, train, workers):
     train("dp_fed_avg", resumed, *private, "--rounds=1")
     assert numbers(train("dp_fed_avg", resumed, *read)) == numbers(shipped)
     assert len(list(shared.rglob("*.examples"))) == 4
+    outside = (resumed / "privacy.txt").read_text().partition("Outside the guarantee")
+    assert "the workers of" in " ".join(outside[2].split())
+    assert "(--worker_data)" in outside[2]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ of which the last two are called GPUs.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pathlib
@@ -13,9 +14,17 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+from toy_processes import summing_process
 
+import tfl_research as tfl
+from tfl_research import runtime
 from tfl_research.errors import UserError
+from tfl_research.experiment import execution
+from tfl_research.experiment.own_process import execution as own_execution
 from tfl_research.runtime import placement
 from tfl_research.runtime.compiler import choice, choice_cache
 from tfl_research.runtime.compiler.mode import Mode
@@ -137,6 +146,76 @@ def test_no_gpu(monkeypatch, tmp_path, driver, packages, hidden, words):
         placement.prepare("gpu")
     assert words in str(e.value)
     assert placement.tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_process_that_began_without_gpus(monkeypatch):
+    config = placement.tf.config
+    monkeypatch.setattr(config, "get_visible_devices", lambda kind: [])
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["GPU:0"])
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.raises(UserError, match="this process began without GPUs"):
+        placement.prepare("gpu")
+
+
+@pytest.mark.parametrize("value", ["false", "0", "False"])
+def test_xla_flags_that_make_gpus_round_at_random(monkeypatch, value):
+    flags = f"--xla_foo=1 --xla_gpu_deterministic_ops={value}"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(UserError, match=r"switches .*xla_gpu_deterministic_ops off"):
+        placement.prepare("gpu")
+    assert os.environ["XLA_FLAGS"] == flags
+
+
+@pytest.fixture
+def _has_a_gpu(monkeypatch):
+    in_process = importlib.import_module("tfl_research.runtime.in_process")
+    monkeypatch.setattr(
+        in_process, "placement", lambda name: placement.Placement(name, ["CPU:0"])
+    )
+
+
+@pytest.mark.usefixtures("_has_a_gpu")
+def test_a_process_that_no_gpu_executes_is_refused(tmp_path):
+    @tff.tensorflow.computation(tff.SequenceType(np.int32))
+    def _count(numbers):
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer([1, 2], [1, 2]), 0
+        )
+        return numbers.reduce(0, lambda total, n: total + table.lookup(n))
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(0, tff.SERVER)
+
+    clients = tff.FederatedType(tff.SequenceType(np.int32), tff.CLIENTS)
+
+    @tff.federated_computation(initialize.type_signature.result, clients)
+    def next_round(state, values):
+        return state, tff.federated_sum(tff.federated_map(_count, values))
+
+    process = tff.templates.IterativeProcess(initialize, next_round)
+    kept = tmp_path / "runtime.json"
+    with pytest.raises(runtime.UnsupportedProcess, match="leave the accelerator out"):
+        runtime.in_process(process, accelerator="gpu", choice_file=kept)
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_nothing_is_read_or_written_where_no_gpu_is(monkeypatch, tmp_path, own_process):
+    monkeypatch.setattr(placement.tf.config, "get_visible_devices", lambda kind: [])
+    monkeypatch.setenv("XLA_FLAGS", "")
+    module = own_execution if own_process else execution.setups
+    monkeypatch.setattr(module, "prepare", lambda experiment: pytest.fail("too late"))
+    kind = tfl.ProcessExperiment if own_process else tfl.Experiment
+    parts = {"runtime": tfl.Runtime(accelerator="gpu")}
+    if own_process:
+        process = summing_process(tff.federated_sum)
+        experiment = kind(process, {"a": np.int32(1)}, **parts)
+    else:
+        experiment = kind("heart", **parts)
+    with pytest.raises(UserError, match="TensorFlow finds no GPU"):
+        experiment.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_accelerator():

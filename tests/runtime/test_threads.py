@@ -8,6 +8,7 @@ import concurrent.futures
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
 from toy_processes import OURS, assert_same, cohorts_of, leaves, make_task, three_rounds
 
 from tfl_research import _tff_compat, processes, runtime
@@ -90,6 +91,31 @@ def test_tff_local_in_a_thread_beside_the_main_thread(expected):
         here = trained("fed_avg", runtime.tff_local)
         assert_same(beside.result(), expected["gaussian"])
     assert_same(here, expected["fed_avg"])
+
+
+def test_calls_keep_the_callers_other_options():
+    """The executor, and TensorFlow's settings; also where a call fails."""
+    options = tf_context.FunctionCallOptions("SINGLE_THREADED_EXECUTOR")
+    context, seen = tf_context.context(), []
+
+    class Function:
+        def _inference_function(self, value):
+            seen.append(context.function_call_options)
+            return [1 / value]
+
+    before, call = context.function_call_options, _tff_compat.flat_call(Function())
+    context.function_call_options = options
+    try:
+        assert call(2) == [0.5]
+        with pytest.raises(ZeroDivisionError):
+            call(0)
+        assert context.function_call_options is options
+    finally:
+        context.function_call_options = before
+    assert [used.executor_type for used in seen] == ["SINGLE_THREADED_EXECUTOR"] * 2
+    for used in seen:
+        config = tf.compat.v1.ConfigProto.FromString(used.config_proto_serialized)
+        assert config.graph_options.rewrite_options.memory_optimization == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -169,6 +170,29 @@ class TestFiles:
         with pytest.raises(UserError, match=f"{path.name} does not hold"):
             ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
 
+    @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+    def test_what_is_no_file_is_not_read(self, tmp_path, monkeypatch, put):
+        ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
+        [path] = self.files_of(tmp_path)
+        path.unlink()
+        put(path)
+        monkeypatch.setattr(
+            type(path), "read_bytes", lambda self: pytest.fail("it would not end")
+        )
+        with pytest.raises(UserError, match=f"{path.name} does not hold"):
+            ExampleFiles(tmp_path, SPECS).prepare(self.clients(1.0))
+
+    def test_a_link_to_nothing_is_replaced(self, tmp_path):
+        files = ExampleFiles(tmp_path, SPECS)
+        files.prepare(self.clients(1.0))
+        [path] = self.files_of(tmp_path)
+        content = path.read_bytes()
+        path.unlink()
+        path.symlink_to(tmp_path / "nothing")
+        assert files.prepare(self.clients(1.0)) == 1
+        assert path.read_bytes() == content
+        assert not path.is_symlink()
+
     def test_a_folder_that_cannot_be_written(self, tmp_path):
         taken = tmp_path / "file"
         taken.write_text("")
@@ -231,14 +255,33 @@ class TestWrongFolders:
         assert said in message
         assert "\n" not in message
 
-    def test_a_client_with_a_label_out_of_range_is_named(self, addresses, process):
+    def test_a_folder_with_any_name(self, addresses, tmp_path, task, process):
+        folder = tmp_path / 'a;b]\\ "{{node c}}"\n[d'
+        cohort = task.train.cohort(["c0"], seed=0, round_number=1)
+        with runtime.remote(
+            process, addresses[:1], mode=GRAPH, data_folder=folder, clients=task.train
+        ) as engine:
+            state = engine.initialize()
+            engine.next(state, cohort)
+            path = ExampleFiles(folder, task.train.specs).of(cohort, "c0").path
+            path.write_bytes(b"other")
+            with pytest.raises(DataFileError, match="has another content there"):
+                engine.next(state, cohort)
+            path.unlink()
+            with pytest.raises(DataFileError, match=": No such file or directory; "):
+                engine.next(state, cohort)
+
+    @pytest.mark.parametrize("mode", [GRAPH, XLA], ids=str)
+    def test_a_client_with_a_label_out_of_range_is_named(
+        self, addresses, process, mode
+    ):
         broken = make_task()
         arrays = {i: dict(broken.train.load(i)) for i in ("c0", "c1")}
         arrays["c1"]["y"] = arrays["c1"]["y"] + 90
         clients = data.ClientData.from_arrays(arrays, broken.train.batching)
         cohort = clients.cohort(["c0", "c1"], seed=0, round_number=1)
         with (
-            runtime.remote(process, addresses[:1], mode=GRAPH) as engine,
+            runtime.remote(process, addresses[:1], mode=mode) as engine,
             pytest.raises(UserError, match=r"^client c1: .*range"),
         ):
             engine.next(engine.initialize(), cohort)
@@ -277,6 +320,18 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_was(addresses, tmp_path):
 
 
 @pytest.mark.slow
+def test_nothing_is_written_where_no_worker_answers(tmp_path):
+    task = make_task()
+    process = processes.build_fed_avg(task, **OURS["fed_avg"])
+    kept, folder = tmp_path / "runtime.json", tmp_path / "examples"
+    for how in ({"data_folder": folder, "clients": task.train}, {"choice_file": kept}):
+        with pytest.raises(runtime.WorkerUnavailable, match="localhost:1"):
+            runtime.remote(process, ["localhost:1"], connect_seconds=0.2, **how)
+    assert not kept.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.slow
 def test_parts_and_mode_are_kept(addresses, tmp_path):
     task = make_task()
     process = processes.build_fed_avg(task, **OURS["fed_avg"])
@@ -285,8 +340,18 @@ def test_parts_and_mode_are_kept(addresses, tmp_path):
         process, addresses, worker_cores=2, mode=GRAPH, choice_file=kept
     )
     first.close()
-    later = runtime.remote(process, addresses[:1], choice_file=kept)
+    said = []
+    later = runtime.remote(
+        process, addresses[:1], choice_file=kept, on_change=said.append
+    )
     later.close()
+    assert said == []
+    more = runtime.remote(
+        process, addresses, worker_cores=4, choice_file=kept, on_change=said.append
+    )
+    more.close()
+    [line] = said
+    assert "compute 4 parts at the same time, not 8" in line
     assert (later.parts, later.mode) == (4, GRAPH)
     record = json.loads(kept.read_text())
     assert (record["by"], record["compiler"]) == ("chunks", "graph")

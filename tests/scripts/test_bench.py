@@ -328,6 +328,13 @@ def test_secure_sums_are_measured_against_plain_sums():
         (["--poisson_rounds=200"], "--poisson_rounds must be above 200"),
         (["--workloads="], "nothing to measure: --workloads is empty"),
         (["--output=/no/such/folder/x.json"], "there is no folder /no/such/folder"),
+        (["--output=/usr"], "/usr is a folder; name a file"),
+        (["--output=w1.svg"], "w1.svg is the name of the plot"),
+        (["--contenders=in_process_gpu"], "in_process_gpu goes with --device=gpu"),
+        (["--device=gpu", "--contenders=plain_tff"], "use no GPU; add in_process_gpu"),
+        (["--device=gpu", "--workloads="], "use no GPU; add in_process_gpu and a"),
+        (["--device=gpu", "--memory"], "--memory is measured on the CPU"),
+        (["--device=gpu", "--scale_out"], "--scale_out is measured on the CPU"),
     ],
 )
 def test_bad_flags_are_named(arguments, message, capsys):

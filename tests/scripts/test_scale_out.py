@@ -87,6 +87,24 @@ def test_the_model_is_found_again(most):
             assert getattr(found, name) == pytest.approx(value), name
 
 
+@pytest.mark.parametrize("clients", [1, 40])
+def test_as_many_parts_on_one_worker_as_on_most(clients):
+    """Then the costs of parts and of clients are one number."""
+    runs = {}
+    for workers in (1, 2, 4):
+        told = figures(2.0, 1.0)
+        runs[workers] = {
+            **{"clients": clients, "most_clients": 4, "direct": told, "slow": told},
+            **{"sent_bytes": 800.0 / workers, "received_bytes": 100.0},
+        }
+    runs[1].update(half=figures(1.0, 0.5), late=figures(2.2, 1.0))
+    found = scale_out.fitted(runs)
+    assert (found.per_part, found.sent_per_part) == (0.0, 0.0)
+    assert found.sent_per_client == pytest.approx(800 / clients)
+    half = max(1, clients // 2)
+    assert found.per_client == pytest.approx(0.5 / half)
+
+
 @pytest.mark.parametrize(
     ("clients", "workers", "most", "parts"),
     [(10, 4, None, 4), (3, 4, None, 3), (100, 1, 50, 2), (100, 2, 50, 2), (9, 2, 3, 3)],

@@ -9,10 +9,11 @@ import contextlib
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, TextIO
 
 from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Runtime
+from tfl_research.program import progress
 from tfl_research.storage import RunFolder
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def build(
         return _in_process(settings, process, folder)
     except runtime.UnsupportedProcess as error:
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
+
+
+def use_devices(settings: Runtime, out: TextIO) -> None:
+    """Makes TensorFlow use the GPUs that the settings ask for, or the CPU alone.
+
+    Imports TensorFlow, which must not have executed anything.
+
+    Raises:
+      UserError: TensorFlow finds no GPU.
+    """
+    from tfl_research import runtime
+
+    cards = runtime.prepare(settings.accelerator)
+    if cards:
+        progress.stage(out)
+        out.write(f"clients' work runs on {', '.join(cards)}\n")
 
 
 @contextlib.contextmanager

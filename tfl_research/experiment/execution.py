@@ -120,6 +120,11 @@ def _opened(
 ) -> Iterator[Opened]:
     run_folder.check_path(path)
     out = stream or sys.stdout
+    if experiment.runtime.accelerator != "none":
+        # Before data are read, and before the folder has anything of the run.
+        progress.stage(out, "importing TensorFlow")
+        deferred_imports.import_tff()
+        engines.use_devices(experiment.runtime, out)
     progress.stage(out, "reading the data")
     try:
         with deferred_imports.loading_libraries():
@@ -149,13 +154,11 @@ def _opened(
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
         deferred_imports.import_tff()
-        from tfl_research import program, runtime
+        from tfl_research import program
         from tfl_research.experiment import building, noise_keys
 
-        cards = runtime.prepare(experiment.runtime.accelerator)
-        if cards:
-            progress.stage(out)
-            out.write(f"clients' work runs on {', '.join(cards)}\n")
+        if experiment.runtime.accelerator == "none":
+            engines.use_devices(experiment.runtime, out)
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 

@@ -22,10 +22,14 @@ _ADDED = re.compile(
 
 def message(error: tf.errors.OpError) -> str:
     """A kernel's message in one line, without TensorFlow's additions."""
-    lines = [line.strip() for line in str(error.message).splitlines()]
+    return in_one_line(str(error.message)) or type(error).__name__
+
+
+def in_one_line(text: str) -> str:
+    """A message of TensorFlow in one line, without what TensorFlow adds."""
+    lines = [line.strip() for line in text.splitlines()]
     kept = [line for line in lines if line and not _ADDED.search(line)]
-    text = re.sub(r"\{\{.*?\}\} ?", "", " ".join(kept or lines))
-    return text.strip() or type(error).__name__
+    return re.sub(r"\{\{.*?\}\} ?", "", " ".join(kept or lines)).strip()
 
 
 def named(

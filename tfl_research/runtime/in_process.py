@@ -132,7 +132,13 @@ class InProcessEngine(ClosedOnExit):
             )
 
     def _hand_over(self, reason: str) -> TffLocalEngine:
-        """Gives the process to TFF's runtime."""
+        """Gives the process to TFF's runtime, which uses no GPU."""
+        if self.placement.accelerator != NONE:
+            raise UnsupportedProcess(
+                f"accelerator {self.placement.accelerator}: TFF's runtime would "
+                f"execute this process, on the CPU ({reason}); leave the accelerator "
+                "out"
+            )
         _LOG.warning("TFF's runtime executes this process: %s", reason)
         self.explanation = handed(self._process, reason)
         self.mode, self.choice_reason = None, reason
@@ -371,7 +377,8 @@ def in_process(
     Raises:
       UserError: the choice file cannot be read, was edited or is missing, or names
         another accelerator; TensorFlow finds no GPU.
-      UnsupportedProcess: the process cannot run in the mode that was given.
+      UnsupportedProcess: the process cannot run in the mode that was given, or not on
+        a GPU.
     """
     return InProcessEngine(
         process,

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ ACCELERATORS = (NONE, GPU)
 _HOST = "CPU:0"
 # Makes XLA compile sums on GPUs that have the same bits each time.
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
+_RANDOM_ORDER = re.compile(rf"{_DETERMINISTIC}=(false|0)\b", re.IGNORECASE)
 _DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 
 
@@ -87,7 +89,8 @@ def prepare(accelerator: str) -> list[str]:
 
     Raises:
       ValueError: an unknown accelerator.
-      UserError: "gpu", and TensorFlow finds none.
+      UserError: "gpu", and TensorFlow finds none, or XLA_FLAGS switches deterministic
+        operations off.
     """
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator must be one of {ACCELERATORS}: {accelerator!r}")
@@ -97,6 +100,11 @@ def prepare(accelerator: str) -> list[str]:
             tf.config.set_visible_devices([], "GPU")
         return []
     given = os.environ.get("XLA_FLAGS", "")
+    if _RANDOM_ORDER.search(given):
+        raise UserError(
+            f"--accelerator=gpu: XLA_FLAGS={given!r} switches {_DETERMINISTIC} off, so "
+            "that a resumed run would round differently; take the flag out"
+        )
     if _DETERMINISTIC not in given:
         os.environ["XLA_FLAGS"] = f"{given} {_DETERMINISTIC}=true".strip()
     found = tf.config.get_visible_devices("GPU")
@@ -133,6 +141,11 @@ def _cards(devices: Sequence[Any]) -> list[str]:
 
 def _why_none() -> str:
     """Why TensorFlow finds no GPU, and what to do, as far as this process can tell."""
+    if tf.config.list_physical_devices("GPU"):
+        return (
+            "this process began without GPUs, as a run without --accelerator=gpu "
+            "does; start a new one for a run with GPUs"
+        )
     if not _DRIVER.exists():
         return (
             f"this machine has no NVIDIA driver ({_DRIVER} is missing); leave "

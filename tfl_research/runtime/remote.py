@@ -107,10 +107,16 @@ class RemoteEngine(ClosedOnExit):
             if refused or mode.clients == "separate":
                 why = (refused or ["workers compute several clients at once"])[0]
                 raise UnsupportedProcess(f"mode {mode}: {why}; leave it out")
+        at_once, is_new = len(addresses) * worker_cores, kept is None
         if kept is None:
-            number = len(addresses) * worker_cores if parts is None else parts
+            number = at_once if parts is None else parts
             kept = Division(number, "tff" if programs is None else "chunks", mode)
-            self._keep.write(dataclasses.replace(kept, reason=reason))
+        elif kept.parts < at_once:
+            on_change(
+                f"the run began with cohorts of {kept.parts} parts and keeps that "
+                f"({choice_file}), so that its workers compute {kept.parts} parts at "
+                f"the same time, not {at_once}"
+            )
         self.parts, self.mode = kept.parts, kept.mode or mode
         self._division, self._programs = kept, programs
         # The server's part stays on the CPU of this machine.
@@ -122,6 +128,11 @@ class RemoteEngine(ClosedOnExit):
         self._chunked: Optional[ChunkRounds] = None
         self._federated: Optional[FederatedRounds] = None
         try:
+            # Neither many files nor a number of parts for workers that are not there.
+            if data_folder is not None or (is_new and choice_file is not None):
+                self._pool.require()
+            if is_new:
+                self._keep.write(dataclasses.replace(kept, reason=reason))
             if programs is None:
                 self._federated = FederatedRounds(process, self._pool, self.parts)
                 return
@@ -279,12 +290,14 @@ def remote(
       connect_seconds: seconds to wait for a worker's first answer, by default 10.
       answer_seconds: seconds after which a worker that computes, and does not answer
         what it is asked meanwhile, is lost.
-      on_change: called with a sentence when a worker is lost or answers again; by
+      on_change: called with a sentence when a worker is lost or answers again, or when
+        a run keeps fewer parts than its workers could compute at the same time; by
         default a warning.
 
     Raises:
       UnsupportedProcess: the process' cohort cannot be divided, or workers cannot
         read its clients' examples from a folder.
+      WorkerUnavailable: none of the workers answers, and something would be written.
       UserError: a file in `data_folder` is damaged or cannot be written, or the choice
         file cannot be read.
       ValueError: no address, or an address that is given twice.

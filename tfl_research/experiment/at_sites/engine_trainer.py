@@ -41,6 +41,7 @@ class EngineTrainer:
 
     def __init__(self, experiment: Description, own: Task):
         check(experiment)
+        runtime.prepare("none")
         # The site's clients alone, all of them.
         experiment = dataclasses.replace(
             experiment,

@@ -73,6 +73,8 @@ class RunAtSite:
         if not experiment.secure_sums.secure_sums:
             # Reports have the metrics of training in the clear.
             site.policy.check_metrics(sorted(own.build_objective().metrics))
+        # Sites that have a GPU and sites that have none round alike.
+        runtime.prepare("none")
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
         process = self._built(setup)

@@ -48,9 +48,10 @@ class Runtime(Settings):
     workers: Optional[str] = settings.text(
         None,
         "HOST:PORT of each worker of --runtime=remote, separated by commas; "
-        "scripts/worker starts a worker. Workers get the model and clients' data in "
-        "plain text; where TFF's own runtime executes the process, the noise's seed "
-        "too. A run can be resumed with other workers.",
+        "scripts/worker starts a worker. Workers get the model, clients' data and the "
+        "seeds from which clients draw noise in plain text; where TFF's own runtime "
+        "executes the process, also the seed of the server's noise. A run can be "
+        "resumed with other workers.",
     )
     worker_data: Optional[str] = settings.text(
         None,
@@ -137,6 +138,7 @@ class Runtime(Settings):
                     "needs --workers=HOST:PORT,...; scripts/worker starts a worker",
                 )
             self.addresses()
+            self._check_worker_data()
             return
         for name, default in (
             ("workers", None),
@@ -147,6 +149,16 @@ class Runtime(Settings):
                 raise self.refused(
                     name, "goes with --runtime=remote only; leave it out"
                 )
+
+    def _check_worker_data(self) -> None:
+        """Refuses what would become a folder of that name in the current folder."""
+        data = self.worker_data
+        if data is not None and ("://" in data or data.startswith("~")):
+            raise self.refused(
+                "worker_data",
+                "must be the path of a folder, as /shared/mnist; mount a store of "
+                "another kind, and write your home folder out",
+            )
 
     def _check_execution(self) -> None:
         """Refuses what the runtime does not know of."""

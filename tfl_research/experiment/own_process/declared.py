@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional, TextIO
 
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError, message_for_command_line
-from tfl_research.experiment.private import accounts, recharging, run_seed
+from tfl_research.experiment.private import accounts, on_workers, recharging, run_seed
 from tfl_research.privacy import DeclaredPlan
 from tfl_research.privacy.ledger.statement import opening_lines, privacy_statement
 from tfl_research.privacy.ledger.statement_outputs import GivenOut
@@ -217,6 +217,7 @@ def _write_statement(
     if isinstance(prepared.plan, DeclaredPlan):
         assumptions.append(_DECLARED)
     outside = run_seed.outside_lines(folder)
+    outside += on_workers.outside_lines(prepared.experiment.runtime)
     if prepared.is_repeatable:
         outside.append(
             "Whoever sees another run of the process from the same initial state: its "

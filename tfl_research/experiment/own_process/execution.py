@@ -89,13 +89,15 @@ def _opened(
     stream: Optional[TextIO],
 ) -> Iterator[dict[str, Any]]:
     run_folder.check_path(path)
+    out = stream or sys.stdout
+    engines.use_devices(experiment.runtime, out)
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(
             "--recharge: goes with declared noise that the process draws anew at "
             "every execution; leave --recharge out"
         )
-    out, training, form = stream or sys.stdout, prepared.training, prepared.form
+    training, form = prepared.training, prepared.form
     values = prepared.values_digest()
     fingerprint = _fingerprint(prepared, values)
     with contextlib.ExitStack() as stack:

@@ -13,6 +13,7 @@ from tfl_research.experiment.configs import RecordLevelPrivacy
 from tfl_research.experiment.private import (
     accounts,
     assumptions,
+    on_workers,
     released,
     run_seed,
     shared_ledgers,
@@ -206,6 +207,7 @@ def write_statement(
     """Writes the privacy statement of the rounds in the run's ledger."""
     done, experiment = len(account.ledger), setup.experiment
     outside = run_seed.outside_lines(folder)
+    outside += on_workers.outside_lines(experiment.runtime)
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,

@@ -13,6 +13,7 @@ from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.private import (
     accounts,
     assumptions,
+    on_workers,
     recharging,
     released,
     run_seed,
@@ -187,7 +188,11 @@ def write_statement(
         planned_rounds=account.planned_rounds,
         budget_epsilon=account.budget_epsilon,
         shared=_shared_total(account, done),
-        outside=[*outside, *run_seed.outside_lines(folder)],
+        outside=[
+            *outside,
+            *run_seed.outside_lines(folder),
+            *on_workers.outside_lines(setup.experiment.runtime),
+        ],
         notes=[
             *_notes(setup, made),
             *notes,

@@ -144,9 +144,8 @@ class ChunkRounds:
         index: int,
     ) -> list[np.ndarray]:
         """A chunk's accumulator, computed by the worker of a number."""
-        compute = functools.partial(self._compute, context, chunk, index=index)
         try:
-            results = compute(mode)
+            results = self._compute(context, chunk, mode, index)
         except NoAnswer:
             raise
         except grpc.RpcError as error:
@@ -156,11 +155,11 @@ class ChunkRounds:
             wrong = chunk.file_error(_details(error), worker.address)
             if wrong is not None:
                 raise wrong from error
-            if mode != GRAPH:
-                results = compute(GRAPH)
-                self._tell(f"the worker at {worker.address}: {_details(error)}")
-                return results
-            raise self._failure(context, chunk, worker.address, error) from error
+            if mode == GRAPH:
+                raise self._failure(context, chunk, worker.address, error) from error
+            results = self._accumulated(context, chunk, GRAPH, index)
+            self._tell(f"the worker at {worker.address}: {_details(error)}")
+            return results
         if mode.compiler == "graph":
             return results
         # XLA would compute something from bad values, on which TensorFlow fails.
@@ -249,4 +248,4 @@ class _RemoteChunk:
 
 def _details(error: Exception) -> str:
     text = error.details() if isinstance(error, grpc.Call) else error
-    return str(text)
+    return failures.in_one_line(str(text))

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from tfl_research.errors import UserError
 from tfl_research.storage import atomic
 
 VERSION = 1
-_SUFFIX = ".examples"
+SUFFIX = ".examples"
 
 
 class ExampleFile(NamedTuple):
@@ -91,12 +92,16 @@ class ExampleFiles:
     def _kept(self, examples: Examples) -> tuple[ExampleFile, bool]:
         content, ends = encoded(examples, self.specs)
         name = hashlib.sha256(content).hexdigest()
-        path = self.folder / name[:2] / f"{name}{_SUFFIX}"
+        path = self.folder / name[:2] / f"{name}{SUFFIX}"
         try:
-            if not path.exists():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
                 _write(path, content)
                 return ExampleFile(path, fingerprint(content), ends), True
-            if path.read_bytes() != content:
+            # A pipe would be read without end.
+            is_file = stat.S_ISREG(found.st_mode) and found.st_size == len(content)
+            if not is_file or path.read_bytes() != content:
                 raise UserError(
                     f"{path} does not hold the examples that its name stands for: it "
                     "was damaged or changed; remove it, and it is written again"

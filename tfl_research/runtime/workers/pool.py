@@ -62,6 +62,10 @@ class WorkerPool:
                     reasons.append(str(error))
                     self._lost.add(index)
                     return
+                except BaseException:
+                    # Nobody gets the results of the other jobs.
+                    waiting.clear()
+                    raise
 
         while waiting:
             before = set(self._lost)

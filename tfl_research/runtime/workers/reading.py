@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -12,7 +13,7 @@ import tensorflow_federated as tff
 
 from tfl_research.data import ArraySpec, Cohort
 from tfl_research.errors import UserError
-from tfl_research.runtime.workers.example_files import ExampleFiles
+from tfl_research.runtime.workers.example_files import SUFFIX, ExampleFiles
 
 _CHANGED = "tfl_research: changed file"
 # Numbers that TensorFlow decodes; the bits of others are taken as they are.
@@ -20,8 +21,9 @@ _DECODED = (
     *(tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128),
     *(tf.bool, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16),
 )
-_MISSING = re.compile(r"(?P<path>/[^;]*?); (?P<reason>[^\n]*)")
-_ASSERTED = re.compile(re.escape(f"[{_CHANGED}] [") + r"(?P<path>.*?)\]")
+# TensorFlow writes some characters of a folder's name in other ways, but not those of a
+# file's name.
+_NAME = re.compile(rf"(?P<name>[0-9a-f]{{64}}{re.escape(SUFFIX)})(; (?P<reason>.*))?")
 
 
 class DataFileError(UserError):
@@ -98,7 +100,7 @@ class Reader:
             num_clients=clients, num_steps=steps
         )
         return [
-            np.array([str(file.path).encode() for file in found], object),
+            np.array([os.fsencode(file.path) for file in found], object),
             np.array([f.fingerprint for f in found], np.uint8).reshape(-1, 8),
             np.array([f.ends for f in found], np.int64).reshape(
                 -1, len(self._arrays) + 1
@@ -193,21 +195,23 @@ def file_error(
     """The error of a file that a worker's message is about; None for another message.
 
     Args:
-      message: of the worker.
+      message: of the worker, in one line.
       address: of the worker.
       paths: of the files that the worker was to read.
     """
-    known = {path.decode() for path in paths}
-    changed = _ASSERTED.search(message)
-    if changed is not None and changed["path"] in known:
+    known = {os.path.basename(path): path for path in map(os.fsdecode, paths)}
+    found = _NAME.search(message)
+    if found is None or found["name"] not in known:
+        return None
+    path = known[found["name"]]
+    if _CHANGED in message:
         return DataFileError(
-            f"the worker at {address}: {changed['path']} has another content there "
-            "than the driver wrote; copy the folder there again"
+            f"the worker at {address}: {path} has another content there than the "
+            "driver wrote; copy the folder there again"
         )
-    missing = _MISSING.search(message)
-    if missing is not None and missing["path"] in known:
-        return DataFileError(
-            f"the worker at {address}: {missing['path']}: {missing['reason']}; the "
-            "folder must be reached there by the same path"
-        )
-    return None
+    if found["reason"] is None:
+        return None
+    return DataFileError(
+        f"the worker at {address}: {path}: {found['reason']}; the folder must be "
+        "reached there by the same path"
+    )

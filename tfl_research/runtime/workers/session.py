@@ -120,25 +120,23 @@ class Session:
         Raises:
           grpc.RpcError: the worker was lost, or a computation failed.
         """
-        with self._lock:
-            executor, is_new = self._executor, self._executor is None
-            if executor is None:
-                executor = self._executor = self._opened()
-        try:
-            return _run(executor, job)
-        except grpc.RpcError:
-            self._forget(executor)
-            if is_new:
-                raise
-        except ValueError:
-            # Another thread's job failed, and closed the executor.
-            if not executor.is_closed:
-                raise
-        with self._lock:
-            if self._executor is None:
-                self._executor = self._opened()
-            executor = self._executor
-        return _run(executor, job)
+        has_failed = False
+        while True:
+            with self._lock:
+                executor, is_new = self._executor, self._executor is None
+                if executor is None:
+                    executor = self._executor = self._opened()
+            try:
+                return _run(executor, job)
+            except (grpc.RpcError, ValueError) as error:
+                # Another thread's job that fails closes the executor of this job.
+                is_own = not executor.is_closed
+                is_call = isinstance(error, grpc.RpcError)
+                if is_call:
+                    self._forget(executor)
+                if is_own and (is_new or has_failed or not is_call):
+                    raise
+                has_failed = has_failed or is_own
 
     def _opened(self) -> _Executor:
         return _Executor(self._stub(), self._compiler, self._values)

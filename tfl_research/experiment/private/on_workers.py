@@ -1,0 +1,26 @@
+"""What a private run gives to TFF's workers on other machines, in plain text."""
+
+from __future__ import annotations
+
+import pathlib
+
+from tfl_research.experiment.configs import Runtime
+
+
+def outside_lines(runtime: Runtime) -> list[str]:
+    """What --runtime=remote leaves outside the guarantee, for the statement."""
+    if runtime.runtime != "remote":
+        return []
+    lines = [
+        "Whoever sees the workers of --runtime=remote or their network: workers get "
+        "clients' examples, single updates, and the seeds from which clients draw "
+        "noise, in plain text; if TFF's own runtime executes the process, also the "
+        "seed of the server's noise."
+    ]
+    if runtime.worker_data is not None:
+        folder = pathlib.Path(runtime.worker_data).absolute()
+        lines.append(
+            f"Whoever can enter {folder} (--worker_data): it holds clients' examples "
+            "without noise, also after the run."
+        )
+    return lines

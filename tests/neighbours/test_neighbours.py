@@ -275,8 +275,8 @@ class TestTheComparisonItself:
         )
         release = release_of(one)
         monkeypatch.setattr(released, "release_of", lambda setup: outputs.Release())
-        # The client's loss is among the outputs now. Whether it is finite depends on the
-        # noise, whose key covers the sources.
+        # The client's loss is among the outputs now. Whether the loss is finite depends
+        # on the noise, whose key covers the sources.
         monkeypatch.setattr(divergence, "LARGEST_LOSS", float("inf"))
         first, second = given_out(one), given_out(other)
         with pytest.raises(AssertionError, match="outside of ε") as found:

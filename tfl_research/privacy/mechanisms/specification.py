@@ -182,8 +182,10 @@ class MechanismSettings(NamedSettings):
         """
         event = self.checked_event(1.0, shape)
         checked_accountant(accountant, event)
-        calibrated = _remembered if _says_all(event) else calibrate_event
-        return calibrated(event, target_epsilon, shape.rounds, delta, accountant)
+        arguments = event, target_epsilon, shape.rounds, delta, accountant
+        if _says_all(event):
+            return _remembered(*arguments)
+        return calibrate_event(*arguments)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """`event`, with errors that name the mechanism's setting.

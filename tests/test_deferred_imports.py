@@ -10,10 +10,21 @@ import textwrap
 import pytest
 
 PROGRAM = """
-    import inspect, sys, threading
+    import copy, gc, inspect, pickle, sys, threading, weakref
+    from unittest import mock
     from tfl_research import deferred_imports
 
+    class Cycle:
+        pass
+
+    cycle = Cycle()
+    cycle.itself = cycle
+    gone = weakref.ref(cycle)
     deferred_imports.import_tff()
+    # Objects of a notebook become garbage after the import.
+    del cycle
+    gc.collect()
+    assert gone() is None
 
     def is_whole():
         return "pandas.core.frame" in sys.modules
@@ -25,6 +36,7 @@ PROGRAM = """
     assert pd.__file__.endswith("__init__.py") and pd.__spec__.name == pd.__name__
     inspect.getmodule(is_whole)
     deferred_imports.import_tff()
+    stored = pickle.dumps(pd)
     assert not is_whole()
     found = []
     threads = [
@@ -46,6 +58,14 @@ PROGRAM = """
     draw = discrete_gaussian_utils.sample_discrete_gaussian
     assert draw(2, [3], tf.int32).shape == (3,)
     assert not hasattr(pd, "of_nobody")
+
+    # What is done with the stand-in is done with the module.
+    assert type(pd).__name__ == "_Deferred"
+    with mock.patch.object(pd, "read_csv", lambda: "patched"):
+        assert pandas.read_csv() == pd.read_csv() == "patched"
+    assert pandas.read_csv is pd.read_csv and "read_csv" in vars(pd)
+    assert pd.__doc__ == pandas.__doc__ and copy.copy(pd) is pandas
+    assert pickle.loads(stored) is pickle.loads(pickle.dumps(pd)) is pandas
     print("done")
 """
 
@@ -67,6 +87,11 @@ EVERY_PACKAGE = """
     }
     assert {"pandas", "scipy.optimize", "dp_accounting.pld"} <= stand_ins
 
+    # Modules that have no list of their names.
+    names = {}
+    exec("from dp_accounting.pld import *", names)
+    assert "PLDAccountant" in names
+
     # As users call them.
     import dp_accounting, pandas as pd, tensorflow as tf, tensorflow_federated as tff
     import tensorflow_privacy as tfp
@@ -81,6 +106,12 @@ EVERY_PACKAGE = """
     added = tff.jax.computation(np.float32)(lambda x: x + 1)
     assert str(added.type_signature) == "(float32 -> float32)"
     assert tff.tensorflow.computation(lambda: 3)() == 3  # TFF starts a worker.
+
+    # Not TFF's.
+    class ServiceManager:
+        __del__ = id
+
+    of_another = ServiceManager()
     assert tff.learning.programs.train_model and tff.analytics.IbltFactory
     assert tff.simulation.baselines.ClientSpec(1, 2).batch_size == 2
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
@@ -89,10 +120,13 @@ EVERY_PACKAGE = """
     # All names of a package of which single names were imported.
     source = open(tfp.__file__).read()
     assert "DPKerasAdamOptimizer" in source and "DPKerasAdamOptimizer" in dir(tfp)
-    from tensorflow_privacy.privacy.optimizers import dp_optimizer_keras
-
+    assert tfp.privacy.dp_query.tree_range_query.TreeRangeSumQuery
+    dp_optimizer_keras = tfp.privacy.optimizers.dp_optimizer_keras
     assert tfp.DPKerasAdamOptimizer is dp_optimizer_keras.DPKerasAdamOptimizer
     assert tfp.v1.DNNClassifierV1 and tfp.restart_query.PeriodicRoundRestartIndicator
+    exec("from tensorflow_privacy import *", names)
+    assert names["DPKerasAdamOptimizer"] is tfp.DPKerasAdamOptimizer
+    assert not hasattr(tfp.privacy, "of_nobody")
     assert not hasattr(tfp, "of_nobody") and not hasattr(tf.lite, "of_nobody")
     assert not hasattr(sys, "skip_tf_privacy_import")
     for name in deferred_imports.SELDOM_USED & set(sys.modules):
@@ -117,3 +151,4 @@ def test_packages_that_are_seldom_used(program):
         timeout=900,
     )
     assert result.stdout == "done\n", result.stderr
+    assert "Traceback" not in result.stderr

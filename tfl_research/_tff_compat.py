@@ -143,6 +143,9 @@ def silence_idle_worker() -> None:
             kind.__del__ = _ends_what_started(kind.__del__)
 
 
+_TFF = f"{tff.__name__}."
+
+
 def end_workers() -> None:
     """Ends the worker processes of TFF's contexts; for the end of a program.
 
@@ -153,10 +156,11 @@ def end_workers() -> None:
     gc.unfreeze()
     for each in gc.get_objects():
         kind = type(each)
-        if kind.__name__ == "ServiceManager" and hasattr(kind, "__del__"):
-            if each._process is not None:
+        if kind.__name__ == "ServiceManager" and kind.__module__.startswith(_TFF):
+            # A worker that has crashed has no process to be ended.
+            if each._process is not None and each._process.poll() is None:
                 each.__del__()
-                each._process = None
+            each._process = None
             kind.__del__ = _ends_what_started(kind.__del__)
     gc.freeze()
 

@@ -61,13 +61,41 @@ _PRIVACY_FLAG = "skip_tf_privacy_import"
 
 _replacing = threading.Lock()
 _used: set[str] = set()
+# Whether what was imported is left out of later searches for garbage.
+_freezing = threading.Event()
+
+
+# What the import system sets, and what each object has for itself.
+_OF_STAND_INS = frozenset(
+    ("__class__", "__file__", "__loader__", "__name__", "__package__", "__spec__")
+)
 
 
 class _Deferred(types.ModuleType):
-    """Stands for a module that is imported when something of it is first used."""
+    """Stands for a module that is imported when something of it is first used.
+
+    Whoever changes, lists, copies or pickles the stand-in does so with the module.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__dict__", "__doc__"):
+            return getattr(_loaded(self), name)
+        return super().__getattribute__(name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_loaded(self), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_STAND_INS:
+            super().__setattr__(name, value)
+        else:
+            setattr(_loaded(self), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(_loaded(self), name)
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, (self.__name__,)
 
     def __dir__(self) -> list[str]:
         return dir(_loaded(self))
@@ -141,10 +169,10 @@ def _attach_names(package: Any, source: str) -> None:
     }
 
     def getattribute(name: str) -> Any:
+        if name == "__all__":
+            return sorted(modules)
         if name not in modules:
-            raise AttributeError(
-                f"module {package.__name__!r} has no attribute {name!r}"
-            )
+            return _submodule(package, name)
         module, original = modules[name]
         try:
             value = importlib.import_module(f"{module}.{original}")
@@ -155,6 +183,24 @@ def _attach_names(package: Any, source: str) -> None:
 
     package.__getattr__ = getattribute
     package.__dir__ = lambda: sorted({*vars(package), *modules})
+
+
+def _give_submodules(package: Any) -> None:
+    """Makes a package import its modules when they are first used.
+
+    The package's own imports would have left them there.
+    """
+    if hasattr(package, "__path__"):
+        package.__getattr__ = lambda name: _submodule(package, name)
+
+
+def _submodule(package: Any, name: str) -> Any:
+    whole = f"{package.__name__}.{name}"
+    if name.startswith("__") or importlib.util.find_spec(whole) is None:
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(whole)
+    _give_submodules(module)
+    return module
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -186,16 +232,25 @@ def _without_collection() -> Iterator[None]:
     There are a million, and they stay: each search would look at all of them.
     """
     # Objects of a program that has TensorFlow already may become garbage.
-    first = "tensorflow" not in sys.modules
+    freezes = _freezing.is_set() and "tensorflow" not in sys.modules
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if first:
+        if freezes:
             gc.freeze()
         if enabled:
             gc.enable()
+
+
+def freeze_imports() -> None:
+    """Leaves what `import_tff` imports out of all later searches for garbage.
+
+    For commands alone. Python can leave out all objects or none: those of a notebook,
+    such as another library's model, would never be collected.
+    """
+    _freezing.set()
 
 
 @contextlib.contextmanager
@@ -242,4 +297,7 @@ def import_tff() -> None:
             compat: Any = importlib.import_module("tfl_research._tff_compat")
     finally:
         sys.meta_path.remove(finder)
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{_PRIVACY}."):
+            _give_submodules(module)
     atexit.register(compat.end_workers)

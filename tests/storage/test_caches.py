@@ -350,3 +350,43 @@ def test_every_user_of_the_folder_has_a_row():
     assert users - {"storage/user_cache.py"} == tested
     tests = pathlib.Path(__file__).parents[1]
     assert all((tests / path).exists() for path in _ELSEWHERE.values())
+
+
+@pytest.fixture
+def of_another_user(monkeypatch):
+    """Makes a file be another user's."""
+
+    def change(path: pathlib.Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, 65534, 65534)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+
+    return change
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_computed_content_of_another_user_is_computed_anew(
+    linked, of_another_user, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert user_cache.computed("kind", {"a": 1}, lambda: b"theirs") == b"theirs"
+    path = user_cache.path_of("kind", {"a": 1})
+    if linked:
+        path.rename(tmp_path / "file")
+        path.symlink_to(tmp_path / "file")
+    of_another_user(path)
+    with pytest.warns(UserWarning, match="it is of another user"):
+        assert user_cache.computed("kind", {"a": 1}, lambda: b"ours") == b"ours"
+
+
+def test_others_cannot_write_the_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = os.umask(0)
+    try:
+        user_cache.computed("kind", {}, lambda: b"content")
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "cache", *(tmp_path / "cache").rglob("kind")]
+    assert len(folders) == 2
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
 
+from tfl_research import deferred_imports
 from tfl_research.cli import flag_files, flags, help_text, last_resort
 from tfl_research.cli.preset import Preset
 from tfl_research.storage import safe_text
@@ -66,6 +67,7 @@ def main(preset: Preset) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # And warnings of what its own functions call.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    deferred_imports.freeze_imports()
     code = last_resort.surviving(_PROGRAM, lambda: execute(preset, sys.argv))
     if "tensorflow_federated" in sys.modules:
         # A plugin may have imported TFF for a run that is refused.

@@ -58,14 +58,17 @@ def machine() -> tuple[str, ...]:
 
 
 def replace(path: pathlib.Path, content: bytes) -> None:
-    """Replaces a file as a whole, and makes its folder.
+    """Replaces a file as a whole, and makes its folder, which others cannot write.
 
     Any number of processes can do so at once: one of their files stays.
 
     Raises:
       OSError: the folder cannot be made or written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for parent in reversed(path.parents):
+        # Folders that are there keep their mode.
+        if not parent.is_dir():
+            parent.mkdir(mode=0o700, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -129,15 +132,20 @@ def _read(path: pathlib.Path, words: str) -> Optional[bytes]:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is damaged, or of another key.
+      ValueError: it is damaged, of another key, or of another user, who can have
+        written anything.
     """
     if file_kinds.kind(path) is None:
         return None
     file_kinds.check(path)
     try:
-        stored = path.read_bytes()
+        with path.open("rb") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            stored = file.read()
     except FileNotFoundError:
         return None  # Another process has removed it.
+    if owner not in (0, os.geteuid()):
+        raise ValueError("it is of another user")
     found, _, rest = stored.partition(b"\n")
     if found != words.encode():
         raise ValueError("it is of other parameters")

@@ -304,5 +304,10 @@ class TestInstallGpu:
         machine.run("scripts/install_gpu")
         assert len(machine.calls()) == 1
 
+    def test_help_installs_nothing(self, machine):
+        output = machine.run("scripts/install_gpu", "--help").stdout
+        assert output.startswith("scripts/install_gpu\nAdds the CUDA libraries")
+        assert machine.calls() == []
+
     def test_takes_no_arguments(self, machine):
         assert "got --all" in _error(machine.run("scripts/install_gpu", "--all"))

@@ -19,9 +19,14 @@ def _trainable(state: Any) -> list[np.ndarray]:
     return [np.asarray(w) for w in state.global_model_weights.trainable]
 
 
-def _process(workload: Workload) -> Any:
-    # As `Experiment.run` does.
+def _import_tff() -> None:
+    """Imports TFF as commands do; others import TFF whole."""
+    deferred_imports.freeze_imports()
     deferred_imports.import_tff()
+
+
+def _process(workload: Workload) -> Any:
+    _import_tff()
     import tensorflow_federated as tff
 
     from tfl_research import aggregators, clients, privacy, processes
@@ -69,6 +74,7 @@ def _on_engine(workload: Workload, engine: Any) -> Running:
 
 def in_process(workload: Workload, accelerator: str = "none") -> Running:
     """The toolkit's in-process runtime, everything chosen by itself."""
+    _import_tff()
     from tfl_research import runtime
 
     # Before anything is built: a GPU is to have its settings, or to be left alone.
@@ -88,6 +94,7 @@ def in_process_gpu(workload: Workload) -> Running:
 
 def tff_runtime(workload: Workload) -> Running:
     """The toolkit's process on TFF's C++ runtime (--runtime=tff)."""
+    _import_tff()
     from tfl_research import runtime
 
     if workload.datasets:

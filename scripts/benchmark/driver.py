@@ -45,7 +45,8 @@ def run(program: str, main: Callable[[], None]) -> int:
 
 
 def _stop(number: int, _: object) -> None:
-    sys.stderr.write("interrupted\n")
+    # Not by sys.stderr, which the program may be writing to at this moment.
+    os.write(2, b"interrupted\n")
     sys.exit(128 + number)
 
 

@@ -1,7 +1,7 @@
 """Federation across silos, compared with each silo alone and with pooled data.
 
-The runs are those of federated.py, of record_dp_fed_avg.py if --record_epsilons is
-given, and of silo_baseline.py for every silo and for the pooled data. All runs have the
+It runs federated.py, record_dp_fed_avg.py if --record_epsilons is given, and
+silo_baseline.py for every silo and for the pooled data. All runs have the
 same model, local steps and number of rounds, and run in one process. The same command
 again resumes where the comparison stopped. Every silo is asked in every round. With
 --silo_drop_out some silos do not report, and a round with fewer reports than

@@ -1,4 +1,4 @@
-"""Exports whose files are those of an earlier export, with other weights."""
+"""Exports that take an earlier export's files, and write weights of their own."""
 
 from __future__ import annotations
 

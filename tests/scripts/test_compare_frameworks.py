@@ -154,7 +154,7 @@ def test_a_framework_that_resumes(fake):
     more, said = fake("", runs=2)
     assert said == ["environment", "run2"]
     assert more["run1"] == run
-    # Runs of another machine are not mixed with those of this one.
+    # A table mixes no runs of two machines.
     _, said = fake("", machine="there (load 2.0 at the start)")
     assert said[0] == "fake.json was measured on another machine, here; measuring again"
     assert said[-2:] == ["run1", "kill"]

@@ -175,7 +175,7 @@ def _name_of(choices: SettingsRegistry[Any]) -> Any:
 
 
 def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
-    """Which choices have the parameter, its default, and what it means."""
+    """Names the choices that have the parameter, its default, and its meaning."""
     by_help: dict[str, list[str]] = {}
     shown = [_default(field.default) for _, field in fields]
     for (owner, field), default in zip(fields, shown):

@@ -279,8 +279,8 @@ class CrossSiloGrid(_Grid):
     seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     compared_model: str = settings.choice(
         "final",
-        "Whose metrics the tables have: those of the final model, or of the best "
-        "model by --selection_metric. The best model's are a little too good, because "
+        "The model whose metrics the tables show: the final model, or the best model "
+        "by --selection_metric. The best model's metrics are a little too good, since "
         "the same test examples chose the round.",
         ("final", "best"),
     )

@@ -90,8 +90,8 @@ def check_same_population(
             if event.unit != planned.unit:
                 raise ValueError(
                     f"{named}: the planned rounds have a {planned.unit} as the unit "
-                    f"of privacy, but those of {ledger.path} have a {event.unit}, and "
-                    "no ε covers both"
+                    f"of privacy, but the rounds of {ledger.path} have a "
+                    f"{event.unit}, and no ε covers both"
                 )
         sizes = {event.num_clients for event in events}
         if ledger.population is not None:

@@ -25,7 +25,7 @@ from tfl_research.runtime.compiler.xla import CannotCompile, set_flags
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine, handed
 from tfl_research.runtime.graphs import process_shape
-from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.graphs.structures import pack, tensors
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
 from tfl_research.runtime.placement import NONE, placement
 from tfl_research.runtime.separate import SeparateClients
@@ -124,7 +124,7 @@ class InProcessEngine(ClosedOnExit):
         """Refuses a mode that cannot execute this process as TFF does."""
         reasons = choice.refusals(self._programs, mode)
         if mode.clients == "separate" and self.placement.devices:
-            reasons = ["it is a site's, which has no GPU"]
+            reasons = ["it executes clients as sites do, which use no GPU"]
         if reasons:
             raise UnsupportedProcess(
                 f"mode {mode} cannot execute this process: {reasons[0]}; leave the "
@@ -174,7 +174,7 @@ class InProcessEngine(ClosedOnExit):
             return self._handed.next(state, cohort)
         try:
             with self.placement.server():
-                output = self._output(self._state_leaves(state), cohort)
+                output = self._output(tensors(state, self._state_type), cohort)
         except CannotTrace as error:
             return self._give_up(error).next(state, cohort)
         packed = pack(iter(output), self._output_type)
@@ -230,14 +230,6 @@ class InProcessEngine(ClosedOnExit):
         if not self._has_warned:
             self._has_warned = True
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)
-
-    def _state_leaves(self, state: Any) -> list[tf.Tensor]:
-        types = leaf_types(self._state_type)
-        values = flatten(state, self._state_type)
-        return [
-            tf.convert_to_tensor(value, tf.as_dtype(leaf.dtype))
-            for value, leaf in zip(values, types)
-        ]
 
     def _chunks(self, cohort: ClientValues) -> Iterator[Any]:
         """Yields functions that make the chunks of a cohort, in a fixed order."""

@@ -61,13 +61,13 @@ class KeptExecution:
         """Refuses another accelerator than the one of the run's earlier rounds.
 
         Raises:
-          UserError: it is another.
+          UserError: the two accelerators differ.
         """
         if execution.accelerator != accelerator:
             raise UserError(
                 f"--accelerator={accelerator}: the run executed its rounds with "
                 f"--accelerator={execution.accelerator} ({self._path}), which rounds "
-                "differently; give the same, or choose another --output_dir"
+                "differently; give the run's own, or choose another --output_dir"
             )
 
     def write(self, execution: Execution) -> None:

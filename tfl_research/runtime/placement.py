@@ -75,9 +75,9 @@ class Placement:
 def prepare(accelerator: str) -> list[str]:
     """Makes TensorFlow in this process use GPUs, or the CPU alone.
 
-    Is to be called before TensorFlow executes anything. Later, GPUs stay visible with
-    "none" (an engine does not use them), and TensorFlow takes all memory of a GPU with
-    "gpu".
+    Call this before TensorFlow executes anything. After that, "none" leaves the GPUs
+    visible (engines do not use them), and with "gpu" TensorFlow takes all memory of a
+    GPU.
 
     With "gpu": operations are deterministic, so that a run that goes on from a
     checkpoint gets the same bits. An operation without a deterministic kernel fails.

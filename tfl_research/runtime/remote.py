@@ -22,7 +22,7 @@ from tfl_research.runtime.compiler.xla import set_flags
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
-from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.graphs.structures import pack, tensors
 from tfl_research.runtime.kept_execution import Division, KeptDivision
 from tfl_research.runtime.placement import NONE, placement
 from tfl_research.runtime.tracing.interpreter import CannotTrace
@@ -185,7 +185,7 @@ class RemoteEngine(ClosedOnExit):
             raise ValueError("the engine is closed")
         try:
             with self._placement.server():
-                leaves = self._state_leaves(state)
+                leaves = tensors(state, process_shape.parameters(self._process)[0])
                 mode = self.mode or self._chosen(programs, rounds, leaves, cohort)
                 programs.build(mode)
                 output = rounds.next(leaves, cohort, mode)
@@ -193,13 +193,6 @@ class RemoteEngine(ClosedOnExit):
             return self._give_up(error).next(state, cohort)
         packed = pack(iter(output), self._process.next.type_signature.result)
         return process_shape.split(packed, self._process)
-
-    def _state_leaves(self, state: Any) -> list[tf.Tensor]:
-        state_type = process_shape.parameters(self._process)[0]
-        return [
-            tf.convert_to_tensor(value, tf.as_dtype(leaf.dtype))
-            for value, leaf in zip(flatten(state, state_type), leaf_types(state_type))
-        ]
 
     def _chosen(
         self,

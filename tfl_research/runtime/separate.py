@@ -21,7 +21,7 @@ from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import CannotCompile, executed, set_flags
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
-from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
+from tfl_research.runtime.graphs.structures import leaf_types, pack, tensors
 from tfl_research.runtime.tracing.imports import Use
 
 _LOG = logging.getLogger(__name__)
@@ -205,11 +205,7 @@ class SeparateProcess:
 
     def state_leaves(self, state: Any) -> list[tf.Tensor]:
         """The tensors of a state, of any engine of the process."""
-        types = leaf_types(self._state_type)
-        return [
-            tf.convert_to_tensor(value, tf.as_dtype(leaf.dtype))
-            for value, leaf in zip(flatten(state, self._state_type), types)
-        ]
+        return tensors(state, self._state_type)
 
     def packed(self, leaves: Sequence[tf.Tensor]) -> tuple[Any, Any]:
         """New state and metrics of a round, from the leaves of its result."""

@@ -60,18 +60,18 @@ def programs_for(
     *,
     padded: bool,
 ) -> BatchPrograms:
-    """Programs, those of an earlier evaluation where model and shapes are the same.
+    """Makes programs, or takes an earlier evaluation's for the same model and shapes.
 
-    TensorFlow may trace a function for shapes in general after it has seen several. So
-    evaluations share programs only if these see the same shapes: then each result is
-    to the last bit that of programs of its own.
+    After TensorFlow has seen several shapes, it may trace a function for general
+    shapes. So evaluations share programs only if they have the same shapes. Then each
+    result equals the result of programs that are not shared, to the last bit.
 
     Args:
-      task: of which model and objective are.
-      model, objective: of the task.
-      clients: of each split; None for a split that is not there.
+      task: the task of the model and the objective.
+      model, objective: the task's own.
+      clients: the clients of each split; None for a missing split.
       batch_size: examples in a batch.
-      padded: whether all batches have so many examples.
+      padded: whether all batches are padded to `batch_size`.
     """
     builders = [known_builders.key_of(task.build_model)]
     builders.append(known_builders.key_of(task.build_objective))

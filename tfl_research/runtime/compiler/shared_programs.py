@@ -20,7 +20,7 @@ _tracing = threading.RLock()
 
 
 class SharedPrograms:
-    """Builds programs, or takes those of an earlier process of equal structure.
+    """Builds programs, or takes the programs of an earlier process of equal structure.
 
     A process' results are to the last bit the same as if there had been no other one.
     Compilers compute with constants: they turn a division by one into a product, and

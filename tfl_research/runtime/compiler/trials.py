@@ -87,7 +87,7 @@ def _changed(constants: Sequence[float], index: int) -> list[float]:
 
 
 def _near(value: Any, generator: np.random.Generator) -> tf.Tensor:
-    """Other numbers near those of a tensor; integers and others stay as they are."""
+    """Slightly different floats than a tensor has; other dtypes do not change."""
     tensor = tf.convert_to_tensor(value)
     if not tensor.dtype.is_floating:
         return tensor

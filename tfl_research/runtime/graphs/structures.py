@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_federated as tff
 
 
@@ -40,6 +41,14 @@ def flatten(value: Any, value_type: tff.Type) -> list[Any]:
     for index, (name, member) in enumerate(tff.structure.iter_elements(value_type)):
         leaves += flatten(_member(value, index, name, value_type), member)
     return leaves
+
+
+def tensors(value: Any, value_type: tff.Type) -> list[tf.Tensor]:
+    """The leaves of `value` in the order of `flatten`, as tensors."""
+    return [
+        tf.convert_to_tensor(leaf, tf.as_dtype(leaf_type.dtype))
+        for leaf, leaf_type in zip(flatten(value, value_type), leaf_types(value_type))
+    ]
 
 
 def _attributes(value: Any) -> Sequence[str]:

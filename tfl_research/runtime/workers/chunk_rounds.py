@@ -46,7 +46,7 @@ def member_names(programs: MapReduce) -> list[Any]:
 
 
 class ChunkRounds:
-    """Executes the programs of `in_process`; the workers execute those of the chunks.
+    """Executes the programs of `in_process`; the workers execute the chunks' programs.
 
     The driver computes what the server sends to clients and sends it to each worker
     once a round. The chunks' accumulators come back, and the driver combines them in

@@ -366,18 +366,18 @@ def of_another_user(monkeypatch):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_computed_content_of_another_user_is_computed_anew(
-    linked, of_another_user, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert user_cache.computed("kind", {"a": 1}, lambda: b"theirs") == b"theirs"
-    path = user_cache.path_of("kind", {"a": 1})
+def test_a_file_of_another_user(cache, linked, of_another_user, tmp_path):
+    expected = cache().result
+    path = _file(tmp_path)
     if linked:
         path.rename(tmp_path / "file")
         path.symlink_to(tmp_path / "file")
     of_another_user(path)
-    with pytest.warns(UserWarning, match="it is of another user"):
-        assert user_cache.computed("kind", {"a": 1}, lambda: b"ours") == b"ours"
+    used = cache()
+    assert used.result == expected
+    assert used.computed == 1
+    assert [line for line in used.lines if "it is of another user" in line]
+    assert len(used.lines) == 1
 
 
 def test_others_cannot_write_the_folders(tmp_path, monkeypatch):

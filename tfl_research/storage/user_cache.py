@@ -107,9 +107,9 @@ def computed(kind: str, key: Mapping[str, Any], compute: Callable[[], bytes]) ->
         return compute()
     words, problem = _words(kind, key), ""
     try:
-        stored = _read(path, words)
+        stored = read(path)
         if stored is not None:
-            return stored
+            return _content(stored, words)
     except (OSError, ValueError) as error:
         problem = f"{path} is not usable ({error}); it is computed anew"
     content = compute()
@@ -127,13 +127,12 @@ def _words(kind: str, key: Mapping[str, Any]) -> str:
     return json.dumps({"format": _VERSION, "kind": kind, "key": key}, sort_keys=True)
 
 
-def _read(path: pathlib.Path, words: str) -> Optional[bytes]:
-    """The content of a file; None where there is none.
+def read(path: pathlib.Path) -> Optional[bytes]:
+    """The bytes of a file of the cache; None where there is none.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is damaged, of another key, or of another user, who can have
-        written anything.
+      ValueError: it is no file, or of another user, who can have written anything.
     """
     if file_kinds.kind(path) is None:
         return None
@@ -146,6 +145,15 @@ def _read(path: pathlib.Path, words: str) -> Optional[bytes]:
         return None  # Another process has removed it.
     if owner not in (0, os.geteuid()):
         raise ValueError("it is of another user")
+    return stored
+
+
+def _content(stored: bytes, words: str) -> bytes:
+    """The content in the bytes of a file of `computed`.
+
+    Raises:
+      ValueError: the file is damaged, or of another key.
+    """
     found, _, rest = stored.partition(b"\n")
     if found != words.encode():
         raise ValueError("it is of other parameters")

@@ -43,11 +43,12 @@ def _read() -> tuple[dict[str, Any], str]:
     if path is None:
         return {}, ""
     try:
-        content = json_file.read(path)
+        stored = user_cache.read(path)
+        if stored is None:
+            return {}, ""
+        content = json_file.parsed(stored)
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}, ""
     except (OSError, ValueError) as error:
         return {}, f"{path} is not readable ({error}); measuring"
     return content, ""

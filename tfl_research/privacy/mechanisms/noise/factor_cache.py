@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from tfl_research.errors import UserError
-from tfl_research.storage import file_kinds, user_cache, user_paths
+from tfl_research.storage import user_cache, user_paths
 
 # Version of the files and of the optimisation; files of other versions are ignored.
 _VERSION = 1
@@ -57,19 +57,17 @@ def load(
     if user_paths.cache() is None:
         return None
     path = path_of(key)
-    if file_kinds.kind(path) is None:
-        return None
     try:
-        file_kinds.check(path)
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        content = user_cache.read(path)
+        if content is None:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             if str(stored["key"]) != _words(key):
                 raise ValueError("the file is for other parameters")
             rows: np.ndarray = stored["rows"]
         if rows.shape != (key["rounds"], key["bands"]):
             raise ValueError(f"the matrix has the shape {rows.shape}")
         check(rows)
-    except FileNotFoundError:
-        return None  # Another process has removed it.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(
             f"{path} does not hold a usable matrix ({error}); the matrix is computed "

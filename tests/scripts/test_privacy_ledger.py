@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.cli import ledger_tables
+from tfl_research.cli.ledger import ledger_tables
 from tfl_research.privacy.accounting import totals
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.ledger import head_file, ledger_plots

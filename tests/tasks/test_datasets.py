@@ -31,7 +31,7 @@ def _made(clients, **options):
 
 
 def test_examples_in_docstrings():
-    done = doctest.testmod(datasets)
+    done = doctest.testmod(datasets.clients)
     assert done.attempted > 0
     assert done.failed == 0
 
@@ -237,7 +237,7 @@ def test_a_later_client_that_changes_is_refused(monkeypatch):
 
 
 def test_datasets_without_an_end_that_do_not_say_so(monkeypatch):
-    monkeypatch.setattr(datasets, "_MOST_OF_UNKNOWN", 600)
+    monkeypatch.setattr(datasets.reading, "_MOST_OF_UNKNOWN", 600)
     endless = _of(X, Y).repeat().filter(lambda x, y: True)
     with pytest.raises(
         ValueError, match=r"'a': the dataset has gone on for .* elements"

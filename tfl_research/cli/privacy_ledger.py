@@ -13,8 +13,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tfl_research.cli import (
-    last_resort,
+from tfl_research.cli import last_resort
+from tfl_research.cli.ledger import (
     ledger_curves,
     ledger_reading,
     ledger_tables,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfl_research import registry, settings
-from tfl_research.cli import planned_event
 from tfl_research.cli.arguments import Parser
+from tfl_research.cli.ledger import planned_event
 from tfl_research.privacy.accounting.events import ACCOUNTANTS
 from tfl_research.privacy.ledger import ledger_plots
 from tfl_research.privacy.mechanisms.catalogue import MECHANISMS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tfl_research.cli import ledger_tables
+from tfl_research.cli.ledger import ledger_tables
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.lines.entries import (

@@ -294,6 +294,14 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
     return run
 
 
+def structured_call(function: Any) -> Callable[[Sequence[Any]], Any]:
+    """A ConcreteFunction as a function of a list of tensors to its structured results.
+
+    It does what calling the function does, without the binding of arguments.
+    """
+    return lambda tensors: function._call_flat(list(tensors), function.captured_inputs)
+
+
 @functools.lru_cache(maxsize=8)
 def _without_memory_optimizer(config: bytes, executor: Optional[str]) -> Any:
     """The options of calls under a serialised ConfigProto, without that optimizer.

@@ -16,8 +16,10 @@ class Programs:
     """Programs whose executions take the given seconds, one after another."""
 
     vectorises = False
+    step_bound = 0
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, sizes):
+        self.work = types.SimpleNamespace(sizes=sizes)
         self.now = 0.0
         self.executed = []
         self.clients = []
@@ -40,11 +42,11 @@ class Programs:
 
 @pytest.fixture
 def measured(monkeypatch):
-    def measure(seconds):
-        programs = Programs(seconds)
+    def measure(seconds, sizes=(100, 100)):
+        programs = Programs(seconds, sizes)
         clock = types.SimpleNamespace(perf_counter=lambda: programs.now)
         monkeypatch.setattr(choice, "time", clock)
-        chunk = chunks.Chunk([np.zeros([8, 1], np.float32)], 8, ["c"] * 8)
+        chunk = chunks.Chunk([np.full([8], 4, np.int32)], 8, ["c"] * 8)
         best, _ = choice._measured(programs, [], chunk, [XLA, GRAPH])
         return best, programs.executed, programs.clients
 
@@ -98,3 +100,35 @@ def test_a_program_that_fails_on_several_clients_is_not_chosen(measured):
     bad = tf.errors.InvalidArgumentError(None, None, "a label is out of range")
     with pytest.raises(tf.errors.InvalidArgumentError, match="out of range"):
         measured({XLA: [2.0, *[0.01] * 4], GRAPH: [0.5, 0.05, bad]})
+
+
+class TestManyOperations:
+    """XLA takes long to compile them. A client executes 1000 + 4 x 1500."""
+
+    def test_long_ones_are_not_compiled(self, measured):
+        best, executed, clients = measured({GRAPH: [9.0, 0.15]}, sizes=[1000, 1500])
+        assert best == GRAPH
+        assert executed == [GRAPH, GRAPH]
+        assert set(clients) == {1}
+
+    def test_short_ones_are_measured_under_both_compilers(self, measured):
+        """The first of two equal modes is chosen, as ever."""
+        best, executed, _ = measured(
+            {XLA: [9.0, *[0.11] * 3], GRAPH: [9.0, *[0.11] * 4]}, sizes=[1000, 1500]
+        )
+        assert best == XLA
+        assert executed == [GRAPH, GRAPH, XLA, *[XLA, GRAPH] * 3]
+
+    def test_nobody_knows_how_often_inner_loops_are_executed(self, measured):
+        best, executed, _ = measured(
+            {XLA: [9.0, 0.8, 0.8], GRAPH: [9.0, 0.9, 0.9]}, sizes=[1000, 1500, 1]
+        )
+        assert best == XLA
+        assert executed == [XLA, GRAPH] * 3
+
+    def test_a_program_that_cannot_be_built_decides_nothing(self, measured):
+        best, *_ = measured(
+            {XLA: [9.0, 0.8, 0.8], GRAPH: [NotImplementedError()]},
+            sizes=[1000, 1500],
+        )
+        assert best == XLA

@@ -81,6 +81,26 @@ class TestInlining:
         np.testing.assert_allclose(stacked, by_hand(x, 3, 1.5), rtol=1e-6)
 
 
+def test_operations_are_counted_by_the_loops_around_them():
+    @tff.tensorflow.computation(tff.TensorType(np.float32), tff.TensorType(np.int32))
+    def looping(x, count):
+        def inner(value):
+            return tf.while_loop(lambda v: v < 9.0, lambda v: [tf.exp(v)], [value])[0]
+
+        def body(i, value):
+            return i + 1, inner(inner(tf.sin(tf.sin(value))))
+
+        return tf.while_loop(lambda i, _: i < count, body, (0, tf.cos(x)))[1]
+
+    sizes = Graph(looping).sizes
+    assert len(sizes) == 3
+    simple = Graph(nested_computation(1.5)).sizes
+    # The inner function is called twice, and counts twice.
+    assert len(simple) == 2
+    assert simple[1] > 2 * 2
+    assert sizes[2] > 2 * 2
+
+
 class TestFingerprint:
     def test_neither_names_nor_scalar_constants_count(self):
         first = Graph(nested_computation(1.5, "inner"))

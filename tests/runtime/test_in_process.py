@@ -225,6 +225,26 @@ class TestChunks:
             monkeypatch.setattr(families, "_families", {})
             np.testing.assert_array_equal(found, trained(constant))
 
+    @pytest.mark.parametrize(("chunk_size", "parts"), [(1, 2), (4, 2), (8, 1)])
+    def test_the_first_round_builds_one_finishing_program(
+        self, process, chunk_size, parts
+    ):
+        """For as many accumulators as the cohort's chunks leave."""
+        task, built = make_task(), []
+        (cohort, *_) = cohorts_of(task)
+        with runtime.in_process(
+            process, mode=MODES[0], chunk_size=chunk_size, parallel=1
+        ) as engine:
+            whole = engine._programs.compiled
+
+            def recorded(name, *arguments):
+                built.append(name)
+                return whole(name, *arguments)
+
+            engine._programs.compiled = recorded
+            engine.next(engine.initialize(), cohort)
+        assert {n for n in built if n.startswith("finish")} == {f"finish {parts}"}
+
     def test_bad_chunk_size(self, process):
         task = make_task()
         cohort = task.train.cohort(task.train.client_ids, seed=3, round_number=1)

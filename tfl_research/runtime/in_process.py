@@ -184,7 +184,7 @@ class InProcessEngine(ClosedOnExit):
         """The leaves that a round gives."""
         mode = self.mode or self._chosen(state, cohort)
         if not self._is_built:
-            self._programs.build(mode)
+            self._programs.build(mode, self._parts(mode, cohort))
             self._is_built = True
         if mode.clients == "separate":
             return self._next_separately(state, cohort, mode)
@@ -203,11 +203,19 @@ class InProcessEngine(ClosedOnExit):
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
-        self._programs.build(mode)
+        self._programs.build(mode, self._parts(mode, cohort))
         self._is_built = True
         self.mode, self.choice_reason = mode, reason
         self._write(mode, reason)
         return mode
+
+    def _parts(self, mode: Mode, cohort: ClientValues) -> int:
+        """How many accumulators a round's finishing program takes, so that the first
+        round traces no other one. A list's chunks are not known before it is read."""
+        given = not isinstance(cohort, Cohort) or self._programs.layout.has_sequences
+        if given or mode.clients == "separate":
+            return 1
+        return max(1, len(list(itertools.islice(self._chunks(cohort), _PARTS))))
 
     def _give_up(self, error: CannotTrace) -> TffLocalEngine:
         """Gives the process to TFF's runtime, if no mode was asked for."""

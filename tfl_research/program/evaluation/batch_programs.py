@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tfl_research import autograph
+from tfl_research import _tff_compat, autograph
 from tfl_research.data import structures
 from tfl_research.models import FunctionalModel, known_builders
 from tfl_research.tasks.objectives import Objective, by_row
@@ -41,14 +42,55 @@ class BatchPrograms:
             }
             return sums, predictions if objective.of_examples else ()
 
-        @autograph.function(reduce_retracing=True)
-        def finalize_each(sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-            return by_row.mapped(
-                lambda client_sums: dict(objective.finalize(client_sums)), sums
-            )
-
         self.batch_sums = batch_sums
-        self.finalize_each = finalize_each
+        self._objective = objective
+        self._calls: dict[Any, Callable[[Sequence[tf.Tensor]], Any]] = {}
+        self._finalizing: dict[Any, Any] = {}
+
+    def sums_of_batch(
+        self,
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+        examples: Mapping[str, np.ndarray],
+        segments: np.ndarray,
+        num_segments: int,
+    ) -> tuple[Mapping[str, tf.Tensor], Any]:
+        """The sums of a batch's examples by segment, and the predictions.
+
+        An evaluation makes hundreds of calls with equal shapes. The public way of a
+        call takes as long as a small model's batch.
+
+        Args:
+          weights, state: the model's.
+          examples: arrays with a row for each example.
+          segments: int32 `[rows]`, where each example counts.
+          num_segments: their number.
+        """
+        given = (weights, state, examples, segments, np.int32(num_segments))
+        flat = [
+            value if isinstance(value, tf.Tensor) else tf.convert_to_tensor(value)
+            for value in tf.nest.flatten(given)
+        ]
+        key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in flat)
+        if key not in self._calls:
+            arguments = tf.nest.pack_sequence_as(given, flat)
+            traced = self.batch_sums.get_concrete_function(*arguments)
+            self._calls[key] = _tff_compat.structured_call(traced)
+        return self._calls[key](flat)
+
+    def finalize_each(self, sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """The metrics of each row of sums; one trace serves splits of all sizes."""
+        specs = {
+            name: tf.TensorSpec([None if len(v) else 0, *v.shape[1:]], v.dtype)
+            for name, v in sums.items()
+        }
+        key = tuple(specs.items())
+        if key not in self._finalizing:
+            of_one, function = self._objective.finalize, autograph.function
+            self._finalizing[key] = function(
+                lambda rows: by_row.mapped(lambda row: dict(of_one(row)), rows)
+            ).get_concrete_function(specs)
+        return self._finalizing[key](dict(sums))
 
 
 def programs_for(

@@ -117,7 +117,7 @@ class Evaluator:
             *(task, model, self._objective, self._clients, batch_size),
             padded=not self._of_each and not model.predicts_no_padding,
         )
-        self._batch_sums = programs.batch_sums
+        self._batch_sums = programs.sums_of_batch
         self._finalize_each = programs.finalize_each
 
     @property
@@ -290,7 +290,7 @@ class Evaluator:
                 used,
                 flat.padded_batch(start, real, rows),
                 segments,
-                np.int32(num_segments),
+                num_segments,
             )
             if self._objective.of_examples:
                 predictions.append(_rows(found, 0, real))

@@ -45,6 +45,12 @@ _FAILURES = (
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
+# XLA compiles that many operations in three seconds or more. Where TensorFlow needs so
+# much longer for an operation than for its call (about a microsecond), XLA has little
+# to save. For a transformer with 5 microseconds for an operation it was 1.4 times as
+# fast, with 31 2.7 times as slow, and with 70 2.4 times as slow.
+_MANY_OPERATIONS = 2000
+_LONG_OPERATION_SECONDS = 20e-6
 
 
 class Choice(NamedTuple):
@@ -226,6 +232,20 @@ def choose(
     return Choice(best, reason, is_compiled=True)
 
 
+def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
+    """How many operations the chunk's first client executes.
+
+    Returns:
+      0 if XLA compiles the client's work in a few seconds, or if nobody knows: where
+      the work has other loops than that over the client's steps.
+    """
+    sizes = programs.work.sizes
+    few = sum(sizes) < _MANY_OPERATIONS
+    if few or len(sizes) != 2 or programs.step_bound is None:
+        return 0
+    return sizes[0] + sizes[1] * int(chunk.leaves[programs.step_bound][0])
+
+
 def _measured(
     programs: MapReduce,
     state: Sequence[tf.Tensor],
@@ -237,7 +257,12 @@ def _measured(
     notes = []
     failures: list[Exception] = []
 
+    tried: set[Mode] = set()
+
     def build(mode: Mode) -> None:
+        if mode in tried:
+            return
+        tried.add(mode)
         try:
             built[mode] = _Candidate(programs, mode, state, chunk)
         except _FAILURES as error:
@@ -248,8 +273,22 @@ def _measured(
     def fastest() -> Mode:
         return min(built, key=lambda mode: built[mode].seconds)
 
+    executed = 0 if hardware else _executed_operations(programs, chunk)
+    if executed and len(modes) > 1:
+        plain = Mode("folded", "graph")
+        build(plain)
+        if plain in built:
+            seconds = built[plain].execute() / executed
+            if seconds > _LONG_OPERATION_SECONDS:
+                return plain, (
+                    f"each of {executed} operations of a client took "
+                    f"{1e6 * seconds:.0f} us, so that XLA, which would compile long, "
+                    "has little to save"
+                )
     for mode in modes:
         build(mode)
+    # In the order of the modes, of which the first counts among equals.
+    built = {mode: built[mode] for mode in modes if mode in built}
     if not built:
         bad = [e for e in failures if isinstance(e, tf.errors.InvalidArgumentError)]
         if bad:

@@ -221,8 +221,12 @@ class MapReduce:
             "chunk", mode, program, self.context_specs, self.layout.specs, _COUNT
         )
 
-    def build(self, mode: Mode) -> None:
+    def build(self, mode: Mode, parts: int = 1) -> None:
         """Builds the programs of a round.
+
+        Args:
+          mode: how clients are executed.
+          parts: see `finish`.
 
         Raises:
           CannotTrace: TensorFlow cannot build them.
@@ -230,7 +234,7 @@ class MapReduce:
         try:
             self.start(mode)
             self.chunk(mode)
-            self.finish(mode, 1)
+            self.finish(mode, parts)
         except CannotTrace:
             raise
         # What TensorFlow cannot build it says with any exception.

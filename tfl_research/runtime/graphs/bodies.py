@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tfl_research import _tff_compat
+from tfl_research.runtime.graphs import operations
 from tfl_research.runtime.graphs.inlining import function_graph_def
 
 
@@ -134,6 +136,27 @@ class Library:
                 if name not in seen:
                     seen.add(name)
                     stack += self.body(name).nodes.values()
+
+    def sizes(self, nodes: Iterable[Any]) -> list[int]:
+        """Numbers of nodes outside of loops, in loops, in loops within loops, ...
+
+        The nodes of a function count wherever it is called.
+        """
+        known: dict[str, list[int]] = {}
+
+        def count(some: Iterable[Any]) -> list[int]:
+            found = [0]
+            for node in some:
+                found[0] += 1
+                outside = [0] if node.op in operations.LOOPS else []
+                for name in self.called(node):
+                    if name not in known:
+                        known[name] = count(self.body(name).nodes.values())
+                    pairs = itertools.zip_longest(found, outside + known[name])
+                    found = [(a or 0) + (b or 0) for a, b in pairs]
+            return found
+
+        return count(nodes)
 
     def calls(self, node: Any, condition: Callable[[Any], bool]) -> bool:
         """Whether a function that the node calls has a node with a property."""

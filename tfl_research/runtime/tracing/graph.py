@@ -88,6 +88,11 @@ class Graph:
         )
         return f"interpreted: variables are values of the graph{names}{seeded}"
 
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of its operations outside of loops, in loops, and so on."""
+        return Library(self._graph_def).sizes(self._graph_def.node)
+
     def not_for_xla(self, *, loops: bool) -> list[str]:
         """Operations that keep XLA from compiling the graph, each with a place of it.
 

@@ -24,6 +24,17 @@ _SIZED_BY_VALUES = (
 )
 
 
+# Operations on numbers, which compute each number of a vector on its own.
+_OF_NUMBERS = frozenset(
+    (
+        *("Abs", "Add", "AddV2", "Cast", "Div", "DivNoNan", "Identity", "Maximum"),
+        *("Minimum", "Mul", "MulNoNan", "Neg", "RealDiv", "Sqrt", "Square", "Sub"),
+        *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual"),
+        *("LogicalAnd", "LogicalNot", "LogicalOr", "SelectV2", "Const", "Placeholder"),
+    )
+)
+
+
 def mapped(function: Callable[[Any], Any], rows: Any) -> Any:
     """The function's results for each row, `[rows, ...]` each.
 
@@ -36,10 +47,56 @@ def mapped(function: Callable[[Any], Any], rows: Any) -> Any:
     rows = tf.nest.map_structure(tf.convert_to_tensor, rows)
     specs = tf.nest.map_structure(lambda r: tf.TensorSpec(r.shape[1:], r.dtype), rows)
     traced = tf.function(function, autograph=False).get_concrete_function(specs)
-    nodes = _tff_compat.called_nodes(traced.graph.as_graph_def())
+    nodes = list(_tff_compat.called_nodes(traced.graph.as_graph_def()))
     if not any(node.op.startswith(_SIZED_BY_VALUES) for node in nodes):
-        return tf.vectorized_map(function, rows)
+        at_once = _of_vectors(function, traced, rows)
+        return tf.vectorized_map(function, rows) if at_once is None else at_once(rows)
     results = tf.nest.map_structure(
         lambda r: tf.TensorSpec(r.shape, r.dtype), traced.structured_outputs
     )
     return tf.map_fn(function, rows, fn_output_signature=results)
+
+
+def _of_vectors(function: Any, of_numbers: Any, rows: Any) -> Any:
+    """The function traced for whole vectors, if that is what vectorising makes of it.
+
+    So it is for a function of numbers in operations on numbers. To vectorise it takes
+    a tenth of a second.
+
+    Args:
+      function: takes one row.
+      of_numbers: the function traced for one row.
+      rows: tensors `[rows, ...]`.
+
+    Returns:
+      None for other functions, and for those that do something else with vectors.
+    """
+    if any(r.shape.rank != 1 for r in tf.nest.flatten(rows)):
+        return None
+    described = _described(of_numbers)
+    if described is None:
+        return None
+    try:
+        specs = tf.nest.map_structure(lambda r: tf.TensorSpec(r.shape, r.dtype), rows)
+        traced = tf.function(function, autograph=False).get_concrete_function(specs)
+    except Exception:  # noqa: BLE001  # Of a user's function of numbers: any.
+        return None
+    vectors = all(output.shape.rank == 1 for output in traced.outputs)
+    return traced if vectors and _described(traced) == described else None
+
+
+def _described(traced: Any) -> Any:
+    """The operations of a function of numbers; None if it has others."""
+    if traced.captured_inputs:
+        return None
+    found = []
+    for node in traced.graph.as_graph_def().node:
+        constant = node.attr["value"].tensor
+        if node.op not in _OF_NUMBERS or constant.tensor_shape.dim:
+            return None
+        types = [(name, node.attr[name].type) for name in ("T", "SrcT", "DstT")]
+        value = constant.SerializeToString(deterministic=True)
+        found.append((node.name, node.op, tuple(node.input), types, value))
+    results = [output.name for output in traced.outputs]
+    structure = tf.nest.map_structure(lambda _: 0, traced.structured_outputs)
+    return found, results, repr(structure)

@@ -93,7 +93,10 @@ class MapReduce:
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
         structure = (*fingerprints, *arguments, layout)
-        self._sharing = SharedPrograms(family(structure), self.graphs, constants)
+        programs = family(structure)
+        self._sharing = SharedPrograms(programs, self.graphs, constants)
+        # Of processes of equal structure, see `Family`.
+        self.shapes, self.measured = programs.shapes, programs.measured
 
     def trace(
         self,
@@ -230,7 +233,10 @@ class MapReduce:
         try:
             self.start(mode)
             self.chunk(mode)
-            self.finish(mode, 1)
+            # What a process of equal structure built can be built again, if it is
+            # needed: most rounds have more parts than one.
+            if not self._sharing.has_built(("finish 1", mode)):
+                self.finish(mode, 1)
         except CannotTrace:
             raise
         # What TensorFlow cannot build it says with any exception.

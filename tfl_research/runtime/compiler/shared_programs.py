@@ -48,6 +48,10 @@ class SharedPrograms:
         self._traced.add(graph)
         return self._tensors.get(graph)
 
+    def has_built(self, key: Hashable) -> bool:
+        """Whether a process of equal structure has built this program."""
+        return self._family.get(key) is not None
+
     def program(
         self, key: Hashable, trace: Any, signature: Sequence[Any], compiled: bool
     ) -> Callable[..., list[tf.Tensor]]:

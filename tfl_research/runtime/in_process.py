@@ -90,7 +90,6 @@ class InProcessEngine(ClosedOnExit):
         cores = len(self.placement.devices) or chunks.available_cores()
         self.parallel = parallel or cores
         self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
-        self._shapes = chunks.Shapes()
         self.mode = mode
         self._is_built = False
         self.choice_reason = "given" if mode is not None else ""
@@ -106,6 +105,7 @@ class InProcessEngine(ClosedOnExit):
             self._hand_over(kept.reason)
             return
         self._programs = programs
+        self._shapes = chunks.Shapes(programs.shapes)
         if choice_made:
             self._keep.require(kept)
         set_flags()

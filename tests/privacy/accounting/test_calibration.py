@@ -8,6 +8,7 @@ import math
 import pytest
 
 from tfl_research import privacy
+from tfl_research.privacy.accounting import calibration, search
 from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
@@ -106,3 +107,68 @@ def test_delta_warning():
     assert warning is not None
     assert "at least 1/clients = 0.001" in warning
     assert "--delta=0.0005" in warning
+
+
+GUESSED = [
+    (GaussianEvent.poisson(1.0, 0.01), 2.0, 1000, 1e-5),
+    (GaussianEvent.poisson(1.0, 0.5), 12.0, 4, 1e-3),
+    (GaussianEvent.poisson(1.0, 0.01), 0.02, 10, 1e-6),
+    (GaussianEvent.poisson(1.0, 0.2), 40.0, 2, 1e-9),
+    (GaussianEvent("fixed_size", 1.0, 0.1, 100, 10, "replace_one"), 5.0, 300, 1e-4),
+]
+
+
+@pytest.mark.parametrize(("event", "epsilon", "rounds", "delta"), GUESSED)
+def test_a_guess_saves_evaluations_and_changes_nothing(
+    event, epsilon, rounds, delta, monkeypatch
+):
+    asked = []
+    at = EpsilonCurve.at
+
+    def counted(self, number):
+        asked.append(self.event.noise)
+        return at(self, number)
+
+    monkeypatch.setattr(EpsilonCurve, "at", counted)
+    found = privacy.calibrate_event(event, epsilon, rounds, delta)
+    assert len(asked) <= 3
+    # That the result is enough is never taken from the coarse lattice.
+    assert found in asked
+    asked.clear()
+    monkeypatch.setattr(calibration, "_has_rough_values", lambda *_: False)
+    assert privacy.calibrate_event(event, epsilon, rounds, delta) == found
+    assert len(asked) > 9
+
+
+@pytest.mark.parametrize("least", [1, 2, 7, 100, 1000])
+@pytest.mark.parametrize("guess", [1, 6, 7, 8, 99, 140, 4000])
+def test_any_guess_finds_the_least(least, guess):
+    asked = []
+
+    def holds(number):
+        asked.append(number)
+        return number >= least
+
+    assert search.least_from(holds, guess) == least
+    assert min(asked) >= 1
+    assert len(asked) == len(set(asked))
+
+
+def test_a_target_out_of_reach_is_refused_with_a_guess_too():
+    event = GaussianEvent.poisson(1.0, 0.99)
+    with pytest.raises(ValueError, match="no noise multiplier up to 100000"):
+        privacy.calibrate_event(event, 1e-4, 10**9, 1e-9)
+
+
+def test_a_rough_value_near_the_target_decides_nothing():
+    event, delta = GaussianEvent.poisson(1.0, 0.01), 1e-5
+    exact = EpsilonCurve(event, delta).at(1000)
+    at = {
+        share: calibration._RoughValues(event, share * exact, 1000, delta)
+        for share in (0.9, 0.999, 1.0, 1.1)
+    }
+    # On the coarse lattice ε is larger by 0.05%.
+    assert at[0.9].exceeds(1000)
+    assert not at[0.999].exceeds(1000)
+    assert not at[1.0].exceeds(1000)
+    assert not at[1.1].exceeds(1000)

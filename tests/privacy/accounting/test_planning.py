@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfl_research import privacy
-from tfl_research.privacy.accounting import planning
+from tfl_research.privacy.accounting import planning, search
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.events.search_event import (
@@ -116,10 +116,8 @@ def test_the_boundary_of_any_monotone_curve(value, limit, inside):
         asked.append(number)
         return value(number)
 
-    assert planning._boundary(noted, limit, 1, 1024) == inside
-    assert (
-        planning._boundary(lambda n: value(1025 - n), limit, 1024, 1) == 1025 - inside
-    )
+    assert search.boundary(noted, limit, 1, 1024) == inside
+    assert search.boundary(lambda n: value(1025 - n), limit, 1024, 1) == 1025 - inside
     # Interpolation never needs many more steps than halving, and asks nothing twice.
     assert len(asked) == len(set(asked)) <= 30
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tfl_research.privacy.accounting.events import Event, check_delta
+from tfl_research.privacy.accounting.search import boundary
 from tfl_research.privacy.accounting.totals import composed_total
 
 # Pairs of an event and its number of rounds, see `totals.composed_total`.
@@ -92,7 +93,7 @@ def rounds_within(
     while True:
         value = epsilon(outside)
         if value > budget_epsilon:
-            return _boundary(epsilon, budget_epsilon, inside, outside)
+            return boundary(epsilon, budget_epsilon, inside, outside)
         inside = outside
         if inside >= MOST_ROUNDS:
             return MOST_ROUNDS
@@ -168,46 +169,11 @@ def noise_for(
             if inside < largest:
                 break
             number = min(largest, math.ceil(number * min(max(ratio, 1.1), 16.0)))
-    return _boundary(epsilon, target_epsilon, inside, outside) / _PARTS
+    return boundary(epsilon, target_epsilon, inside, outside) / _PARTS
 
 
 def _epsilon(groups: Groups, delta: float, accountant: str | None) -> float:
     return composed_total(groups, delta, accountant).epsilon
-
-
-def _boundary(
-    value: Callable[[int], float], limit: float, inside: int, outside: int
-) -> int:
-    """The whole number nearest to the limit with a value of at most `limit`.
-
-    `value` is monotone, at most `limit` at `inside` and above `limit` at `outside`;
-    either of the two may be the larger number. The search interpolates, since a value
-    takes a tenth of a second.
-    """
-    excesses: dict[int, float] = {}
-
-    def log_excess(number: int) -> float:
-        if number not in excesses:
-            epsilon = value(number) if number else math.nan
-            excesses[number] = math.log(epsilon / limit) if epsilon > 0 else -math.inf
-        return excesses[number]
-
-    turn = 0
-    while abs(outside - inside) > 1:
-        middle = math.sqrt(max(inside, 1) * max(outside, 1))
-        ends = log_excess(inside), log_excess(outside)
-        turn += 1
-        # Every third step halves, in case the curve is far from a power law.
-        if turn % 3 and min(inside, outside) > 0 and all(map(math.isfinite, ends)):
-            share = -ends[0] / (ends[1] - ends[0])
-            middle = inside * (outside / inside) ** share
-        low, high = min(inside, outside) + 1, max(inside, outside) - 1
-        number = min(max(round(middle), low), high)
-        if log_excess(number) <= 0:
-            inside = number
-        else:
-            outside = number
-    return inside
 
 
 def _check(delta: float, rounds: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
@@ -42,6 +42,8 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
+# Chunks whose sizes differ by at most this factor get the same mode.
+_NEAR = 4
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
@@ -216,18 +218,20 @@ def choose(
         ]
         return Choice(modes[0], reasons[0])
     chunk = first()
-    key = choice_cache.key(
-        programs.work.fingerprint, [leaf.shape for leaf in chunk.leaves], hardware
-    )
-    remembered = choice_cache.recall(key)
+    shapes = tuple(tuple(leaf.shape) for leaf in chunk.leaves)
+    key = choice_cache.key(programs.work.fingerprint, shapes, hardware)
+    measured = programs.measured
+    remembered = choice_cache.recall(key) or _of_near(measured, shapes, hardware)
     if remembered is not None:
         clients, compiler, reason = remembered
         mode = Mode(clients, compiler)
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
+            measured[shapes, hardware] = remembered
             return Choice(mode, reason)
     best, reason = _measured(programs, state, chunk, modes, hardware)
-    choice_cache.remember(key, (best.clients, best.compiler, reason))
+    measured[shapes, hardware] = best.clients, best.compiler, reason
+    choice_cache.remember(key, measured[shapes, hardware])
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return Choice(best, reason, is_compiled=True)
 
@@ -244,6 +248,28 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
     if few or len(sizes) != 2 or programs.step_bound is None:
         return 0
     return sizes[0] + sizes[1] * int(chunk.leaves[programs.step_bound][0])
+
+
+def _of_near(
+    measured: Mapping[Any, tuple[str, str, str]], shapes: Any, hardware: str
+) -> Optional[tuple[str, str, str]]:
+    """What this process chose for the same work in chunks of about these shapes.
+
+    Cohorts of a Poisson sampler have another size in each run. Measuring takes seconds,
+    and a client's work does not depend on how many others are in its chunk.
+    """
+    for (others, of_hardware), found in list(measured.items()):
+        if of_hardware == hardware and _are_near(shapes, others):
+            return found
+    return None
+
+
+def _are_near(shapes: Any, others: Any) -> bool:
+    """Whether no size of an array differs by more than a factor of `_NEAR`."""
+    if [len(shape) for shape in shapes] != [len(shape) for shape in others]:
+        return False
+    pairs = [pair for shape, other in zip(shapes, others) for pair in zip(shape, other)]
+    return all(max(pair) <= _NEAR * min(pair) for pair in pairs)
 
 
 def _measured(

@@ -14,6 +14,8 @@ from tfl_research.data import Cohort
 # Bytes of client data in a chunk. So memory does not grow with the cohort's size.
 CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
+# Padding that takes no noticeable time; compiling another shape takes a second.
+SPARE_BYTES = 512 * 2**10
 
 
 def available_cores() -> int:
@@ -54,22 +56,58 @@ class Chunk:
 class Shapes:
     """The padded shapes that an engine's chunks take.
 
-    The first few shapes are exact, so that cohorts of a fixed size need no padding.
-    Further shapes have sizes of `bucket`, so that there are few programs. Padding does
-    not change results.
+    The first few shapes have as many clients as the chunk, so that cohorts of a fixed
+    size need no padding. Further shapes have sizes of `bucket`. A chunk takes a shape
+    that another chunk had, if little of it would be padding: then nothing is compiled.
+    Padding does not change results.
+
+    Args:
+      known: shapes that were taken before, by engines that share their programs with
+        this one; gets the new ones.
     """
 
     _EXACT = 2
 
-    def __init__(self) -> None:
-        self._exact: set[tuple[int, int]] = set()
+    def __init__(self, known: Optional[set[tuple[int, int]]] = None) -> None:
+        self._known = set() if known is None else known
+        self._number = 0
 
-    def padded(self, clients: int, steps: int) -> tuple[int, int]:
-        """The shape (clients, steps) to which a chunk is padded."""
-        shape = (clients, steps)
-        if shape not in self._exact and len(self._exact) < self._EXACT:
-            self._exact.add(shape)
-        return shape if shape in self._exact else (bucket(clients), bucket(steps))
+    def padded(
+        self, clients: int, steps: int, cell: int = CHUNK_BYTES
+    ) -> tuple[int, int]:
+        """The shape (clients, steps) to which a chunk is padded.
+
+        Args:
+          clients, steps: of the chunk.
+          cell: bytes of a client's step.
+        """
+        known = sorted(self._known, key=lambda shape: (shape[0] * shape[1], shape))
+
+        def is_near(shape: tuple[int, int], most_clients: int, most_steps: int) -> bool:
+            spare = (shape[0] * shape[1] - clients * steps) * cell
+            # Programs for all clients at once compute for padding clients too.
+            return clients <= shape[0] <= most_clients and (
+                steps <= shape[1] <= most_steps
+                or (shape[1] > most_steps and spare <= SPARE_BYTES)
+            )
+
+        # The longest, so that a process with other constants compiles for it alone.
+        for shape in reversed(known):
+            if is_near(shape, clients, steps):
+                return shape
+        for shape in known:
+            if is_near(shape, bucket(clients), bucket(steps)):
+                return shape
+        shape = clients, steps
+        if self._number >= self._EXACT:
+            shape = bucket(clients), bucket(steps)
+        # As long as the longest, so that the next chunk may fit too.
+        longest = shape[0], max((steps for _, steps in known), default=0)
+        if is_near(longest, shape[0], shape[1]):
+            shape = longest
+        self._number += 1
+        self._known.add(shape)
+        return shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +153,13 @@ def divide(
     order = sorted(range(len(cohort)), key=lambda i: (-steps[i], i))
     if not order:
         return Division((), ())
+    row = sum(
+        int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+        for spec in cohort.specs.values()
+    )
+    cell = cohort.batch_size * row
     if chunk_size is None:
-        row = sum(
-            int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-            for spec in cohort.specs.values()
-        )
-        client = max(1, bucket(cohort.max_steps) * cohort.batch_size * row)
+        client = max(1, bucket(cohort.max_steps) * cell)
         chunk_size = int(np.clip(CHUNK_BYTES // client, 1, CHUNK_CLIENTS))
     if len(order) <= chunk_size * parallel:
         groups = _dealt(order, steps, min(parallel, len(order)))
@@ -129,7 +168,8 @@ def divide(
     largest = max(len(group) for group in groups)
     book = shapes or Shapes()
     padded = [
-        book.padded(largest, max(1, *(steps[i] for i in group), 1)) for group in groups
+        book.padded(largest, max(1, *(steps[i] for i in group), 1), cell)
+        for group in groups
     ]
     return Division(tuple(tuple(g) for g in groups), tuple(padded))
 

@@ -143,10 +143,18 @@ class Programs:
 
 
 class Family:
-    """The programs of processes of one structure, by name and mode."""
+    """The programs of processes of one structure, by name and mode.
+
+    Attributes:
+      shapes: (clients, steps) of the chunks that they executed; see `chunks.Shapes`.
+      measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
+        and the kind of GPU.
+    """
 
     def __init__(self) -> None:
         self._programs: dict[Hashable, Programs] = {}
+        self.shapes: set[tuple[int, int]] = set()
+        self.measured: dict[Hashable, tuple[str, str, str]] = {}
 
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._programs)

@@ -93,7 +93,10 @@ class MapReduce:
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
         structure = (*fingerprints, *arguments, layout)
-        self._sharing = SharedPrograms(family(structure), self.graphs, constants)
+        programs = family(structure)
+        self._sharing = SharedPrograms(programs, self.graphs, constants)
+        # Of processes of equal structure, see `Family`.
+        self.shapes, self.measured = programs.shapes, programs.measured
 
     def trace(
         self,

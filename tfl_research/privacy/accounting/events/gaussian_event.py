@@ -151,7 +151,11 @@ class GaussianEvent(events.NoisedEvent):
 
     def sampled_curve(self, delta: float) -> SampledGaussianCurve:
         """The PLD accountant's ε curve, for rounds that sampling amplifies."""
-        return SampledGaussianCurve(
+        return SampledGaussianCurve(*self._sampled(delta))
+
+    def _sampled(self, delta: float) -> tuple[float, float, float, str]:
+        """All that `sampled_curve` depends on."""
+        return (
             self.sensitivity_multiplier,
             self.sampling_rate,
             delta,
@@ -172,11 +176,7 @@ class GaussianEvent(events.NoisedEvent):
         if not self.amplified:
             mu = np.sqrt(numbers) / self.sensitivity_multiplier
             return gaussian.epsilons(mu, delta)
-        solver, pieces, length = self.sampled_curve(delta), [np.zeros(1)], 1
-        while length <= rounds:
-            pieces.append(solver.block(length))
-            length += len(pieces[-1])
-        return np.concatenate(pieces)[1 : rounds + 1]
+        return _sampled_values(*self._sampled(delta), rounds).copy()
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
         """The last value of `epsilon_curve`; the last digits can differ."""
@@ -189,7 +189,7 @@ class GaussianEvent(events.NoisedEvent):
             divergences = self.rdp(rounds, orders)[np.newaxis]
             return float(renyi.rdp_epsilons(orders, divergences, delta)[0])
         if self.amplified:
-            return self.sampled_curve(delta).epsilon(rounds)
+            return _sampled_epsilon(*self._sampled(delta), rounds)
         mu = np.sqrt([float(rounds)]) / self.sensitivity_multiplier
         return float(gaussian.epsilons(mu, delta)[0])
 
@@ -236,6 +236,29 @@ class GaussianEvent(events.NoisedEvent):
             f"no amplification: all of {self.population} clients are charged for "
             "every round"
         )
+
+
+# A run asks for the same values for its plan, its statements and its report; each takes
+# a tenth of a second. Typed: numbers of another type can give other last digits.
+@functools.lru_cache(maxsize=256, typed=True)
+def _sampled_epsilon(
+    sigma: float, rate: float, delta: float, relation: str, rounds: int
+) -> float:
+    """ε after some rounds, see `SampledGaussianCurve.epsilon`."""
+    return SampledGaussianCurve(sigma, rate, delta, relation).epsilon(rounds)
+
+
+@functools.lru_cache(maxsize=16, typed=True)
+def _sampled_values(
+    sigma: float, rate: float, delta: float, relation: str, rounds: int
+) -> np.ndarray:
+    """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not to be changed."""
+    solver = SampledGaussianCurve(sigma, rate, delta, relation)
+    pieces, length = [np.zeros(1)], 1
+    while length <= rounds:
+        pieces.append(solver.block(length))
+        length += len(pieces[-1])
+    return np.concatenate(pieces)[1 : rounds + 1]
 
 
 @functools.lru_cache(maxsize=16)

@@ -15,6 +15,8 @@ INTERVAL = 1e-4
 _MAX_POINTS = 1 << 20
 # Mass of the noise that is treated as infinite loss: dp-accounting's e^-50.
 _LOG_TAIL = -50.0
+# The exponential of what is not above this is 0 in float64.
+_VANISHING = -746.0
 # Tilts θ lie on a geometric grid, from 1e-7 to 1e7, and are named by their step.
 _TILT_RATIO = 1.15
 MAX_STEP = 115
@@ -124,6 +126,20 @@ def base_moment(loss: Loss, step: int) -> float:
     return 0.0 if loss.base is None else loss.base.log_moment(step)
 
 
+def _exponentials(terms: np.ndarray) -> np.ndarray:
+    """`np.exp` of an array, in its place.
+
+    The terms at both ends can be so low that their exponential is 0. NumPy takes ten
+    times as long for these, and they are left out.
+    """
+    counted = terms > _VANISHING
+    first = int(counted.argmax())
+    last = len(terms) - int(counted[::-1].argmax())
+    terms[:first], terms[last:] = 0.0, 0.0
+    np.exp(terms[first:last], out=terms[first:last])
+    return terms
+
+
 class LatticeLoss:
     """A privacy loss on the points of a lattice.
 
@@ -163,9 +179,12 @@ class LatticeLoss:
     def log_moment(self, step: int) -> float:
         """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
         if step not in self._log_moments:
-            exponents = tilt(step) * self.losses + self.log_probabilities
-            peak = exponents.max()
-            total = np.exp(exponents - peak).sum()
+            # In place: new arrays of this size take longer than the arithmetic.
+            terms = tilt(step) * self.losses
+            terms += self.log_probabilities
+            peak = terms.max()
+            terms -= peak
+            total = _exponentials(terms).sum()
             self._log_moments[step] = float(peak + math.log(total))
         return self._log_moments[step]
 
@@ -181,8 +200,10 @@ class LatticeLoss:
         Returns:
           complex128 `[frequencies]`, at most N // 2 + 1.
         """
-        exponents = tilt(step) * self.losses + self.log_probabilities
-        tilted = np.exp(exponents - self.log_moment(step))
+        tilted = tilt(step) * self.losses
+        tilted += self.log_probabilities
+        tilted -= self.log_moment(step)
+        _exponentials(tilted)
         folded = np.pad(tilted, (0, -len(tilted) % size))
         spectrum = fft.rfft(folded.reshape(-1, size).sum(axis=0))
         magnitudes = np.abs(spectrum)
@@ -203,6 +224,7 @@ class LossDistribution(LatticeLoss):
         *,
         direction: Direction,
         interval: float = INTERVAL,
+        most_points: int = _MAX_POINTS,
     ) -> None:
         """Discretises by the pessimistic Connect-the-Dots rule.
 
@@ -225,6 +247,8 @@ class LossDistribution(LatticeLoss):
           direction: "remove" or "add" (the client is in the first data set alone, or
             in the second), or "replace".
           interval: see `INTERVAL`.
+          most_points: of the lattice; a larger interval is taken where there would be
+            more.
         """
         self._parameters = noise_multiplier, sampling_rate, direction
         sigma, q = noise_multiplier, sampling_rate
@@ -238,7 +262,7 @@ class LossDistribution(LatticeLoss):
         low, high = loss(-tail), loss(tail + 1)
         if direction != "remove":
             low, high = -high, (high if direction == "replace" else -low)
-        interval = max(interval, (high - low) / _MAX_POINTS)
+        interval = max(interval, (high - low) / most_points)
         lower = math.floor(low / interval)
         losses = np.arange(lower, math.ceil(high / interval) + 1) * interval
         if direction == "replace":
@@ -260,7 +284,7 @@ class LossDistribution(LatticeLoss):
         return LossDistribution(sigma, q, direction=direction, interval=interval)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64, typed=True)
 def loss_distribution(
     noise_multiplier: float,
     sampling_rate: float,

@@ -1,0 +1,99 @@
+"""Padded shapes of chunks, and modes that chunks of about one shape share."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import choice, chunks
+
+SMALL, LARGE = 100, 2**22
+
+
+def test_the_first_shapes_have_no_padding():
+    shapes = chunks.Shapes()
+    assert shapes.padded(5, 7, LARGE) == (5, 7)
+    assert shapes.padded(11, 3, LARGE) == (11, 3)
+    assert shapes.padded(5, 7, LARGE) == (5, 7)
+    assert shapes.padded(13, 5, LARGE) == (16, 6)
+
+
+def test_a_small_chunk_takes_a_longer_shape_that_was_there():
+    shapes = chunks.Shapes()
+    assert shapes.padded(6, 20, SMALL) == (6, 20)
+    assert shapes.padded(5, 2, SMALL) == (6, 20)
+    # The padding would be larger than the chunk.
+    assert shapes.padded(5, 2, LARGE) == (5, 2)
+
+
+def test_padding_clients_are_few_also_in_a_small_chunk():
+    """A program for all clients at once computes for padding clients too."""
+    shapes = chunks.Shapes()
+    assert shapes.padded(10, 20, SMALL) == (10, 20)
+    assert shapes.padded(4, 20, SMALL) == (4, 20)
+
+
+def test_a_new_shape_is_as_long_as_the_longest():
+    shapes = chunks.Shapes()
+    assert shapes.padded(10, 20, SMALL) == (10, 20)
+    assert shapes.padded(3, 2, SMALL) == (3, 20)
+
+
+def test_engines_that_share_programs_share_shapes():
+    known = set()
+    first, second = chunks.Shapes(known), chunks.Shapes(known)
+    for clients in (5, 7, 9, 11):
+        first.padded(clients, 4, LARGE)
+    assert known == {(5, 4), (7, 4), (12, 4)}
+    for clients in (5, 7, 9, 10, 12):
+        second.padded(clients, 4, LARGE)
+    assert known == {(5, 4), (7, 4), (12, 4)}
+    # Another cohort of a fixed size is no larger for that.
+    assert second.padded(100, 4, LARGE) == (100, 4)
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Chooses a mode for chunks of some sizes; returns how many were measured."""
+    counted = []
+
+    def measured(*_):
+        counted.append(1)
+        return Mode("folded", "graph"), "measured"
+
+    monkeypatch.setattr(choice, "_measured", measured)
+    monkeypatch.setattr(choice.choice_cache, "recall", lambda _: None)
+    monkeypatch.setattr(choice.choice_cache, "remember", lambda *_: None)
+    work = types.SimpleNamespace(op_types=set(), fingerprint="work")
+    programs = types.SimpleNamespace(
+        work=work, not_for_xla=[], vectorises=True, measured={}
+    )
+
+    def choose(*sizes, hardware=""):
+        for clients, steps in sizes:
+            chunk = chunks.Chunk([np.zeros([clients, steps, 3])], clients)
+            jobs = iter([lambda chunk=chunk: chunk])
+            found = choice.choose(programs, [tf.zeros([])], jobs, hardware)
+            assert found.mode == Mode("folded", "graph")
+        return len(counted)
+
+    return choose
+
+
+def test_chunks_of_about_one_shape_are_measured_once(chosen):
+    assert chosen((2, 10), (3, 10), (8, 3), (2, 10)) == 1
+
+
+def test_chunks_of_other_shapes_and_machines_are_measured(chosen):
+    assert chosen((2, 10), (9, 10), (2, 41)) == 3
+    assert chosen((2, 10), hardware="gpu") == 4
+
+
+def test_a_later_process_needs_the_longest_shape_alone():
+    shapes = chunks.Shapes()
+    for steps in (3, 5, 4, 3):
+        shapes.padded(6, steps, SMALL)
+    assert shapes.padded(6, 3, SMALL) == shapes.padded(6, 5, SMALL) == (6, 5)
+    assert shapes.padded(6, 3, LARGE) == (6, 3)

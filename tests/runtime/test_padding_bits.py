@@ -1,0 +1,62 @@
+"""A chunk in a shape that an earlier engine left has the bits of its own shape."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy_processes import (
+    cohorts_of,
+    dropout_builder,
+    leaves,
+    make_task,
+    sgd,
+    three_rounds,
+)
+
+from tfl_research import processes, runtime
+from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import families
+
+
+def wide_builder():
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.InputLayer((6,)),
+            tf.keras.layers.Dense(37, activation="relu"),
+            tf.keras.layers.Dense(3),
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "builder"),
+    [
+        (Mode("folded", "xla"), wide_builder),
+        (Mode("folded", "graph"), wide_builder),
+        *(
+            pytest.param(Mode(*mode), builder, marks=pytest.mark.campaign)
+            for mode, builder in (
+                (("folded", "xla"), dropout_builder),
+                (("vectorised", "graph"), wide_builder),
+                (("vectorised", "graph"), dropout_builder),
+                (("vectorised", "xla"), wide_builder),
+            )
+        ),
+    ],
+)
+def test_padding_changes_no_bit(mode, builder, monkeypatch):
+    task = make_task(builder)
+    process = processes.build_fed_avg(task, client_optimizer=sgd())
+    cohorts = cohorts_of(task)
+    found = []
+    for shape in ((), (3, 40), (4, 64)):
+        monkeypatch.setattr(families, "_families", {})
+        with runtime.in_process(process, mode=mode, parallel=2) as engine:
+            if shape:
+                engine._programs.shapes.add(shape)
+                engine._programs.shapes.add((2, shape[1]))
+            found.append(leaves(three_rounds(engine, cohorts)))
+            assert not shape or len(engine._programs.shapes) <= 3
+    for padded in found[1:]:
+        for ours, own in zip(padded, found[0]):
+            np.testing.assert_array_equal(ours, own)

@@ -15,8 +15,8 @@ from typing import Any, Optional
 
 from benchmark import protocol
 
-# An answer that takes longer than this never comes.
-_PATIENCE_SECONDS = 900.0
+# An answer that takes longer than this does not count.
+_PATIENCE_SECONDS = 300.0
 _ENDING_SECONDS = 60.0
 # The line of a Python traceback that says what went wrong.
 _ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*")
@@ -67,6 +67,7 @@ class Contender:
         self.all_cpu: list[float] = []
         self.peak_bytes = 0
         self.resident_bytes = 0
+        self._last: dict[str, Any] = {}
         self._log = log
         self._mark = uuid.uuid4().hex
         with log.open("wb") as errors:
@@ -117,14 +118,18 @@ class Contender:
             raise ContenderFailed(
                 last_error(self._log.read_text(errors="replace"))
             ) from None
-        answer = self._answer()
+        self._last = answer = self._answer()
         if keep:
-            self.rounds += answer["seconds"]
-            self.cpu_rounds += answer["cpu_seconds"]
-            self.all_cpu.append(answer["all_cpu_seconds"])
+            self.count_last()
         self.peak_bytes = answer["peak_bytes"]
         self.resident_bytes = answer["resident_bytes"]
         return statistics.median(answer["seconds"])
+
+    def count_last(self) -> None:
+        """Counts the rounds that `take` ran last."""
+        self.rounds += self._last["seconds"]
+        self.cpu_rounds += self._last["cpu_seconds"]
+        self.all_cpu.append(self._last["all_cpu_seconds"])
 
     def close(self) -> None:
         """Asks the contender to end, and kills the processes that do not."""

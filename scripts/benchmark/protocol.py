@@ -29,6 +29,9 @@ DRIVER_MARK = "TFL_RESEARCH_DRIVER"
 
 # Rounds in which a setting is tried, after a round that may compile.
 _TRIAL_ROUNDS = 2
+# Where a round takes longer than the first, one trial is enough; where it takes longer
+# than the second, the round that may compile is.
+_LONG_SECONDS, _VERY_LONG_SECONDS = 4.0, 30.0
 
 
 def marked(mark: str, variable: str = MARK) -> list[int]:
@@ -117,6 +120,14 @@ def _say(answers: TextIO, **values: Any) -> None:
     print(json.dumps(values), file=answers, flush=True)
 
 
+def _trials(taken: Sequence[float]) -> int:
+    """How many rounds a setting is run for, after rounds that took these seconds."""
+    shortest = min(taken, default=0.0)
+    if shortest > _VERY_LONG_SECONDS:
+        return 1
+    return 2 if shortest > _LONG_SECONDS else 1 + _TRIAL_ROUNDS
+
+
 def rounds(
     answers: TextIO,
     settings: Sequence[Callable[[], None]] = (),
@@ -146,13 +157,13 @@ def rounds(
         times = []
         for setting in settings:
             setting()
-            taken = []
-            for _ in range(1 + _TRIAL_ROUNDS):
+            taken: list[float] = []
+            while len(taken) < _trials(taken):
                 number += 1
                 begin = time.perf_counter()
                 yield number
                 taken.append(time.perf_counter() - begin)
-            times.append(min(taken[1:]))
+            times.append(min(taken[1:] or taken))
         chosen = times.index(min(times))
         settings[chosen]()
         print(f"setting {chosen} of {times}", file=sys.stderr, flush=True)

@@ -92,13 +92,19 @@ def contenders_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     )
 
 
+def columns_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the contenders with seconds, then of those that failed everywhere."""
+    absent = [name for result in results.values() for name in result.get("absent", ())]
+    return list(dict.fromkeys([*contenders_of(results), *absent]))
+
+
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Seconds a round as a Markdown table, a row per workload.
 
     Beside each contender's seconds stands, in brackets, how many times longer than
-    the in-process runtime it takes.
+    the in-process runtime it takes. "none" is one that failed; `remarks` says why.
     """
-    names = contenders_of(results)
+    names = columns_of(results)
     lines = [
         "| workload | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
@@ -109,7 +115,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         for name in names:
             seconds = result.get(f"{name}_seconds")
             if seconds is None:
-                cells.append("")
+                cells.append("none" if name in result.get("absent", ()) else "")
             elif name in result.get("other_update", ()):
                 cells.append(f"{seconds:.4f} (other update)")
             elif ours is None or name == "in_process":
@@ -121,7 +127,10 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Rates, CPU seconds, peak memory and norms of each workload, a line each."""
+    """Rates, CPU seconds, peak memory and norms of each workload, a line each.
+
+    Also why a contender is absent.
+    """
     lines = []
     for workload, result in results.items():
         if "matmul_gflop_per_second" in result:
@@ -133,6 +142,7 @@ def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 line += f", in_process at {result['of_roofline']:.0%} of that"
             lines.append(line)
         for what, key, scale, unit in (
+            ("rounds that count", "rounds", 1, ""),
             ("CPU seconds a round", "cpu_seconds", 1.0, ""),
             ("peak memory", "peak_bytes", 1e-6, " MB"),
             ("norm of the first update", "update_norm", 1.0, ""),
@@ -145,6 +155,8 @@ def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
             values = [f"{name} {value:.5g}{unit}" for name, value in found.items()]
             if values:
                 lines.append(f"{workload}, {what}: {', '.join(values)}")
+        for name, reason in result.get("absent", {}).items():
+            lines.append(f"{workload}, no {name}: {reason}")
     return lines
 
 

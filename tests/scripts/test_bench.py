@@ -18,11 +18,13 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from benchmark import (  # noqa: E402
     __main__ as bench,
     endurance,
+    flags as command_line,
     images,
     large,
     protocol,
     report,
     secure_sums,
+    turns,
     workloads,
 )
 from benchmark.contender import Contender, ContenderFailed, last_error  # noqa: E402
@@ -81,7 +83,7 @@ def _running(log):
 
 def test_contenders_take_turns_and_leave_nothing(fake, tmp_path, capsys):
     kinds = ("works", "refuses", "dies", "still")
-    running, absent = bench.measure("W1", {k: fake(k) for k in kinds}, 2, tmp_path)
+    running, absent = turns.measure("W1", {k: fake(k) for k in kinds}, 2, tmp_path)
     assert list(running) == ["works"]
     contender = running["works"]
     # Up to 20 rounds a turn, of which these take no time.
@@ -107,7 +109,7 @@ def test_an_interrupted_measurement_leaves_nothing(fake, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Contender, "take", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        bench.measure("W1", {"works": fake("works")}, 1, tmp_path)
+        turns.measure("W1", {"works": fake("works")}, 1, tmp_path)
     assert not _running(tmp_path / "W1_works.log")
 
 
@@ -117,7 +119,7 @@ def test_an_interrupted_measurement_leaves_nothing(fake, tmp_path, monkeypatch):
 def test_what_is_finished_is_printed_when_the_rest_is_not(
     tmp_path, monkeypatch, capsys, ending, code
 ):
-    def measure(workload, chosen, turns, folder):
+    def measure(workload, chosen, count, folder):
         if workload == "W2":
             raise SystemExit(143)
         return {}, {}
@@ -126,8 +128,8 @@ def test_what_is_finished_is_printed_when_the_rest_is_not(
         raise ending
 
     output = tmp_path / "b.json"
-    monkeypatch.setattr(bench, "commands", lambda *_: ({}, {}))
-    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(turns, "commands", lambda *_: ({}, {}))
+    monkeypatch.setattr(turns, "measure", measure)
     result = {"in_process_seconds": 0.5, "in_process_rounds": 3}
     monkeypatch.setattr(report, "summary", lambda *_: result)
     monkeypatch.setattr(endurance, "memory", memory)
@@ -140,8 +142,35 @@ def test_what_is_finished_is_printed_when_the_rest_is_not(
     printed = capsys.readouterr().out
     assert "| workload | in_process |\n|---|---|\n| W1 | 0.5000 |\n" in printed
     assert "W2" not in printed
-    assert json.loads(output.read_text()) == {"W1": result}
+    written = json.loads(output.read_text())
+    assert list(written.pop("measured_by")) == ["W1"]
+    assert written == {"W1": result}
     assert output.with_suffix(".svg").is_file()
+
+
+def test_a_long_round_counts_alone(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "_ONE_ROUND_SECONDS", 0.0)
+    running, _ = turns.measure("W9", {"works": fake("works")}, 5, tmp_path)
+    assert len(running["works"].rounds) == len(running["works"].all_cpu) == 1
+
+
+def test_long_rounds_have_fewer_turns(fake, tmp_path, monkeypatch):
+    seconds = {"works": 6.0, "still quick": 2.0}
+    asked = []
+
+    def take(self, rounds, *, keep):
+        name = self._log.stem.partition("_")[2]
+        asked.append((name, rounds, keep))
+        return seconds[name]
+
+    monkeypatch.setattr(Contender, "take", take)
+    turns.measure("W9", {name: fake("works") for name in seconds}, 4, tmp_path)
+    assert asked == [
+        # A round of five seconds is not repeated before it counts.
+        *[("works", 1, False), ("still quick", 1, False), ("still quick", 2, False)],
+        *[(name, 1, True) for _ in range(2) for name in seconds],
+        *[("still quick", 1, True)] * 2,
+    ]
 
 
 def test_a_silent_contender_is_given_up(tmp_path, monkeypatch):
@@ -172,7 +201,7 @@ def test_rounds_keep_the_fastest_setting(monkeypatch):
     monkeypatch.setattr(protocol, "STARTED", 0.0)
     monkeypatch.setattr(sys, "stdin", io.StringIO("2\n1\n\n"))
     answers = io.StringIO()
-    cost = {"slow": 5.0, "fast": 2.0}
+    cost = {"slow": 3.0, "fast": 2.0}
     current = []
     ran = []
     settings = [lambda: current.append("slow"), lambda: current.append("fast")]
@@ -183,10 +212,35 @@ def test_rounds_keep_the_fastest_setting(monkeypatch):
     names = ["slow"] * 4 + ["fast"] * 6
     assert ran == list(enumerate(names))
     start, *rest = (json.loads(line) for line in answers.getvalue().splitlines())
-    assert start == {"start_seconds": 5.0}
+    assert start == {"start_seconds": 3.0}
     assert [answer["seconds"] for answer in rest] == [[2.0, 2.0], [2.0]]
     assert [answer["cpu_seconds"] for answer in rest] == [[1.0, 1.0], [1.0]]
     assert rest[0]["peak_bytes"] >= rest[0]["resident_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tries"),
+    [
+        ([9.0, 1.0, 2.0, 0.0], 3),  # the first one compiled
+        ([9.0, 8.0, 0.0], 2),
+        ([31.0, 0.0], 1),
+        ([1.0, 1.0, 1.0, 0.0], 3),
+    ],
+)
+def test_settings_with_long_rounds_are_tried_less(monkeypatch, seconds, tries):
+    clock = _Clock()
+    monkeypatch.setattr(protocol, "time", clock)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    ran = []
+    settings = [lambda: ran.append("start"), lambda: ran.append("other")]
+    for number in protocol.rounds(io.StringIO(), settings):
+        ran.append(number)
+        if "other" not in ran:
+            continue
+        since = len(ran) - 1 - ran.index("other")
+        clock.now += seconds[since - 1]
+    of_other = ran[ran.index("other") + 1 :]
+    assert len([r for r in of_other if isinstance(r, int)]) == tries
 
 
 def test_rounds_end_without_an_empty_line(monkeypatch):
@@ -260,8 +314,9 @@ def test_the_roofline_is_the_time_of_as_many_products():
     assert result["of_roofline"] == pytest.approx(0.6)
     assert result["model_gflop"] == pytest.approx(3 * one / 1e9)
     assert result["matmul_gflop_per_second"] == pytest.approx(one / 0.2 / 1e9)
-    first, cpu, peaks, norms = report.remarks({"W5": result})
+    first, rounds, cpu, peaks, norms = report.remarks({"W5": result})
     assert cpu == "W5, CPU seconds a round: in_process 1, roofline 0.9"
+    assert rounds == "W5, rounds that count: in_process 1, roofline 3"
     assert first == (
         "W5: 206.2 GFLOP a round; matrix products run at 343.6 GFLOP/s, in_process at "
         "60% of that"
@@ -291,7 +346,7 @@ def test_table_and_plot_show_every_contender(tmp_path):
 
 
 def test_secure_sums_are_measured_against_plain_sums():
-    assert bench.parse(["--workloads=", "--secure_sums"]).secure_sums
+    assert command_line.parse(["--workloads=", "--secure_sums"]).secure_sums
     row = secure_sums.measure(5, 100, lost=2)
     assert (row["parties"], row["integers"], row["lost"]) == (5, 100, 2)
     assert row["threshold"] == 3
@@ -339,17 +394,17 @@ def test_secure_sums_are_measured_against_plain_sums():
 )
 def test_bad_flags_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as error:
-        bench.parse(arguments)
+        command_line.parse(arguments)
     assert error.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_peers_without_a_list_are_all():
     everyone = [*environments.PEERS]
-    assert bench.parse(["--peers"]).peers == everyone
-    assert bench.parse(["--peers=pfl"]).peers == ["pfl"]
-    assert bench.parse([]).peers == []
-    assert bench.parse(["--workloads=", "--memory"]).workloads == []
+    assert command_line.parse(["--peers"]).peers == everyone
+    assert command_line.parse(["--peers=pfl"]).peers == ["pfl"]
+    assert command_line.parse([]).peers == []
+    assert command_line.parse(["--workloads=", "--memory"]).workloads == []
 
 
 def test_peers_run_on_random_images_alone(monkeypatch, tmp_path):
@@ -360,7 +415,7 @@ def test_peers_run_on_random_images_alone(monkeypatch, tmp_path):
 
     monkeypatch.setattr(environments, "python_of", python_of)
     peers = ["flower", "pfl_distributed"]
-    chosen, absent = bench.commands("W2", ["limit", "in_process"], peers)
+    chosen, absent = turns.commands("W2", ["limit", "in_process"], peers)
     assert list(chosen) == ["limit", "in_process", "pfl_distributed"]
     assert chosen["pfl_distributed"] == [
         str(tmp_path / "pfl"),
@@ -371,12 +426,12 @@ def test_peers_run_on_random_images_alone(monkeypatch, tmp_path):
     ]
     assert absent == {"flower": "no wheel"}
     contenders = ["limit", "in_process", "roofline", "plain_tff"]
-    chosen, absent = bench.commands("heart", contenders, peers)
+    chosen, absent = turns.commands("heart", contenders, peers)
     assert (list(chosen), absent) == (["in_process", "plain_tff"], {})
-    chosen, absent = bench.commands("W5", contenders, peers)
+    chosen, absent = turns.commands("W5", contenders, peers)
     expected = ["in_process", "roofline", "plain_tff", "pfl_distributed"]
     assert (list(chosen), absent) == (expected, {})
-    chosen, _ = bench.commands("W9", contenders, [*peers, "jax_vmapped"])
+    chosen, _ = turns.commands("W9", contenders, [*peers, "jax_vmapped"])
     assert list(chosen) == ["in_process", "jax_vmapped"]
     assert chosen["jax_vmapped"][1:] == [
         "-m",
@@ -527,7 +582,7 @@ def test_lazy_clients_are_pure_functions_of_their_ids():
 
 
 def test_rules_hold_the_whole_cohort():
-    assert bench.parse(["--workloads=", "--robust_rules"]).robust_rules
+    assert command_line.parse(["--workloads=", "--robust_rules"]).robust_rules
     for name, rule in workloads.RULES.items():
         workload = workloads.get(f"rule_{name}")
         assert workload.rule == rule

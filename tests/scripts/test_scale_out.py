@@ -16,7 +16,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from benchmark import __main__ as bench, scale_out  # noqa: E402
+from benchmark import flags as command_line, scale_out  # noqa: E402
 from benchmark.contender import ContenderFailed  # noqa: E402
 
 # Seconds and bytes of a made-up workload; the terms' names are the module's.
@@ -194,7 +194,11 @@ def test_a_run_that_fails(tmp_path, monkeypatch):
 
 
 def test_flags(capsys):
-    assert bench.parse(["--workloads=", "--scale_out"]).scale_out == ["W1", "W2", "W3"]
+    assert command_line.parse(["--workloads=", "--scale_out"]).scale_out == [
+        "W1",
+        "W2",
+        "W3",
+    ]
     with pytest.raises(SystemExit):
-        bench.parse(["--scale_out=none"])
+        command_line.parse(["--scale_out=none"])
     assert "--scale_out: 'none' is not one of W1" in capsys.readouterr().err

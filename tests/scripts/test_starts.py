@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
-from benchmark import __main__ as bench, starts
+from benchmark import flags as command_line, starts
 from benchmark.contender import ContenderFailed
 
 # Works for 0.3 CPU seconds, or for none where its cache is filled. Never ends alone.
@@ -55,12 +55,12 @@ def test_a_command_that_ends_before_its_first_round(monkeypatch, tmp_path):
 
 
 def test_flags(capsys):
-    assert bench.parse(["--start"]).start == list(starts.STARTS)
-    assert bench.parse(["--workloads=", "--start=W1"]).start == ["W1"]
+    assert command_line.parse(["--start"]).start == list(starts.STARTS)
+    assert command_line.parse(["--workloads=", "--start=W1"]).start == ["W1"]
     for flags, words in (
         (["--start=none"], "--start: 'none' is not one of W1"),
         (["--starts=0"], "--starts must be at least 1, got 0"),
     ):
         with pytest.raises(SystemExit):
-            bench.parse(flags)
+            command_line.parse(flags)
         assert words in capsys.readouterr().err

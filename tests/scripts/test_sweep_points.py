@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
-from benchmark import __main__ as bench, sweep_points, sweeps
+from benchmark import flags as command_line, sweep_points, sweeps
 from benchmark.contender import ContenderFailed
 
 
@@ -58,7 +58,9 @@ def test_a_sweep_that_fails(tmp_path):
 
 
 def test_flags(capsys):
-    assert bench.parse(["--workloads=", "--sweep"]).sweep == list(sweep_points.SWEEPS)
+    assert command_line.parse(["--workloads=", "--sweep"]).sweep == list(
+        sweep_points.SWEEPS
+    )
     with pytest.raises(SystemExit):
-        bench.parse(["--sweep=shapes"])
+        command_line.parse(["--sweep=shapes"])
     assert "--sweep: 'shapes' is not one of" in capsys.readouterr().err

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients import loss_scale
+from tfl_research.clients import loss_scale, outer_products
 from tfl_research.clients.client_work import (
     masked_sum,
     model_state_of,
     without_padding,
 )
 from tfl_research.data import structures
+from tfl_research.models import inlining
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
@@ -28,7 +29,9 @@ def example_gradients(
     weights: Sequence[tf.Tensor],
     batch: Mapping[str, Any],
     seed: tf.Tensor,
-) -> tuple[list[tf.Tensor], Sums]:
+    *,
+    factored: bool = False,
+) -> tuple[list[outer_products.Gradient], Sums]:
     """Computes the gradient of each example, vectorised over a row of examples.
 
     Args:
@@ -39,6 +42,8 @@ def example_gradients(
       batch: x and y `[batch, ...]`, mask bool `[batch]`, and the model_state of models
         with non-trainable weights.
       seed: int32 `[2]`, seed of dropout; examples draw independently.
+      factored: whether gradients that are products of two vectors, as those of dense
+        layers, stay `outer_products.OuterProducts`.
 
     Returns:
       Gradients `[batch, ...]` for each weight (undefined for masked examples), and the
@@ -46,21 +51,46 @@ def example_gradients(
     """
 
     state = model_state_of(model, batch)
+    in_graph = None
+    if factored and not model.scales_loss:
+        in_graph = inlining.in_graph(model.forward)
+
+    def with_tape(single: Any, seed: tf.Tensor) -> tuple[Any, list[tf.Tensor]]:
+        with loss_scale.tape_of(model) as tape:
+            tape.watch(weights)
+            x = structures.packed(single, "x")
+            forward = model.forward(weights, state, x, True, seed)
+            loss = _loss(single, forward)
+        return forward, loss_scale.gradient(tape, loss, weights, model)
+
+    def with_operations(
+        operations: Callable[..., Any], single: Any, seed: tf.Tensor
+    ) -> tuple[Any, list[tf.Tensor]]:
+        # Tensors of this graph, which `tf.gradients` differentiates.
+        own = [tf.identity(w) for w in weights]
+        forward = operations(own, state, structures.packed(single, "x"), seed)
+        gradient = tf.gradients(
+            _loss(single, forward),
+            own,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return forward, [tf.convert_to_tensor(g) for g in gradient]
+
+    def _loss(single: Any, forward: Any) -> tf.Tensor:
+        loss = objective.losses(single, forward.predictions)[0]
+        return loss + forward.penalty if model.has_penalty else loss
 
     def example_gradient(example: Mapping[str, tf.Tensor]) -> Any:
         index = example["index"]
         single = {n: v[tf.newaxis] for n, v in example.items() if n != "index"}
         own = stateless_random.fold_in(seed, index) if model.is_random else seed
-        with loss_scale.tape_of(model) as tape:
-            tape.watch(weights)
-            x = structures.packed(single, "x")
-            forward = model.forward(weights, state, x, True, own)
-            predictions = forward.predictions
-            loss = objective.losses(single, predictions)[0]
-            if model.has_penalty:
-                loss += forward.penalty
-        gradient = loss_scale.gradient(tape, loss, weights, model)
-        sums = objective.sums(single, predictions)
+        if in_graph is None:
+            forward, gradient = with_tape(single, own)
+        else:
+            forward, gradient = with_operations(in_graph, single, own)
+        if factored:
+            gradient = [outer_products.factors_of(g) for g in gradient]
+        sums = objective.sums(single, forward.predictions)
         return gradient, tf.nest.map_structure(lambda s: s[0], sums)
 
     examples = structures.example_arrays(batch)

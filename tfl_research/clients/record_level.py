@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Optional, cast
+from typing import Any, Optional, cast
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -97,7 +98,9 @@ class RecordLevelTraining(ClientWork):
         check_separate_examples(model)
         # One gradient for each example, or for each microbatch.
         by_example = self.batching.microbatch_size == 1
-        gradient_of_row = example_gradients if by_example else summed_gradient
+        gradient_of_row: Callable[..., Any] = summed_gradient
+        if by_example:
+            gradient_of_row = functools.partial(example_gradients, factored=True)
 
         @autograph.function
         def client_function(
@@ -140,7 +143,9 @@ class RecordLevelTraining(ClientWork):
                 step_ends = tf.equal(ends, ROW_ENDS_STEP)
                 if by_example:
                     microbatch = state.microbatch
-                    addition = self._clipped_sum(gradient, batch["mask"])
+                    addition = record_noise.clipped_sum(
+                        gradient, batch["mask"], self.l2_norm_clip
+                    )
                 else:
                     microbatch = _added(
                         state.microbatch, [*gradient, _count(batch["mask"])]
@@ -193,12 +198,6 @@ class RecordLevelTraining(ClientWork):
             )
 
         return client_function
-
-    def _clipped_sum(
-        self, gradients: Sequence[tf.Tensor], mask: tf.Tensor
-    ) -> list[tf.Tensor]:
-        clipped = record_noise.clipped_records(gradients, mask, self.l2_norm_clip)
-        return [tf.reduce_sum(c, axis=0) for c in clipped]
 
     def _clipped_mean(
         self, microbatch: Sequence[tf.Tensor], closes: tf.Tensor

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfl_research import stateless_random
+from tfl_research.clients import outer_products
 
 # Smaller float32 are subnormal: imprecise, or flushed to zero.
 _LEAST_FACTOR = 1.2e-38
@@ -30,22 +31,56 @@ def clipped_records(
     Returns:
       Tensors of the shapes of `gradients`.
     """
+    factors, _ = _factors(gradients, mask, l2_norm_clip)
+    return [_scaled(g, factors) for g in gradients]
+
+
+def clipped_sum(
+    gradients: Sequence[outer_products.Gradient], mask: tf.Tensor, l2_norm_clip: float
+) -> list[tf.Tensor]:
+    """The sum of the records' clipped gradients (see `clipped_records`).
+
+    Args:
+      gradients: float32 `[records, ...]`, or its factors, one for each weight.
+      mask: bool `[records]`, records that count.
+      l2_norm_clip: C.
+
+    Returns:
+      Tensors of the weights' shapes.
+    """
+    factors, exact = _factors(gradients, mask, l2_norm_clip)
+    return [
+        outer_products.scaled_sum(g, exact)
+        if isinstance(g, outer_products.OuterProducts)
+        else tf.reduce_sum(_scaled(g, factors), axis=0)
+        for g in gradients
+    ]
+
+
+def _factors(
+    gradients: Sequence[outer_products.Gradient], mask: tf.Tensor, l2_norm_clip: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each record's factor, float32 and float64 `[records]`; 0 for what is left out."""
     # In float64 no square of a float32 overflows, and the sum of many does not stall.
     squares = tf.zeros_like(mask, tf.float64)
     for g in gradients:
-        axes = list(range(1, g.shape.rank))
-        squares += tf.reduce_sum(tf.square(tf.cast(g, tf.float64)), axis=axes)
+        squares += outer_products.squared_norms(g)
     clip = tf.constant(l2_norm_clip, tf.float64)
     norms = tf.sqrt(squares)
     unit = tf.constant(1.0, tf.float64)
-    factors = tf.cast(tf.where(norms <= clip, unit, clip / norms), tf.float32)
+    exact = tf.where(norms <= clip, unit, clip / norms)
+    factors = tf.cast(exact, tf.float32)
     kept = mask & tf.math.is_finite(norms) & (factors >= _LEAST_FACTOR)
-    factors = tf.where(kept, factors, tf.zeros_like(factors))
-    return [
-        # Zero if the factor is zero, also for gradients with NaN.
-        tf.math.multiply_no_nan(g, tf.reshape(factors, [-1] + [1] * (g.shape.rank - 1)))
-        for g in gradients
-    ]
+    return (
+        tf.where(kept, factors, tf.zeros_like(factors)),
+        tf.where(kept, exact, tf.zeros_like(exact)),
+    )
+
+
+def _scaled(gradient: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    # Zero if the factor is zero, also for gradients with NaN.
+    shape = [-1] + [1] * (gradient.shape.rank - 1)
+    return tf.math.multiply_no_nan(gradient, tf.reshape(factors, shape))
 
 
 def step_noise(

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import _tff_compat, autograph
+from tfl_research.models import inlining
 from tfl_research.models.modules import layer_in
 
 # Stateful operations of TensorFlow that are pure here: control flow, calls, and checks.
@@ -147,29 +148,10 @@ def _imported(
     constants: Sequence[Any],
 ) -> Any:
     """A graph as a function of its first inputs; the other inputs are constants."""
-    placeholders = {t.op.name for t in inputs}
-    nodes = [n for n in definition.node if n.name not in placeholders]
-    for node in nodes:
-        # Colocation with an argument that is not imported; there is one device.
-        node.attr.pop("_class", None)
-    del definition.node[:]
-    # XLA compiles no placeholders, also where nothing uses them.
-    definition.node.extend(nodes)
-    used = {name.partition(":")[0] for node in nodes for name in node.input}
-    results = [t.name for t in outputs]
+    operations = inlining.importer(definition, inputs, outputs)
 
     def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
-        values = [*arguments, *(tf.constant(c) for c in constants)]
-        return tf.graph_util.import_graph_def(
-            definition,
-            input_map={
-                tensor.name: value
-                for tensor, value in zip(inputs, values)
-                if tensor.op.name in used
-            },
-            return_elements=results,
-            name="",
-        )
+        return operations([*arguments, *(tf.constant(c) for c in constants)])
 
     return tf.function(imported, autograph=False).get_concrete_function(*specs)
 

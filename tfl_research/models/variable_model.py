@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
-from tfl_research.models import heads, input_gradients
+from tfl_research.models import heads, inlining, input_gradients
 from tfl_research.models.bound_variables import bound
 from tfl_research.models.functional_model import (
     Forward,
@@ -246,7 +246,8 @@ def traced_model(
         input_gradients.check_gradient(traced[True], learnt, _WHAT, modules)
     traced[False] = trace(False, in_bits=in_bits)
 
-    def forward(
+    def of_call(
+        called: Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]],
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
         x: Any,
@@ -258,7 +259,7 @@ def traced_model(
         if in_bits:
             rest = map(input_gradients.as_integers, arguments[learnt:])
             arguments = [*arguments[:learnt], *rest]
-        results = list(traced[training](*arguments))
+        results = list(called(arguments))
         structure = structures[training]
         outputs = len(found[training])
         predictions = tf.nest.pack_sequence_as(
@@ -271,6 +272,29 @@ def traced_model(
         state = tuple(new.get(index, old) for index, old in enumerate(state))
         return Forward(predictions, penalty, state)
 
+    def forward(
+        weights: Sequence[tf.Tensor],
+        state: Sequence[tf.Tensor],
+        x: Any,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Forward:
+        return of_call(
+            lambda flat: traced[training](*flat), weights, state, x, training, seed
+        )
+
+    operations = inlining.operations_of(traced[True])
+    if operations is not None:
+
+        def in_graph(
+            weights: Sequence[tf.Tensor],
+            state: Sequence[tf.Tensor],
+            x: Any,
+            seed: tf.Tensor,
+        ) -> Forward:
+            return of_call(operations, weights, state, x, True, seed)
+
+        inlining.with_operations(forward, in_graph)
     has_penalty, draws, changing = facts[True]
     return TracedModel(
         forward, changing, has_penalty, draws, has_custom_gradient(traced[True])

@@ -1,0 +1,288 @@
+"""Dense layers' gradients by example as factors: against the matrices themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings, strategies as st
+
+from tfl_research import models
+from tfl_research.clients import outer_products, record_noise
+from tfl_research.clients.example_gradients import example_gradients
+from tfl_research.clients.outer_products import OuterProducts
+from tfl_research.models import inlining
+from tfl_research.tasks import objectives
+
+LAYERS = tf.keras.layers
+
+
+def sequential(shape, *layers):
+    return tf.keras.Sequential([LAYERS.InputLayer(shape), *layers])
+
+
+def several_dense():
+    return sequential(
+        (5,),
+        LAYERS.Dense(7, activation="relu"),
+        LAYERS.Dropout(0.3),
+        LAYERS.Dense(6, activation="tanh", use_bias=False),
+        LAYERS.Dense(4),
+    )
+
+
+def convolution():
+    return sequential(
+        (6, 6, 1),
+        LAYERS.Conv2D(3, 3, activation="relu"),
+        LAYERS.MaxPooling2D(),
+        LAYERS.Flatten(),
+        LAYERS.Dense(4),
+    )
+
+
+def over_sequences():
+    return sequential(
+        (5, 3), LAYERS.Dense(6, activation="tanh"), LAYERS.Flatten(), LAYERS.Dense(4)
+    )
+
+
+def shared():
+    x = tf.keras.Input((5,))
+    twice = LAYERS.Dense(5, activation="tanh")
+    return tf.keras.Model(x, LAYERS.Dense(4)(twice(twice(x))))
+
+
+def penalised():
+    return sequential((5,), LAYERS.Dense(6, kernel_regularizer="l2"), LAYERS.Dense(4))
+
+
+def with_softmax():
+    return sequential((5,), LAYERS.Dense(4, activation="softmax"))
+
+
+def in_bfloat16():
+    return sequential((5,), LAYERS.Dense(6, dtype="mixed_bfloat16"), LAYERS.Dense(4))
+
+
+def recurrent():
+    return sequential((5, 3), LAYERS.LSTM(4), LAYERS.Dense(4))
+
+
+class Tied(tf.keras.layers.Layer):
+    """x W Wᵀ, of one weight."""
+
+    def build(self, shape):
+        self.w = self.add_weight("w", (shape[-1], 3))
+
+    def call(self, x):
+        return tf.matmul(tf.matmul(x, self.w), self.w, transpose_b=True)
+
+
+def tied():
+    return sequential((4,), Tied())
+
+
+@tf.custom_gradient
+def _halved(x, w):
+    return tf.matmul(x, w), lambda g: (
+        tf.matmul(g, w, transpose_b=True),
+        0.5 * tf.matmul(x, g, transpose_a=True),
+    )
+
+
+class Halved(tf.keras.layers.Layer):
+    """A dense layer with a gradient of its own: half of what it should be."""
+
+    def build(self, shape):
+        self.w = self.add_weight("w", (shape[-1], 4))
+
+    def call(self, x):
+        return _halved(x, self.w)
+
+
+def custom_gradient():
+    return sequential((5,), LAYERS.Dense(5), Halved())
+
+
+def sums_of(build, clip, mask=None, records=6):
+    """The clipped sum by factors and by matrices, and which weights have factors."""
+    keras = build()
+    spec = tf.TensorSpec((None, *keras.input_shape[1:]), tf.float32)
+    model = models.from_keras(build, spec, seed=1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(records, *keras.input_shape[1:])).astype(np.float32)
+    mask = np.ones(records, bool) if mask is None else mask
+    x[~mask] = np.nan
+    batch = {
+        "x": tf.constant(x),
+        "y": tf.constant(rng.integers(0, 4, records).astype(np.int32)),
+        "mask": tf.constant(mask),
+    }
+    weights = [tf.constant(w) for w in model.initial_weights]
+    kinds = []
+
+    @tf.function
+    def both():
+        sums, reported = [], []
+        for factored in (True, False):
+            gradients, of_records = example_gradients(
+                model,
+                objectives.multiclass(),
+                weights,
+                batch,
+                tf.constant([3, 4]),
+                factored=factored,
+            )
+            kinds.append([isinstance(g, OuterProducts) for g in gradients])
+            sums.append(record_noise.clipped_sum(gradients, batch["mask"], clip))
+            reported.append(of_records)
+        matrices = record_noise.clipped_records(gradients, batch["mask"], clip)
+        return sums, reported, [tf.reduce_sum(m, axis=0) for m in matrices]
+
+    (ours, plain), reported, expected = both()
+    for one, other in zip(plain, expected):
+        np.testing.assert_array_equal(one, other)
+    for name, value in reported[1].items():
+        np.testing.assert_allclose(reported[0][name], value, rtol=1e-6)
+    assert not any(kinds[1])
+    return ours, expected, kinds[0]
+
+
+# Which of the weights have factors: kernels of layers that are applied once to a row.
+MODELS = {
+    several_dense: [True, False, True, True, False],
+    convolution: [False, False, True, False],
+    over_sequences: [False, False, True, False],
+    shared: [False, False, True, False],
+    penalised: [False, False, True, False],
+    with_softmax: [True, False],
+    in_bfloat16: [False, False, True, False],
+    recurrent: None,
+    tied: [False],
+    # Operations with a gradient of their own stay a call.
+    custom_gradient: [False, False, False],
+}
+
+
+@pytest.mark.parametrize("clip", [0.05, 1e6], ids=["clipped", "free"])
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_the_sum_is_that_of_the_matrices(build, clip):
+    mask = np.array([True, True, False, True, True, False])
+    ours, expected, kinds = sums_of(build, clip, mask)
+    if MODELS[build] is not None:
+        assert kinds == MODELS[build]
+    for one, other in zip(ours, expected):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    norm = np.sqrt(sum(np.sum(np.square(np.asarray(o, float))) for o in ours))
+    assert norm > 0.01
+    if clip < 1:
+        assert norm <= 4 * clip * (1 + 1e-6)
+
+
+def test_one_record_within_the_clip_is_the_plain_gradient():
+    ours, expected, _ = sums_of(several_dense, 1e6, records=1)
+    for one, other in zip(ours, expected):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_that_wraps_another_is_not_taken_for_it():
+    model = models.from_keras(
+        several_dense, tf.TensorSpec((None, 5), tf.float32), seed=1
+    )
+    assert inlining.in_graph(model.forward) is not None
+    assert inlining.in_graph(lambda *arguments: model.forward(*arguments)) is None
+
+
+SPECIAL = st.sampled_from(
+    [0.0, 1.0, -3.0, 1e-45, 1e-38, 2e-38, 1e-30, 1e19, -1e20, 3.4e38]
+    + [np.nan, np.inf, -np.inf]
+)
+
+
+def matrices(rows, columns):
+    with np.errstate(all="ignore"):
+        return np.asarray(rows)[:, :, None] * np.asarray(columns)[:, None, :]
+
+
+class TestSpecialValues:
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(SPECIAL, min_size=3, max_size=3),
+        st.lists(SPECIAL, min_size=2, max_size=2),
+        st.sampled_from([1e-6, 1.0, 1e6]),
+    )
+    def test_are_as_in_the_matrix_and_never_above_the_clip(self, rows, columns, clip):
+        rows, columns = np.float32([rows]), np.float32([columns])
+        mask = tf.constant([True])
+        (found,) = record_noise.clipped_sum(
+            [OuterProducts(tf.constant(rows), tf.constant(columns))], mask, clip
+        )
+        found = np.asarray(found, float)
+        assert np.isfinite(found).all()
+        assert np.sqrt(np.square(found).sum()) <= clip * (1 + 1e-6)
+        for vectors in (rows, columns):
+            vectors[np.abs(vectors) < 2.0**-126] = 0.0  # subnormal
+        matrix = matrices(rows, columns)
+        assert matrix.dtype == np.float32
+        (expected,) = record_noise.clipped_records([tf.constant(matrix)], mask, clip)
+        np.testing.assert_allclose(found, expected[0], rtol=1e-5, atol=1e-5 * clip)
+
+    def test_a_tiny_factor_is_exact(self):
+        """One vector times the factor alone would be subnormal."""
+        rows = np.float32([[3e37, 1e37]])
+        columns = np.float32([[7e-5, 3e-3]])
+        clip = 1e-2
+        (found,) = record_noise.clipped_sum(
+            [OuterProducts(tf.constant(rows), tf.constant(columns))],
+            tf.constant([True]),
+            clip,
+        )
+        exact = matrices(rows.astype(float), columns.astype(float))[0]
+        exact *= clip / np.linalg.norm(exact)
+        np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_a_bad_record_leaves_the_others_as_they_are(self, bad):
+        rng = np.random.default_rng(1)
+        rows = rng.normal(size=(4, 3)).astype(np.float32)
+        columns = rng.normal(size=(4, 2)).astype(np.float32)
+        spoilt = rows.copy()
+        spoilt[1, 0] = bad
+        mask = np.array([True, True, True, False])
+
+        def total(rows, mask):
+            products = OuterProducts(tf.constant(rows), tf.constant(columns))
+            return record_noise.clipped_sum([products], tf.constant(mask), 0.3)[0]
+
+        np.testing.assert_array_equal(
+            total(spoilt, mask), total(rows, mask & (np.arange(4) != 1))
+        )
+
+    def test_the_norm_is_over_all_weights(self):
+        products = OuterProducts(tf.constant([[3.0, 0.0]]), tf.constant([[1.0]]))
+        found = record_noise.clipped_sum(
+            [products, tf.constant([[4.0]])], tf.constant([True]), 1.0
+        )
+        np.testing.assert_allclose(found[0], [[0.6], [0.0]], rtol=1e-6)
+        np.testing.assert_allclose(found[1], [0.8], rtol=1e-6)
+
+
+def test_other_operations_keep_their_matrix():
+    @tf.function
+    def kinds():
+        a, b = tf.ones([1, 3]), tf.ones([1, 2])
+        longer = tf.ones([4, 3]), tf.ones([4, 2])
+        candidates = {
+            "outer": tf.matmul(a, b, transpose_a=True),
+            "longer": tf.matmul(*longer, transpose_a=True),
+            "plain": tf.matmul(tf.ones([3, 1]), b),
+            "scaled": 2.0 * tf.matmul(a, b, transpose_a=True),
+        }
+        for name, value in candidates.items():
+            found[name] = isinstance(outer_products.factors_of(value), OuterProducts)
+        return tf.constant(0)
+
+    found: dict[str, bool] = {}
+    kinds()
+    assert found == {"outer": True, "longer": False, "plain": False, "scaled": False}

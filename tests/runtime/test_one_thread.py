@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfl_research.runtime.compiler import xla
+from tfl_research.runtime.compiler.families import family
+from tfl_research.runtime.compiler.shared_programs import SharedPrograms
 from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 
@@ -22,7 +24,8 @@ def test_it_gives_what_the_part_gives():
 
     first, second, third = whole([tf.ones([2]), tf.constant(7)], tf.constant(3.0))
     np.testing.assert_array_equal(first, [13.0, 23.0])
-    assert int(second) == 7 and bool(third)
+    assert int(second) == 7
+    assert bool(third)
 
 
 def test_a_failure_is_the_failure_of_the_part():
@@ -49,3 +52,15 @@ def test_engines_leave_xla_the_products_of_a_pool(monkeypatch, flags):
     xla.set_flags()
     own = "--xla_cpu_enable_fast_min_max=false"
     assert os.environ["XLA_FLAGS"] == f"{flags} {own}".strip()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_program_that_xla_compiles_has_one_thread(compiled):
+    own = family(("test_one_thread", compiled))
+    shared = SharedPrograms(own, [], [])
+    scalar = tf.TensorSpec([], tf.float32)
+    program = shared.program("chunk", lambda x: [x + 1.0], [scalar], compiled)
+    assert float(program(tf.constant(2.0))[0]) == 3.0
+    traced = own.get("chunk").whole(()).function
+    kinds = {op.type for op in traced.graph.get_operations()}
+    assert ("MapDefun" in kinds) == compiled

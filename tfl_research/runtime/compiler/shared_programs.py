@@ -13,6 +13,7 @@ from tfl_research import _tff_compat
 from tfl_research.runtime.compiler import trials
 from tfl_research.runtime.compiler.families import Family, Program, Programs
 from tfl_research.runtime.tracing.graph import Graph
+from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 _SCALAR = tf.TensorSpec([], tf.float32)
 # Engines in several threads can share the programs of a family.
@@ -150,10 +151,14 @@ class SharedPrograms:
             with self._lifting(dict(zip(places, constants))):
                 return trace(*arguments)
 
+        whole: Any = program
+        if compiled:
+            whole = on_one_thread(
+                tf.function(program, jit_compile=True, autograph=False)
+            )
         traced = tf.function(
-            program,
+            whole,
             input_signature=([_SCALAR] * len(places), *signature),
-            jit_compile=compiled,
             autograph=False,
         ).get_concrete_function()
         constants = tuple(self._constants[index] for index in used)

@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 
 class WorkerProgram(NamedTuple):
@@ -36,11 +37,11 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
       programs: of a process without datasets.
       mode: how clients are executed; not "separate".
     """
-    program = tf.function(
-        ChunkProgram(programs, mode).trace,
-        jit_compile=programs.by_xla(mode),
-        autograph=False,
-    )
+    trace = ChunkProgram(programs, mode).trace
+    is_compiled = programs.by_xla(mode)
+    program: Any = tf.function(trace, jit_compile=is_compiled, autograph=False)
+    if is_compiled:
+        program = on_one_thread(program)
     context_type = type_of(programs.context_specs)
     leaves_type = type_of([*programs.layout.specs, tf.TensorSpec([], tf.int32)])
 

@@ -22,6 +22,12 @@ _ERRORS = (
 _NODE = re.compile(r"\{\{node (?P<name>[^}]+)\}\}")
 # Where the names of the places begin at which an operation was made.
 _TRACE = re.compile(r"\s*(Stack trace for op definition|\[\[|File \"|$)")
+# What TensorFlow says before the reason for the parts of a program on one thread.
+_PREAMBLE = re.compile(
+    r"\s*Graph execution error:\s*Detected at node.*?"
+    r"(<stack traces unavailable>|\nNode: [^\n]*)\n",
+    re.DOTALL,
+)
 _LONGEST = 300
 
 
@@ -71,7 +77,7 @@ def executed(
 
 def _reason(what: str, error: tf.errors.OpError) -> str:
     """A compiler's reason in one line, with the operation that it stopped at."""
-    text = str(error.message)
+    text = _PREAMBLE.sub("", str(error.message), count=1)
     kept = []
     for line in text.strip().splitlines():
         if _TRACE.match(line):

@@ -18,6 +18,7 @@ from tfl_research.runtime.tracing.interpreter import (
     Trace,
     Value,
 )
+from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 
 def _reduce(trace: Trace, node: Any) -> list[Value]:
@@ -88,7 +89,7 @@ def _compiled(
         )
         return [*results, *inner.tensors()]
 
-    results = compiled(*start, *carried.tensors())
+    results = on_one_thread(compiled)(*start, *carried.tensors())
     carried.leave(results[number:])
     return list(results[:number])
 

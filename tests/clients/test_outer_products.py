@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 from hypothesis import given, settings, strategies as st
 
-from tfl_research import models
+from tfl_research import clients, data, models
 from tfl_research.clients import outer_products, record_noise
+from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.clients.example_gradients import example_gradients
 from tfl_research.clients.outer_products import OuterProducts
+from tfl_research.data.poisson_batching import ROW_ENDS_MICROBATCH, ROW_ENDS_STEP
 from tfl_research.models import inlining
 from tfl_research.tasks import objectives
 
@@ -192,6 +195,88 @@ def test_a_model_that_wraps_another_is_not_taken_for_it():
     )
     assert inlining.in_graph(model.forward) is not None
     assert inlining.in_graph(lambda *arguments: model.forward(*arguments)) is None
+
+
+class Waiting(tf.keras.layers.Layer):
+    """A dense layer that waits for its input."""
+
+    def build(self, shape):
+        self.w = self.add_weight("w", (shape[-1], 4))
+
+    def call(self, x):
+        with tf.control_dependencies([x]):
+            return tf.matmul(x + 1.0, self.w)
+
+
+def frozen():
+    return sequential((5,), LAYERS.Dense(5, trainable=False), LAYERS.Dense(4))
+
+
+def frozen_normalization():
+    return sequential(
+        (5,),
+        LAYERS.Dense(5),
+        LAYERS.BatchNormalization(trainable=False),
+        LAYERS.Dense(4),
+    )
+
+
+def waiting():
+    return sequential((5,), LAYERS.Dense(5), Waiting())
+
+
+@pytest.mark.parametrize("sends_state", [False, True], ids=["initial", "sent"])
+@pytest.mark.parametrize(
+    "build",
+    [several_dense, convolution, frozen, frozen_normalization, waiting],
+    ids=lambda build: build.__name__,
+)
+def test_local_steps_are_those_of_the_matrices(build, sends_state, monkeypatch):
+    """Through the loop over rows, in whose graph the operations are put."""
+    shape = build().input_shape[1:]
+    model = models.from_keras(build, tf.TensorSpec((None, *shape), tf.float32), seed=1)
+    work = clients.record_level_training(
+        l2_norm_clip=0.3,
+        noise_multiplier=0.0,
+        optimizer=tff.learning.optimizers.build_sgdm(0.5),
+        batching=data.PoissonBatching(2, 3.0, 1, batch_size=3),
+    )
+    rng = np.random.default_rng(0)
+    batches = {
+        "x": tf.constant(rng.normal(size=(3, 3, *shape)), tf.float32),
+        "y": tf.constant(rng.integers(0, 4, (3, 3)), tf.int32),
+        "mask": tf.constant([[True, True, False], [True] * 3, [True] * 3]),
+        "num_steps": tf.constant(3),
+        "num_examples": tf.constant(8),
+        "seed": tf.constant([3, 4]),
+        "row_ends": tf.constant(
+            [ROW_ENDS_STEP, ROW_ENDS_MICROBATCH, ROW_ENDS_STEP], tf.int32
+        ),
+        "noise_seed": tf.constant([1, 2], tf.int64),
+    }
+    if sends_state:
+        # Other values than the initial ones.
+        batches[MODEL_STATE] = tuple(
+            tf.constant(np.abs(rng.normal(size=s.shape)) + 0.5, s.dtype)
+            for s in model.initial_state
+        )
+
+    def steps():
+        function = tf.function(work.build(model, objectives.multiclass()))
+        weights = [tf.constant(w) for w in model.initial_weights]
+        return function(weights, batches, tf.constant(0))
+
+    ours = steps()
+    monkeypatch.setattr(inlining, "in_graph", lambda forward: None)
+    monkeypatch.setattr(outer_products, "factors_of", lambda gradient: gradient)
+    expected = steps()
+    moved = 0.0
+    for delta, other in zip(ours.update, expected.update):
+        np.testing.assert_allclose(delta, other, rtol=2e-5, atol=1e-6)
+        moved += float(np.sum(np.square(delta)))
+    for name, value in expected.sums.items():
+        np.testing.assert_allclose(ours.sums[name], value, rtol=1e-5)
+    assert moved > 1e-6
 
 
 SPECIAL = st.sampled_from(

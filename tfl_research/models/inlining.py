@@ -34,10 +34,15 @@ def importer(
     results = [t.name for t in outputs]
 
     def imported(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        # Importing writes default attributes into the definition.
+        own = tf.compat.v1.GraphDef()
+        own.CopyFrom(definition)
         return tf.graph_util.import_graph_def(
-            definition,
+            own,
+            # Identities are tensors of this very graph: the import goes by names, and
+            # would take a tensor of an outer graph for another one.
             input_map={
-                tensor.name: value
+                tensor.name: tf.identity(value)
                 for tensor, value in zip(inputs, values)
                 if tensor.op.name in used
             },
@@ -57,8 +62,8 @@ def operations_of(
 
     Returns:
       A function of the arguments' tensors. None where operations call functions, have
-      effects, or have gradients of their own, and where the function holds tensors or
-      returns an argument.
+      effects, have gradients of their own, or wait for an argument, and where the
+      function holds tensors or returns an argument.
     """
     definition = traced.graph.as_graph_def()
     if definition.library.function or traced.captured_inputs:
@@ -68,9 +73,11 @@ def operations_of(
             return None
         if "_gradient_op_type" in node.attr:
             return None
+    arguments = {t.op.name for t in traced.inputs}
+    if any(f"^{name}" in node.input for node in definition.node for name in arguments):
+        return None
     # A function that was differentiated has further outputs, for its gradient.
     outputs = traced.outputs[: len(tf.nest.flatten(traced.structured_outputs))]
-    arguments = {t.op.name for t in traced.inputs}
     if any(t.op.name in arguments for t in outputs):
         return None
     return importer(definition, traced.inputs, outputs)

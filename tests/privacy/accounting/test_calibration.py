@@ -149,9 +149,48 @@ def test_any_guess_finds_the_least(least, guess):
         asked.append(number)
         return number >= least
 
-    assert search.least_from(holds, guess) == least
+    assert search.least_from(holds, guess, 10_000) == least
     assert min(asked) >= 1
     assert len(asked) == len(set(asked))
+
+
+def test_a_search_ends_above_the_most():
+    asked = []
+
+    def holds(number):
+        asked.append(number)
+        return False
+
+    assert search.least_from(holds, 5, 100) is None
+    assert max(asked) <= 100
+
+
+def test_a_coarse_lattice_without_a_solution_decides_nothing(monkeypatch):
+    event, epsilon, rounds, delta = GUESSED[0]
+    wanted = privacy.calibrate_event(event, epsilon, rounds, delta)
+
+    def fail(*_):
+        raise ArithmeticError("no convergence")
+
+    monkeypatch.setattr(calibration._RoughValues, "_composed", fail)
+    assert privacy.calibrate_event(event, epsilon, rounds, delta) == wanted
+
+
+class _OwnEvent(GaussianEvent):
+    """A user's event, with an ε of its own."""
+
+    def epsilon(self, rounds, delta, accountant):
+        return super().epsilon(rounds, delta, accountant) / 2
+
+    def epsilon_curve(self, rounds, delta, accountant):
+        return super().epsilon_curve(rounds, delta, accountant) / 2
+
+
+def test_an_event_with_an_epsilon_of_its_own_is_calibrated_by_it():
+    own = _OwnEvent.poisson(1.0, 0.01)
+    plain = GaussianEvent.poisson(1.0, 0.01)
+    found = privacy.calibrate_event(own, 1.0, 100, 1e-5)
+    assert found == privacy.calibrate_event(plain, 2.0, 100, 1e-5)
 
 
 def test_a_target_out_of_reach_is_refused_with_a_guess_too():

@@ -19,8 +19,8 @@ EVENT = GaussianEvent("poisson", 0.83, 0.21, 100, 21.0, "add_or_remove_one")
 @pytest.fixture
 def solved(monkeypatch):
     """The numbers of rounds that are solved; nothing is kept before."""
-    gaussian_event._sampled_epsilon.cache_clear()
-    gaussian_event._sampled_values.cache_clear()
+    gaussian_event._kept_epsilon.cache_clear()
+    gaussian_event._kept_values.cache_clear()
     asked = []
     solve = DirectionSolver.solve
 
@@ -63,10 +63,31 @@ def test_all_that_a_value_depends_on_counts(solved, change, delta, rounds):
     curve = list(other.epsilon_curve(rounds, delta, "pld"))
     assert found != before[0]
     assert curve != before[1]
-    gaussian_event._sampled_epsilon.cache_clear()
-    gaussian_event._sampled_values.cache_clear()
+    gaussian_event._kept_epsilon.cache_clear()
+    gaussian_event._kept_values.cache_clear()
     assert found == other.epsilon(rounds, delta, "pld")
     assert curve == list(other.epsilon_curve(rounds, delta, "pld"))
+
+
+class _LargerCurve(SampledGaussianCurve):
+    def epsilon(self, rounds):
+        return super().epsilon(rounds) + 1
+
+    def block(self, first):
+        return super().block(first) + 1
+
+
+class _OwnCurve(GaussianEvent):
+    def sampled_curve(self, delta):
+        return _LargerCurve(self.noise_multiplier, self.sampling_rate, delta)
+
+
+def test_a_curve_of_a_sub_class_counts():
+    fields = {name: value for name, value in EVENT.to_dict().items() if name != "kind"}
+    own = _OwnCurve(**fields)
+    plain = EVENT.epsilon(7, 1e-5, "pld"), EVENT.epsilon_curve(7, 1e-5, "pld")
+    assert own.epsilon(7, 1e-5, "pld") == plain[0] + 1
+    np.testing.assert_array_equal(own.epsilon_curve(7, 1e-5, "pld"), plain[1] + 1)
 
 
 def test_a_curve_is_the_callers_own(solved):

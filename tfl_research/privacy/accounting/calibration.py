@@ -102,10 +102,13 @@ def calibrate_event(
         rough = _RoughValues(event, target_epsilon, rounds, delta)
         guess = rough.guess()
         if guess is not None:
-            return (
-                least_from(lambda n: not rough.exceeds(n) and private_enough(n), guess)
-                / 1000
+            found = least_from(
+                lambda n: not rough.exceeds(n) and private_enough(n),
+                guess,
+                round(_LARGEST / RESOLUTION),
             )
+            if found is not None:
+                return found / 1000
     low, high = 0, 1000
     while not private_enough(high):
         low, high = high, 2 * high
@@ -129,6 +132,9 @@ def _has_rough_values(
 ) -> bool:
     """Whether ε of the rounds takes long, and can be computed roughly."""
     if resolve_accountant(accountant, event) != "pld" or delta < SMALL_DELTA:
+        return False
+    # A user's event can have an ε of its own.
+    if not type(event).__module__.startswith("tfl_research."):
         return False
     unit = event.with_noise(1.0).as_gaussian_rounds(rounds)
     return unit is not None and unit[0].amplified
@@ -173,7 +179,16 @@ class _RoughValues:
         return curve.epsilon(count)
 
     def guess(self) -> int | None:
-        """About the least noise for the target, in thousandths; None if it is far."""
+        """About the least noise for the target, in thousandths.
+
+        None if the noise is far, or a coarse lattice cannot be solved.
+        """
+        try:
+            return self._guess()
+        except ArithmeticError:
+            return None
+
+    def _guess(self) -> int | None:
         inside = 1000
         while self._epsilon(inside) > self._target:
             inside *= 2
@@ -193,9 +208,13 @@ class _RoughValues:
         half the points has four times the error, and the difference of both is three
         times the error. The excess over the target must be a hundred times that.
         """
-        fine = self._epsilon(thousandths)
-        excess = fine - self._target
-        if not (math.isfinite(fine) and excess > 1e-5 * self._target):
+        try:
+            fine = self._epsilon(thousandths)
+            excess = fine - self._target
+            if not (math.isfinite(fine) and excess > 1e-5 * self._target):
+                return False
+            coarse = self._epsilon(thousandths, _POINTS // 2)
+        except ArithmeticError:
             return False
-        coarse = self._epsilon(thousandths, _POINTS // 2)
-        return excess > 100 * abs(coarse - fine)
+        # Equal values are of one lattice, and tell no error.
+        return coarse != fine and excess > 100 * abs(coarse - fine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Optional
 
 
 def boundary(
@@ -41,12 +42,16 @@ def boundary(
     return inside
 
 
-def least_from(holds: Callable[[int], bool], guess: int) -> int:
+def least_from(holds: Callable[[int], bool], guess: int, most: int) -> Optional[int]:
     """The least whole number of at least 1 from which on a condition holds.
 
     Args:
       holds: the condition, which holds for all numbers above the first.
       guess: at least 1; near the result, so that few numbers are tried.
+      most: the search ends above this number.
+
+    Returns:
+      The number; None if the condition does not hold for a number up to `most`.
     """
     step = 1
     if holds(guess):
@@ -59,6 +64,8 @@ def least_from(holds: Callable[[int], bool], guess: int) -> int:
         while not holds(inside):
             step *= 2
             inside, outside = inside + step, inside
+            if inside > most:
+                return None
     while inside - outside > 1:
         middle = (inside + outside) // 2
         inside, outside = (middle, outside) if holds(middle) else (inside, middle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -44,6 +45,8 @@ _FAILURES = (
 )
 # Chunks whose sizes differ by at most this factor get the same mode.
 _NEAR = 4
+# The end of the reason of a choice that was measured for a chunk of other sizes.
+_TAKEN = " (a chunk of other sizes, in the same process)"
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
@@ -221,13 +224,19 @@ def choose(
     shapes = tuple(tuple(leaf.shape) for leaf in chunk.leaves)
     key = choice_cache.key(programs.work.fingerprint, shapes, hardware)
     measured = programs.measured
-    remembered = choice_cache.recall(key) or _of_near(measured, shapes, hardware)
+    remembered = choice_cache.recall(key)
+    if remembered is None:
+        remembered = _of_near(measured, shapes, hardware)
+        if remembered is not None:
+            # A later process makes the same choice for these shapes.
+            choice_cache.remember(key, remembered)
     if remembered is not None:
         clients, compiler, reason = remembered
         mode = Mode(clients, compiler)
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
-            measured[shapes, hardware] = remembered
+            if not reason.endswith(_TAKEN):
+                measured[shapes, hardware] = remembered
             return Choice(mode, reason)
     best, reason = _measured(programs, state, chunk, modes, hardware)
     measured[shapes, hardware] = best.clients, best.compiler, reason
@@ -253,23 +262,38 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
 def _of_near(
     measured: Mapping[Any, tuple[str, str, str]], shapes: Any, hardware: str
 ) -> Optional[tuple[str, str, str]]:
-    """What this process chose for the same work in chunks of about these shapes.
+    """The choice for the same work in the chunk whose shapes are nearest to these.
 
     Cohorts of a Poisson sampler have another size in each run. Measuring takes seconds,
     and a client's work does not depend on how many others are in its chunk.
+
+    Args:
+      measured: choices by shapes and hardware. None of them was taken from another
+        chunk, so that the shapes that share a choice stay near each other.
+      shapes: of the chunk's leaves.
+      hardware: see `choose`.
+
+    Returns:
+      The choice, whose reason ends with `_TAKEN`; None if no shapes are near.
     """
-    for (others, of_hardware), found in list(measured.items()):
-        if of_hardware == hardware and _are_near(shapes, others):
-            return found
-    return None
+    near = {
+        _ratio(shapes, others): found
+        for (others, of_hardware), found in list(measured.items())
+        if of_hardware == hardware
+    }
+    least = min(near, default=math.inf)
+    if least > _NEAR:
+        return None
+    clients, compiler, reason = near[least]
+    return clients, compiler, reason + _TAKEN
 
 
-def _are_near(shapes: Any, others: Any) -> bool:
-    """Whether no size of an array differs by more than a factor of `_NEAR`."""
+def _ratio(shapes: Any, others: Any) -> float:
+    """The largest factor by which a size of the arrays differs; infinite for a rank."""
     if [len(shape) for shape in shapes] != [len(shape) for shape in others]:
-        return False
+        return math.inf
     pairs = [pair for shape, other in zip(shapes, others) for pair in zip(shape, other)]
-    return all(max(pair) <= _NEAR * min(pair) for pair in pairs)
+    return max((max(pair) / max(1, min(pair)) for pair in pairs), default=1.0)
 
 
 def _measured(
@@ -305,6 +329,9 @@ def _measured(
         build(plain)
         if plain in built:
             seconds = built[plain].execute() / executed
+            if seconds > _LONG_OPERATION_SECONDS:
+                # Not of one slow moment of the machine.
+                seconds = min(seconds, built[plain].execute() / executed)
             if seconds > _LONG_OPERATION_SECONDS:
                 return plain, (
                     f"each of {executed} operations of a client took "

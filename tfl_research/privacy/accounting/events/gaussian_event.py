@@ -153,12 +153,17 @@ class GaussianEvent(events.NoisedEvent):
         """The PLD accountant's ε curve, for rounds that sampling amplifies."""
         return SampledGaussianCurve(*self._sampled(delta))
 
+    @property
+    def _has_own_curve(self) -> bool:
+        """Whether a sub-class has another `sampled_curve`."""
+        return type(self).sampled_curve is not GaussianEvent.sampled_curve
+
     def _sampled(self, delta: float) -> tuple[float, float, float, str]:
         """All that `sampled_curve` depends on."""
         return (
             self.sensitivity_multiplier,
             self.sampling_rate,
-            delta,
+            float(delta),
             self.neighbouring_relation,
         )
 
@@ -176,7 +181,9 @@ class GaussianEvent(events.NoisedEvent):
         if not self.amplified:
             mu = np.sqrt(numbers) / self.sensitivity_multiplier
             return gaussian.epsilons(mu, delta)
-        return _sampled_values(*self._sampled(delta), rounds).copy()
+        if self._has_own_curve:
+            return _values(self.sampled_curve(delta), rounds)
+        return _kept_values(*self._sampled(delta), int(rounds)).copy()
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
         """The last value of `epsilon_curve`; the last digits can differ."""
@@ -189,7 +196,9 @@ class GaussianEvent(events.NoisedEvent):
             divergences = self.rdp(rounds, orders)[np.newaxis]
             return float(renyi.rdp_epsilons(orders, divergences, delta)[0])
         if self.amplified:
-            return _sampled_epsilon(*self._sampled(delta), rounds)
+            if self._has_own_curve:
+                return self.sampled_curve(delta).epsilon(rounds)
+            return _kept_epsilon(*self._sampled(delta), int(rounds))
         mu = np.sqrt([float(rounds)]) / self.sensitivity_multiplier
         return float(gaussian.epsilons(mu, delta)[0])
 
@@ -241,7 +250,7 @@ class GaussianEvent(events.NoisedEvent):
 # A run asks for the same values for its plan, its statements and its report; each takes
 # a tenth of a second. Typed: numbers of another type can give other last digits.
 @functools.lru_cache(maxsize=256, typed=True)
-def _sampled_epsilon(
+def _kept_epsilon(
     sigma: float, rate: float, delta: float, relation: str, rounds: int
 ) -> float:
     """ε after some rounds, see `SampledGaussianCurve.epsilon`."""
@@ -249,11 +258,15 @@ def _sampled_epsilon(
 
 
 @functools.lru_cache(maxsize=16, typed=True)
-def _sampled_values(
+def _kept_values(
     sigma: float, rate: float, delta: float, relation: str, rounds: int
 ) -> np.ndarray:
     """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not to be changed."""
-    solver = SampledGaussianCurve(sigma, rate, delta, relation)
+    return _values(SampledGaussianCurve(sigma, rate, delta, relation), rounds)
+
+
+def _values(solver: SampledGaussianCurve, rounds: int) -> np.ndarray:
+    """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`."""
     pieces, length = [np.zeros(1)], 1
     while length <= rounds:
         pieces.append(solver.block(length))

@@ -22,6 +22,10 @@ _ENDING_SECONDS = 60.0
 _ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*")
 
 
+# How the reason begins why a contender that takes too long is absent.
+TOO_LONG = "no answer within"
+
+
 class ContenderFailed(RuntimeError):
     """The contender ended, hangs, or did not train."""
 
@@ -69,6 +73,7 @@ class Contender:
         self.resident_bytes = 0
         self._last: dict[str, Any] = {}
         self._log = log
+        self._read = b""
         self._mark = uuid.uuid4().hex
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -98,13 +103,24 @@ class Contender:
             raise
 
     def _answer(self) -> dict[str, Any]:
+        """The next answer; each trial before it has the patience of an answer."""
+        while True:
+            answer = json.loads(self._line())
+            if protocol.TRIAL not in answer:
+                return answer
+
+    def _line(self) -> bytes:
         pipe: Any = self._process.stdout
-        if not select.select([pipe], [], [], _PATIENCE_SECONDS)[0]:
-            raise ContenderFailed(f"no answer within {_PATIENCE_SECONDS:.0f} s")
-        line = pipe.readline()
-        if not line:
-            raise ContenderFailed(last_error(self._log.read_text(errors="replace")))
-        return json.loads(line)
+        # Not by the pipe's own buffer, of which `select` knows nothing.
+        while b"\n" not in self._read:
+            if not select.select([pipe], [], [], _PATIENCE_SECONDS)[0]:
+                raise ContenderFailed(f"{TOO_LONG} {_PATIENCE_SECONDS:.0f} s")
+            further = os.read(pipe.fileno(), 1 << 16)
+            if not further:
+                raise ContenderFailed(last_error(self._log.read_text(errors="replace")))
+            self._read += further
+        line, _, self._read = self._read.partition(b"\n")
+        return line
 
     def take(self, rounds: int, *, keep: bool) -> float:
         """Runs rounds; returns the median of their seconds.

@@ -22,6 +22,7 @@ FURTHER = (
     *("memory", "robust_rules", "secure_sums", "poisson_rounds", "start"),
     *("scale_out", "sweep"),
 )
+_STARTS = 5
 # Flags that are lists, and what each may name.
 _LISTS: dict[str, Collection[str]] = {
     "workloads": WORKLOADS,
@@ -43,7 +44,7 @@ def _optional_list(usual: str, text: str) -> dict[str, Any]:
     return {"nargs": "?", "const": usual, "default": "", "help": text}
 
 
-def _number(default: int, text: str, **further: Any) -> dict[str, Any]:
+def _number(default: Optional[int], text: str, **further: Any) -> dict[str, Any]:
     return {"type": int, "default": default, "help": text, **further}
 
 
@@ -86,7 +87,9 @@ _FLAGS: dict[str, dict[str, Any]] = {
         "also whole processes until the end of round one, with a filled and with an "
         "empty cache",
     ),
-    "starts": _number(5, "processes of each kind that --start takes the median of"),
+    "starts": _number(
+        None, "processes of each kind that --start takes the median of; default 5"
+    ),
     "scale_out": _optional_list(
         "W1,W2,W3",
         "also rounds of --runtime=remote on 1, 2 and 4 workers of this machine, with "
@@ -182,6 +185,10 @@ def _check_device(parser: argparse.ArgumentParser, flags: argparse.Namespace) ->
 
 
 def _check_numbers(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    if flags.starts is not None and not flags.start:
+        parser.error("--starts goes with --start; add --start, or leave --starts out")
+    if flags.starts is None:
+        flags.starts = _STARTS
     for name in ("turns", "starts"):
         if getattr(flags, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(flags, name)}")
@@ -206,5 +213,7 @@ def _check_output(
         )
     if output.suffix == ".svg":
         parser.error(f"--output: {output} is the name of the plot; give FILE.json")
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
+    # The file is replaced, for which its folder must be writable.
+    places = [output.parent, *([output] if output.exists() else [])]
+    if not all(os.access(place, os.W_OK) for place in places):
         parser.error(f"--output: {output} cannot be written; name another file")

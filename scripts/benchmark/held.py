@@ -6,12 +6,18 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
+
+from benchmark.contender import TOO_LONG
+from tfl_research.storage import provenance, user_cache
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CODE = ("tfl_research", "scripts/benchmark")
 _KINDS = (".py", ".txt")
+# Beginnings of the names of variables that change seconds.
+_SETTINGS = ("XLA_", "TF_", "OMP_", "MKL_", "DNNL_", "ONEDNN_")
 # The member of the file that says by what each result was measured.
 _BY = "measured_by"
 
@@ -27,11 +33,28 @@ def code() -> str:
     return digest.hexdigest()
 
 
+def surroundings() -> list[Any]:
+    """What seconds depend on beside the code: machine, packages and settings."""
+    settings = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_SETTINGS)
+    }
+    return [
+        len(os.sched_getaffinity(0)),
+        *user_cache.machine(),
+        sys.version,
+        provenance.package_versions(),
+        settings,
+    ]
+
+
 class Results:
     """The results that a run is asked for, written to a file after each.
 
     What the file holds already is taken from it if this code measured it, with the
-    same flags, on as many cores.
+    same flags, on a machine of this kind, with the same packages. Results of other
+    commands stay in the file.
     """
 
     def __init__(
@@ -48,18 +71,23 @@ class Results:
         self._found: dict[str, Any] = {}
         self._by: dict[str, str] = {}
         self._order = list(wanted)
+        self._others: dict[str, Any] = {}
         if path is None:
             return
-        made_by, cores = code(), len(os.sched_getaffinity(0))
+        made_by = [code(), *surroundings()]
         for name, settings in wanted.items():
-            text = json.dumps([made_by, cores, settings], sort_keys=True)
+            text = json.dumps([made_by, settings], sort_keys=True)
             self._by[name] = hashlib.sha256(text.encode()).hexdigest()
         before = _read(path)
-        for name, by in self._by.items():
-            if before.get(_BY, {}).get(name) == by:
-                value = _member(before, name)
-                if value is not None:
-                    self._found[name] = value
+        for name, by in before.get(_BY, {}).items():
+            value = _member(before, name)
+            if value is None:
+                continue
+            if name not in wanted:
+                # Of another command, and not this one's to lose.
+                self._others[name], self._by[name] = value, by
+            elif by == self._by[name] and _is_complete(value):
+                self._found[name] = value
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
@@ -69,8 +97,11 @@ class Results:
         self._found[name] = value
         if self._path is None:
             return
-        by = {name: self._by[name] for name in self._found}
-        text = json.dumps({**self.values(), _BY: by}, indent=1) + "\n"
+        everything = {**self._others, **self._found}
+        by = {name: self._by[name] for name in everything}
+        order = [*self._order, *self._others]
+        written = {**_nested(everything, order), _BY: by}
+        text = json.dumps(written, indent=1) + "\n"
         # Whole or not at all, also if the process ends here.
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         beside.write_text(text)
@@ -78,15 +109,26 @@ class Results:
 
     def values(self) -> dict[str, Any]:
         """The results that are there, in the order in which they were asked for."""
-        values: dict[str, Any] = {}
-        for name in self._order:
-            if name in self._found:
-                *folders, last = name.split("/")
-                place = values
-                for folder in folders:
-                    place = place.setdefault(folder, {})
-                place[last] = self._found[name]
-        return values
+        return _nested(self._found, self._order)
+
+
+def _nested(found: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Values by names "a/b", as members of members, in an order."""
+    values: dict[str, Any] = {}
+    for name in order:
+        if name in found:
+            *folders, last = name.split("/")
+            place = values
+            for folder in folders:
+                place = place.setdefault(folder, {})
+            place[last] = found[name]
+    return values
+
+
+def _is_complete(value: Any) -> bool:
+    """Whether no contender was absent for a reason that can pass, as a lost network."""
+    absent = value.get("absent", {}) if isinstance(value, dict) else {}
+    return all(reason.startswith(TOO_LONG) for reason in absent.values())
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

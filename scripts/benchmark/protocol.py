@@ -1,7 +1,8 @@
 """The protocol between a contender's process and scripts/bench.
 
-A contender says `{"start_seconds": ...}` after its first round. It then reads
-how many rounds to run, a number a line, and answers each line with
+A contender says `{"start_seconds": ...}` after its first round. If it tries several
+settings, it says `{"trial_seconds": ...}` after each trial. It then reads how many
+rounds to run, a number a line, and answers each line with
 `{"seconds": [...], "cpu_seconds": [...], "peak_bytes": ...}`; an empty line ends it.
 `cpu_seconds` counts the contender's first process in each round; `all_cpu_seconds`
 counts all its processes and is the mean over the rounds.
@@ -27,6 +28,8 @@ MARK = "TFL_RESEARCH_CONTENDER"
 # That by which all processes that a program of this folder started are known.
 DRIVER_MARK = "TFL_RESEARCH_DRIVER"
 
+# The member of a line that tells the seconds of a trial; it answers nothing.
+TRIAL = "trial_seconds"
 # Rounds in which a setting is tried, after a round that may compile.
 _TRIAL_ROUNDS = 2
 # Where a round takes longer than the first, one trial is enough; where it takes longer
@@ -163,6 +166,7 @@ def rounds(
                 begin = time.perf_counter()
                 yield number
                 taken.append(time.perf_counter() - begin)
+                _say(answers, **{TRIAL: taken[-1]})
             times.append(min(taken[1:] or taken))
         chosen = times.index(min(times))
         settings[chosen]()

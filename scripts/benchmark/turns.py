@@ -106,6 +106,15 @@ class _Field:
             self.give_up(name, error)
 
 
+def is_due(turn: int, most: int, turns: int) -> bool:
+    """Whether a contender of at most `most` turns runs in this one.
+
+    Its turns are spread over all turns, so that it meets the same machine as others.
+    """
+    most = min(most, turns)
+    return (turn + 1) * most // turns > turn * most // turns
+
+
 def measure(
     workload: str, chosen: dict[str, list[str]], turns: int, folder: pathlib.Path
 ) -> tuple[dict[str, Contender], dict[str, str]]:
@@ -121,7 +130,7 @@ def measure(
             except ContenderFailed as error:
                 field.give_up(name, error)
         for turn in range(turns):
-            due = [n for n, (_, most) in plan.items() if turn < most]
+            due = [n for n, (_, most) in plan.items() if is_due(turn, most, turns)]
             due = [name for name in due if name in field.running]
             if due:
                 say(f"{workload}: turn {turn + 1} of {turns}: {', '.join(due)}")

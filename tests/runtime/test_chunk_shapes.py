@@ -91,6 +91,27 @@ def test_chunks_of_other_shapes_and_machines_are_measured(chosen):
     assert chosen((2, 10), hardware="gpu") == 4
 
 
+def test_modes_are_not_passed_on_from_chunk_to_chunk(chosen):
+    """The third chunk is near the second, but not near the measured first."""
+    assert chosen((2, 10), (2, 30), (2, 90)) == 2
+
+
+def test_the_nearest_measured_chunk_counts_and_is_kept(chosen, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(choice.choice_cache, "remember", kept.__setitem__)
+    measured = iter(["first", "second"])
+    monkeypatch.setattr(
+        choice, "_measured", lambda *_: (Mode("folded", "graph"), next(measured))
+    )
+    chosen((2, 10), (2, 100), (2, 30))
+    # 30 is 3 times 10, and 100 is 3.3 times 30.
+    assert [found[2] for found in kept.values()] == [
+        "first",
+        "second",
+        "first (a chunk of other sizes, in the same process)",
+    ]
+
+
 def test_a_later_process_needs_the_longest_shape_alone():
     shapes = chunks.Shapes()
     for steps in (3, 5, 4, 3):

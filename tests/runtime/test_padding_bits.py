@@ -27,6 +27,29 @@ def wide_builder():
     )
 
 
+def convolution_builder():
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.InputLayer((6,)),
+            tf.keras.layers.Reshape((6, 1)),
+            tf.keras.layers.Conv1D(5, 3, activation="relu"),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(3),
+        ]
+    )
+
+
+def recurrent_builder():
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.InputLayer((6,)),
+            tf.keras.layers.Reshape((3, 2)),
+            tf.keras.layers.LSTM(7),
+            tf.keras.layers.Dense(3),
+        ]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "builder"),
@@ -40,6 +63,10 @@ def wide_builder():
                 (("vectorised", "graph"), wide_builder),
                 (("vectorised", "graph"), dropout_builder),
                 (("vectorised", "xla"), wide_builder),
+                (("folded", "xla"), recurrent_builder),
+                (("vectorised", "graph"), convolution_builder),
+                (("vectorised", "graph"), recurrent_builder),
+                (("vectorised", "xla"), recurrent_builder),
             )
         ),
     ],

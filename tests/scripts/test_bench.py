@@ -168,9 +168,33 @@ def test_long_rounds_have_fewer_turns(fake, tmp_path, monkeypatch):
     assert asked == [
         # A round of five seconds is not repeated before it counts.
         *[("works", 1, False), ("still quick", 1, False), ("still quick", 2, False)],
-        *[(name, 1, True) for _ in range(2) for name in seconds],
-        *[("still quick", 1, True)] * 2,
+        # Its two turns are spread over the four.
+        ("still quick", 1, True),
+        *[("works", 1, True), ("still quick", 1, True)],
+        ("still quick", 1, True),
+        *[("works", 1, True), ("still quick", 1, True)],
     ]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 9])
+def test_turns_are_spread(most):
+    due = [turn for turn in range(7) if turns.is_due(turn, most, 7)]
+    assert len(due) == min(most, 7)
+    gaps = np.diff([*due, due[0] + 7])
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_trials_are_no_answers(tmp_path):
+    lines = [{"start_seconds": 1.0}, *[{"trial_seconds": 9.0}] * 3]
+    answer = {"seconds": [2.0], "cpu_seconds": [1.0], "all_cpu_seconds": 1.0}
+    lines.append({**answer, "peak_bytes": 1, "resident_bytes": 1})
+    # All lines at once: what is read is more than a line.
+    program = f"import json; print(*map(json.dumps, {lines}), sep='\\n', flush=True); "
+    command = [sys.executable, "-c", f"{program}input(); input()"]
+    contender = Contender(command, tmp_path / "log")
+    assert contender.start_seconds == 1.0
+    assert contender.take(1, keep=True) == 2.0
+    contender.close()
 
 
 def test_a_silent_contender_is_given_up(tmp_path, monkeypatch):
@@ -213,6 +237,8 @@ def test_rounds_keep_the_fastest_setting(monkeypatch):
     assert ran == list(enumerate(names))
     start, *rest = (json.loads(line) for line in answers.getvalue().splitlines())
     assert start == {"start_seconds": 3.0}
+    trials, rest = rest[:6], rest[6:]
+    assert trials == [{"trial_seconds": s} for s in [3.0] * 3 + [2.0] * 3]
     assert [answer["seconds"] for answer in rest] == [[2.0, 2.0], [2.0]]
     assert [answer["cpu_seconds"] for answer in rest] == [[1.0, 1.0], [1.0]]
     assert rest[0]["peak_bytes"] >= rest[0]["resident_bytes"] > 0

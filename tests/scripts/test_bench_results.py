@@ -64,6 +64,40 @@ class TestResults:
         assert "W1" not in held.Results(path, WANTED)
         assert "W1" in self.filled(path)
 
+    @pytest.mark.parametrize("what", ["machine", "versions", "variable"])
+    def test_of_other_surroundings_are_not(self, tmp_path, monkeypatch, what):
+        path = tmp_path / "b.json"
+        self.filled(path)
+        if what == "machine":
+            monkeypatch.setattr(held.user_cache, "machine", lambda: ("Plan 9", "vax"))
+        if what == "versions":
+            monkeypatch.setattr(held.provenance, "package_versions", dict)
+        if what == "variable":
+            monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert "W1" not in held.Results(path, WANTED)
+
+    def test_of_other_commands_stay(self, tmp_path):
+        path = tmp_path / "b.json"
+        self.filled(path)
+        held.Results(path, {"W9": {}}).add("W9", {"in_process_seconds": 2.0})
+        written = json.loads(path.read_text())
+        assert set(written) == {"W9", "W1", "scale_out", "measured_by"}
+        assert written["scale_out"] == {"W1": {"folder": {"workers": 2}}}
+        again = held.Results(path, {**WANTED, "W9": {}})
+        assert "W9" in again
+        assert "W1" in again
+
+    @pytest.mark.parametrize(
+        ("reason", "is_taken"),
+        [("no answer within 300 s", True), ("no network", False)],
+    )
+    def test_without_a_peer_are_taken_if_the_reason_stays(
+        self, tmp_path, reason, is_taken
+    ):
+        path = tmp_path / "b.json"
+        held.Results(path, WANTED).add("W1", {"absent": {"pfl": reason}})
+        assert ("W1" in held.Results(path, WANTED)) == is_taken
+
     def test_without_a_file_are_kept(self):
         results = self.filled(None)
         assert "W1" in results

@@ -57,9 +57,11 @@ def test_a_command_that_ends_before_its_first_round(monkeypatch, tmp_path):
 def test_flags(capsys):
     assert command_line.parse(["--start"]).start == list(starts.STARTS)
     assert command_line.parse(["--workloads=", "--start=W1"]).start == ["W1"]
+    assert command_line.parse(["--start"]).starts == 5
     for flags, words in (
         (["--start=none"], "--start: 'none' is not one of W1"),
-        (["--starts=0"], "--starts must be at least 1, got 0"),
+        (["--start", "--starts=0"], "--starts must be at least 1, got 0"),
+        (["--starts=3"], "--starts goes with --start; add --start"),
     ):
         with pytest.raises(SystemExit):
             command_line.parse(flags)

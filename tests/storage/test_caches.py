@@ -380,6 +380,18 @@ def test_a_file_of_another_user(cache, linked, of_another_user, tmp_path):
     assert len(used.lines) == 1
 
 
+def test_choices_of_another_user_stay(of_another_user, tmp_path, monkeypatch):
+    """The file holds all choices of its owner."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    key = choice_cache.key("work", [(3,)])
+    choice_cache.remember(key, ("folded", "xla", "theirs"))
+    path = _file(tmp_path)
+    before = path.read_bytes()
+    of_another_user(path)
+    choice_cache.remember(key, ("folded", "graph", "ours"))
+    assert path.read_bytes() == before
+
+
 def test_others_cannot_write_the_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = os.umask(0)

@@ -127,25 +127,28 @@ def _words(kind: str, key: Mapping[str, Any]) -> str:
     return json.dumps({"format": _VERSION, "kind": kind, "key": key}, sort_keys=True)
 
 
+class OfAnotherUser(ValueError):
+    """A file is of another user, who can have written anything."""
+
+
 def read(path: pathlib.Path) -> Optional[bytes]:
     """The bytes of a file of the cache; None where there is none.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no file, or of another user, who can have written anything.
+      OfAnotherUser: it is of another user.
+      ValueError: it is no file.
     """
     if file_kinds.kind(path) is None:
         return None
     file_kinds.check(path)
     try:
         with path.open("rb") as file:
-            owner = os.fstat(file.fileno()).st_uid
-            stored = file.read()
+            if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
+                raise OfAnotherUser("it is of another user")
+            return file.read()
     except FileNotFoundError:
         return None  # Another process has removed it.
-    if owner not in (0, os.geteuid()):
-        raise ValueError("it is of another user")
-    return stored
 
 
 def _content(stored: bytes, words: str) -> bytes:

@@ -20,9 +20,10 @@ _LOG = logging.getLogger(__name__)
 
 # XLA's convolutions on CPU are slower than TensorFlow's own.
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
-# Tracing a vectorised program takes seconds. It is tried only if a client's work is so
-# short that the time of the loop over clients can matter.
-_SHORT_SECONDS = 0.0005
+# Tracing and compiling a vectorised program takes seconds at each start (8 s for the
+# LSTM of the main job). It is tried only if a client's work is so short that the time
+# of the loop over clients matters much.
+_SHORT_SECONDS = 0.0002
 # Candidates are executed in turns, until one of them took so many seconds: in two
 # turns or three, or in a single one that is very long. The first turn has one client
 # of the chunk, and so have all turns if that client takes long.
@@ -222,7 +223,10 @@ def choose(
         return Choice(modes[0], reasons[0])
     chunk = first()
     shapes = tuple(tuple(leaf.shape) for leaf in chunk.leaves)
-    key = choice_cache.key(programs.work.fingerprint, shapes, hardware)
+    # XLA's products on the CPU are others where GPUs are visible (`one_thread`).
+    sees_gpus = bool(tf.config.get_visible_devices("GPU"))
+    kind = hardware or ("CPU beside GPUs" if sees_gpus else "")
+    key = choice_cache.key(programs.work.fingerprint, shapes, kind)
     measured = programs.measured
     remembered = choice_cache.recall(key)
     if remembered is None:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from tfl_research.runtime.compiler.mode import CLIENT_MODES, COMPILERS
 from tfl_research.storage import json_file, user_cache, user_paths
@@ -28,7 +28,8 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     Args:
       fingerprint: of the clients' work.
       shapes: of a chunk's leaves.
-      hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
+      hardware: the kind of the GPUs that execute clients' work; empty for the CPU of a
+        process that sees no GPUs.
     """
     import tensorflow as tf
 
@@ -40,21 +41,35 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _read() -> tuple[dict[str, Any], str]:
-    """The choices by key, and what is wrong with the file, in words."""
+class _Stored(NamedTuple):
+    """What the file holds.
+
+    Attributes:
+      choices: by key.
+      problem: what is wrong with the file, in words.
+      is_anothers: whether the file is of another user.
+    """
+
+    choices: dict[str, Any]
+    problem: str = ""
+    is_anothers: bool = False
+
+
+def _read() -> _Stored:
     path = _path()
     if path is None:
-        return {}, ""
+        return _Stored({})
     try:
         stored = user_cache.read(path)
         if stored is None:
-            return {}, ""
+            return _Stored({})
         content = json_file.parsed(stored)
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
-        return {}, f"{path} is not readable ({error}); measuring"
-    return content, ""
+        is_anothers = isinstance(error, user_cache.OfAnotherUser)
+        return _Stored({}, f"{path} is not readable ({error}); measuring", is_anothers)
+    return _Stored(content)
 
 
 def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
@@ -62,7 +77,7 @@ def recall(key_digest: str) -> Optional[tuple[str, str, str]]:
 
     Warns if the file is damaged.
     """
-    choices, problem = _read()
+    choices, problem, _ = _read()
     if problem:
         warnings.warn(problem, stacklevel=2)
     choice = choices.get(key_digest)
@@ -88,7 +103,10 @@ def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
             stacklevel=2,
         )
         return
-    choices, problem = _read()
+    choices, problem, is_anothers = _read()
+    if is_anothers:
+        # It holds all choices of its owner. `recall` has told of it.
+        return
     try:
         choices[key_digest] = [*choice, _digest(key_digest, *choice)]
         content = json.dumps(choices, indent=1)

@@ -51,6 +51,15 @@ def test_sums_are_those_of_the_traced_function(programs, model, sizes):
             assert found[name].numpy().tobytes() == value.numpy().tobytes()
 
 
+def test_a_model_under_debugging_is_called_for_each_batch(programs, monkeypatch):
+    calls = []
+    monkeypatch.setattr(programs, "batch_sums", lambda *given: calls.append(given))
+    monkeypatch.setattr(tf.config, "functions_run_eagerly", lambda: True)
+    for _ in range(2):
+        programs.sums_of_batch([], [], *batch(8, 2))
+    assert len(calls) == 2
+
+
 def test_splits_of_all_sizes_share_a_trace(programs):
     traces = []
     finalize = programs._objective.finalize

@@ -33,6 +33,17 @@ def _mlp(images: Images) -> nn.Sequential:
     )
 
 
+class _ChannelsLast(nn.Module):
+    """`[batch, channels, height, width]` -> `[batch, height, width, channels]`.
+
+    The rows of the first dense kernel are in Keras' order.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Moves the axis of the channels."""
+        return x.permute(0, 2, 3, 1)
+
+
 def _cnn(images: Images) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 32, 3),
@@ -41,6 +52,7 @@ def _cnn(images: Images) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Dropout(0.25),
+        _ChannelsLast(),
         nn.Flatten(),
         nn.Linear(64 * 12 * 12, 128),
         nn.ReLU(),

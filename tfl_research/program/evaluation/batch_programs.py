@@ -71,9 +71,12 @@ class BatchPrograms:
             value if isinstance(value, tf.Tensor) else tf.convert_to_tensor(value)
             for value in tf.nest.flatten(given)
         ]
+        arguments = tf.nest.pack_sequence_as(given, flat)
+        if tf.config.functions_run_eagerly():
+            # Whoever debugs a model wants each of its calls.
+            return self.batch_sums(*arguments)
         key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in flat)
         if key not in self._calls:
-            arguments = tf.nest.pack_sequence_as(given, flat)
             traced = self.batch_sums.get_concrete_function(*arguments)
             self._calls[key] = _tff_compat.structured_call(traced)
         return self._calls[key](flat)

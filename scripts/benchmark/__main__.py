@@ -24,6 +24,7 @@ from benchmark import (
 )
 from benchmark.contender import ContenderFailed
 from benchmark.held import Results
+from benchmark.images import IMAGES, NORM_TOLERANCE
 from benchmark.large import Large
 
 
@@ -109,7 +110,10 @@ def _contest(
     running, failed = turns.measure(workload, chosen, flags.turns, folder)
     spec = specs.SPECS.get(workload)
     flops = spec.flops() if isinstance(spec, Large) else None
-    return report.summary(running, {**unavailable, **failed}, flops)
+    tolerance = (
+        IMAGES[workload].norm_tolerance if workload in IMAGES else NORM_TOLERANCE
+    )
+    return report.summary(running, {**unavailable, **failed}, flops, tolerance)
 
 
 def _print(flags: argparse.Namespace, values: Mapping[str, Any]) -> None:

@@ -8,19 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from benchmark.contender import Contender
+from benchmark.images import NORM_TOLERANCE
 from benchmark.specs import ROOFLINE_FLOPS
 
 # Kinds of seconds that are not a contender's median.
 _OTHER_SECONDS = ("_start_seconds", "_cpu_seconds")
-# Relative difference of the first updates' norms, above which the work is not the same.
-# Batches, dropout and noise are drawn anew by each contender.
-_NORM_TOLERANCE = 0.05
 
 
 def summary(
     running: Mapping[str, Contender],
     absent: Mapping[str, str],
     flops: Optional[float] = None,
+    norm_tolerance: float = NORM_TOLERANCE,
 ) -> dict[str, Any]:
     """Medians, ratios, start-up and memory, by the names that readers rely on.
 
@@ -29,13 +28,15 @@ def summary(
       absent: why others have none.
       flops: of a round's matrix products; what the contender "roofline" needs for as
         many counts as its seconds.
+      norm_tolerance: relative difference of the first updates' norms, above which the
+        work is not the same.
 
     A contender whose first update has another norm than the in-process runtime's did
     other work: it is listed in `other_update`, and has no ratio.
     """
     result: dict[str, Any] = {}
     norms = {n: c.update_norm for n, c in running.items() if c.update_norm is not None}
-    other = _other_updates(norms)
+    other = _other_updates(norms, norm_tolerance)
     for name, contender in running.items():
         scale = 1.0
         if name == "roofline" and flops is not None:
@@ -72,12 +73,12 @@ def summary(
     return result
 
 
-def _other_updates(norms: Mapping[str, float]) -> list[str]:
+def _other_updates(norms: Mapping[str, float], tolerance: float) -> list[str]:
     """Contenders whose first update has another norm than the in-process runtime's."""
     ours = norms.get("in_process")
     if ours is None:
         return []
-    return [n for n, norm in norms.items() if abs(norm / ours - 1) > _NORM_TOLERANCE]
+    return [n for n, norm in norms.items() if abs(norm / ours - 1) > tolerance]
 
 
 def contenders_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

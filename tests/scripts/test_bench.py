@@ -28,6 +28,7 @@ from benchmark import (  # noqa: E402
     workloads,
 )
 from benchmark.contender import Contender, ContenderFailed, last_error  # noqa: E402
+from benchmark.images import IMAGES  # noqa: E402
 from benchmark.peers import environments  # noqa: E402
 
 from tfl_research.errors import UserError  # noqa: E402
@@ -326,6 +327,9 @@ def test_a_contender_with_another_update_has_no_ratio():
     assert result["speedup_over_fedjax"] == pytest.approx(6.0)
     assert "speedup_over_pfl" not in result
     assert "| 2.0000 (other update) |" in report.table({"W1": result})
+    assert "other_update" not in report.summary(running, {}, norm_tolerance=0.11)
+    assert IMAGES["W3"].norm_tolerance == 0.2
+    assert IMAGES["W1"].norm_tolerance == IMAGES["W9"].norm_tolerance == 0.05
 
 
 def test_the_roofline_is_the_time_of_as_many_products():

@@ -66,7 +66,6 @@ def recurrent_builder():
                 (("folded", "xla"), recurrent_builder),
                 (("vectorised", "graph"), convolution_builder),
                 (("vectorised", "graph"), recurrent_builder),
-                (("vectorised", "xla"), recurrent_builder),
             )
         ),
     ],

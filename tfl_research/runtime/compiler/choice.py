@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 # XLA's convolutions on CPU are slower than TensorFlow's own.
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 # Tracing and compiling a vectorised program takes seconds at each start (8 s for the
-# LSTM of the main job). It is tried only if a client's work is so short that the time
+# model of the main job). It is tried only if a client's work is so short that the time
 # of the loop over clients matters much.
 _SHORT_SECONDS = 0.0002
 # Candidates are executed in turns, until one of them took so many seconds: in two

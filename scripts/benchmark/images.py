@@ -48,9 +48,9 @@ class Images:
 
     @property
     def norm_tolerance(self) -> float:
-        """The difference of norms up to which the work is the same, see `NORM_TOLERANCE`.
+        """The difference of norms up to which the work is the same.
 
-        It is larger where dropout decides about a tiny update.
+        `NORM_TOLERANCE`, and more where dropout decides about a tiny update.
 
         The norm of W3's update was 0.0152 to 0.0173 for five seeds of one torch
         program, and 0.0100 without dropout.

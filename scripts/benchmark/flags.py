@@ -102,7 +102,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "output": {
         "type": pathlib.Path,
         "help": "JSON file; a plot beside it. What the file holds already, measured "
-        "with these flags by this code, is not measured again",
+        "with these flags by this code on such a machine, is not measured again",
     },
     "turns": _number(7, "turns of each contender, fewer where rounds are long"),
 }

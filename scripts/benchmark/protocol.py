@@ -32,8 +32,8 @@ DRIVER_MARK = "TFL_RESEARCH_DRIVER"
 TRIAL = "trial_seconds"
 # Rounds in which a setting is tried, after a round that may compile.
 _TRIAL_ROUNDS = 2
-# Where a round takes longer than the first, one trial is enough; where it takes longer
-# than the second, the round that may compile is.
+# A setting whose rounds take longer than the first number is tried once after the round
+# that may compile. Above the second number, the round that may compile counts.
 _LONG_SECONDS, _VERY_LONG_SECONDS = 4.0, 30.0
 
 

@@ -103,7 +103,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Seconds a round as a Markdown table, a row per workload.
 
     Beside each contender's seconds stands, in brackets, how many times longer than
-    the in-process runtime it takes. "none" is one that failed; `remarks` says why.
+    the in-process runtime it takes. A contender that failed has "none"; `remarks` gives
+    the reason.
     """
     names = columns_of(results)
     lines = [

@@ -223,7 +223,7 @@ class TestOtherTargets:
         first, second = np.array([[1, 1, 0]]), np.array([[2, 0, 0], [0, 0, 0]])
         code, out, _ = described([first, second])
         assert code == 0
-        assert "tokens, in whatever order" in out
+        assert "tokens, in any order" in out
         # (1, 0) and (0, 1) against (2/3, 1/3).
         assert re.search(r"total variation +0\.500 +0\.367 +0\.500 +0\.633", out)
 

@@ -158,9 +158,9 @@ def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
     names = task.card.label_names
     majority = int(np.argmax(shares))
     largest = _class_name(names, majority)
-    compared = "clients' labels against those of all clients"
+    compared = "each client's labels against all clients' labels"
     if labels.shape:
-        compared = "clients' tokens, in whatever order, against those of all clients"
+        compared = "each client's tokens, in any order, against all clients' tokens"
     note = (
         f"{compared}; mean and percentiles over clients. IID: the mean of IID clients "
         "of these sizes, which differ by chance alone"
@@ -193,7 +193,7 @@ def _feature_lines(train: ClientData) -> list[str]:
             reason = "not applicable: features are in several arrays"
         return [_entry("feature statistics", reason)]
     note = (
-        "squared distances of clients' mean features from those of all clients, and "
+        "squared distance of each client's mean features from all clients' mean, and "
         "clients' own variances, in units of the total variance. IID: what is expected "
         "of IID clients of these sizes and labels"
     )

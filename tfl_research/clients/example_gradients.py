@@ -42,8 +42,8 @@ def example_gradients(
       batch: x and y `[batch, ...]`, mask bool `[batch]`, and the model_state of models
         with non-trainable weights.
       seed: int32 `[2]`, seed of dropout; examples draw independently.
-      factored: whether gradients that are products of two vectors, as those of dense
-        layers, stay `outer_products.OuterProducts`.
+      factored: True keeps the gradients of dense layers as two vectors an example
+        (`outer_products.OuterProducts`); False makes a matrix an example.
 
     Returns:
       Gradients `[batch, ...]` for each weight (undefined for masked examples), and the

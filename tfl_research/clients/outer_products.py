@@ -116,8 +116,8 @@ def _times(vectors: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 def _in_float64(vectors: tf.Tensor) -> tf.Tensor:
     """The vectors with zeros for subnormal numbers.
 
-    Some operations of TensorFlow take these for zeros. No norm is to leave out what a
-    product counts: times 1e38, they are no small numbers.
+    Some operations of TensorFlow take subnormal numbers for zeros, others do not. Norm
+    and product must agree, since a subnormal number times 1e38 is not small.
     """
     subnormal = tf.abs(vectors) < _LEAST_NORMAL
     return tf.cast(tf.where(subnormal, tf.zeros_like(vectors), vectors), tf.float64)

@@ -7,7 +7,7 @@ _FLAG = "--xla_cpu_enable_fast_min_max"
 
 
 def with_flags(given: str) -> str:
-    """A value of XLA_FLAGS with the one that keeps NaN a NaN.
+    """A value of XLA_FLAGS with the flag that keeps NaN a NaN.
 
     XLA's fast minimum and maximum lose NaN: a clipped NaN would become a number.
 

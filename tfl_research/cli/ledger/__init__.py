@@ -1,4 +1,4 @@
 """Parts of `cli.privacy_ledger`: its arguments, its tables and its plots.
 
-Ledgers themselves, and what they compute, are in `privacy.ledger`.
+`privacy.ledger` has the ledgers and their arithmetic.
 """

@@ -34,7 +34,8 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     import tensorflow as tf
 
     machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
-    # Programs of XLA that this version measures; choices among others do not count.
+    # How XLA's programs compute in this version. Choices that were measured with other
+    # programs do not count.
     programs = "one thread, products of a pool"
     given = [tuple(shape) for shape in shapes]
     parts = (fingerprint, given, machine, tf.__version__, programs)

@@ -206,6 +206,34 @@ def minibatch_of(batches: Mapping[str, Any], row: tf.Tensor) -> dict[str, Any]:
     return batch
 
 
+def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A minibatch as the model takes it in training.
+
+    A model whose examples meet takes it without its padding. A model that may have no
+    finite gradients for padding takes copies of the first example in its place: their
+    losses do not count, and their gradients are finite if the first example's are.
+
+    Args:
+      model: that is trained.
+      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`; further members
+        do not change.
+    """
+    if model.drops_padding:
+        return without_padding(batch)
+    if not model.repeats_for_padding:
+        return batch
+    mask = batch["mask"]
+
+    def filled(value: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([tf.shape(mask), tf.ones([tf.rank(value) - 1], tf.int32)], 0)
+        return tf.where(tf.reshape(mask, shape), value, value[:1])
+
+    return {
+        name: filled(value) if structures.is_example_array(name) else value
+        for name, value in batch.items()
+    }
+
+
 def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
     """A minibatch without its padding, which is at the end; one row if all is padding.
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.clients import loss_scale, outer_products
 from tfl_research.clients.client_work import (
+    for_training,
     masked_sum,
     model_state_of,
-    without_padding,
 )
 from tfl_research.data import structures
 from tfl_research.models import inlining
@@ -113,8 +113,7 @@ def summed_gradient(
     The arguments are as in `example_gradients`. The gradient has the weights' shapes.
     """
     state = model_state_of(model, batch)
-    if model.drops_padding:
-        batch = without_padding(batch)
+    batch = for_training(model, batch)
     with loss_scale.tape_of(model) as tape:
         tape.watch(weights)
         x = structures.packed(batch, "x")

@@ -14,11 +14,11 @@ from tfl_research import autograph, stateless_random
 from tfl_research.clients import loss_scale
 from tfl_research.clients.client_work import (
     MODEL_STATE,
+    for_training,
     masked_sum,
     minibatch_of,
     model_state_of,
     select,
-    without_padding,
 )
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
@@ -118,8 +118,7 @@ class LocalLoop:
         return step.gradient, step.sums
 
     def _step(self, weights: list[tf.Tensor], batch: Minibatch) -> _Step:
-        if self.model.drops_padding:
-            batch = without_padding(batch)
+        batch = for_training(self.model, batch)
         mask = batch["mask"]
         count = tf.reduce_sum(tf.cast(mask, tf.float32))
         with loss_scale.tape_of(self.model) as tape:

@@ -49,9 +49,11 @@ class FunctionalModel:
         server adds the aggregate. "local": each client keeps its own.
       mixes_examples: whether the outputs, the penalty or the state in training depend
         on the batch as a whole (batch normalization, activity penalties).
-      drops_padding: whether padding must be left out of a batch: the model mixes
-        examples, or it may have no finite gradients for padding (masks, a layer of the
-        user's own).
+      drops_padding: whether padding must be left out of a batch in training, since the
+        model mixes examples.
+      repeats_for_padding: whether a copy of a real example takes the place of padding
+        in training, since the model may have no finite gradients for padding (masks, a
+        layer of the user's own).
       mixes_predictions: whether the outputs outside of training depend on the batch as
         a whole. Batch normalization does not: it uses its statistics there.
       predicts_no_padding: whether padding must be left out of a batch outside of
@@ -75,6 +77,7 @@ class FunctionalModel:
     non_trainable: str = "frozen"
     mixes_examples: bool = False
     drops_padding: bool = False
+    repeats_for_padding: bool = False
     mixes_predictions: bool = False
     predicts_no_padding: bool = False
     constrain: Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]] = None

@@ -47,6 +47,28 @@ def mixes_predictions(
     return _mixes(model, x_spec, layers, training=False)
 
 
+def may_depend_on_size(
+    model: FunctionalModel, x_spec: Any, layers: Sequence[Any]
+) -> bool:
+    """Whether a batch's size alone may change what a random model gives in training.
+
+    `mixes_examples` tries other sizes for the other models. A random model's draws can
+    depend on the size too, so that True does not say that examples influence each
+    other. False for models without layers of a user's own.
+
+    Args:
+      model: the model.
+      x_spec: a batch of inputs.
+      layers: the Keras layers in the model.
+    """
+    if not (model.is_random and has_own_layer(layers)):
+        return False
+    generator = np.random.default_rng(0)
+    batch = probe(x_spec, generator)
+    smaller = tf.nest.map_structure(lambda a: a[:_SAME], batch)
+    return _differs(model, [batch, smaller], generator, training=True)
+
+
 def _mixes(
     model: FunctionalModel,
     x_spec: Any,
@@ -66,6 +88,17 @@ def _mixes(
     if is_tried and not (training and model.is_random):
         # A model can mix the examples through the batch's size alone.
         batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
+    return _differs(model, batches, generator, training=training)
+
+
+def _differs(
+    model: FunctionalModel,
+    batches: Sequence[Any],
+    generator: np.random.Generator,
+    *,
+    training: bool,
+) -> bool:
+    """Whether the model gives something else for the first examples of the batches."""
     # Weights that begin at zero may hide what others show.
     weights = [w + _noise(w, generator) for w in model.initial_weights]
     try:

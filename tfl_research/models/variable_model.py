@@ -23,6 +23,7 @@ from tfl_research.models.functional_model import (
 from tfl_research.models.lookups import replaced_tables, tables_in
 from tfl_research.models.mixing import (
     has_own_layer,
+    may_depend_on_size,
     may_fail_for_padding,
     mixes_examples,
     mixes_predictions,
@@ -146,7 +147,8 @@ def functional(
     return dataclasses.replace(
         functional,
         mixes_examples=mixes,
-        drops_padding=mixes or may_fail_for_padding(layers),
+        drops_padding=mixes or may_depend_on_size(functional, x_spec, layers),
+        repeats_for_padding=may_fail_for_padding(layers),
         mixes_predictions=mixes_later,
         predicts_no_padding=mixes_later or has_own_layer(known),
     )

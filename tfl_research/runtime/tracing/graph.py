@@ -13,6 +13,7 @@ from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
 from tfl_research.runtime.graphs.structures import tensor_names
+from tfl_research.runtime.tracing import other_forms
 from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
 
 
@@ -52,7 +53,15 @@ class Graph:
         self.pure = not self._initialize_op and all(
             operations.is_pure(op) for op in self.op_types
         )
-        self._guarded = any(guards.is_guarded(node) for node in nodes)
+        # Whether the nodes are executed one after another under XLA, and otherwise.
+        self._interpreted = {
+            for_xla: any(
+                other_forms.may_have(node, for_xla=for_xla)
+                or (for_xla and guards.is_guarded(node))
+                for node in nodes
+            )
+            for for_xla in (True, False)
+        }
         self._places = _places(nodes)
         self._places_of_lists = _places(lists.growing(library, nodes))
         self._places_in_loops = _places(
@@ -114,7 +123,7 @@ class Graph:
                 positions = [self._scalars.positions[i] for i in lifted]
                 graph_def, names = self._scalars.lifted(positions)
             inputs = [*self._inputs, *names]
-            if self.pure and not (use.guarded and self._guarded):
+            if self.pure and not self._interpreted[use.guarded]:
                 self._imports[key] = Import(
                     graph_def, inputs, self._outputs, in_place=use.in_place
                 )

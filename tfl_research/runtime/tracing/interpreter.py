@@ -20,6 +20,7 @@ from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_
 from tfl_research.runtime.graphs.in_place import reuse_buffers
 from tfl_research.runtime.graphs.loading import Loader
 from tfl_research.runtime.graphs.sequences import ClientSequence
+from tfl_research.runtime.tracing import other_forms
 
 
 class CannotTrace(ValueError):
@@ -106,6 +107,12 @@ class Interpreter:
             return True
         return self.guarded and guards.is_guarded(node)
 
+    def is_interpreted(self, node: Any) -> bool:
+        """Whether a function with this node is interpreted, if it can be."""
+        if self.is_special(node):
+            return True
+        return other_forms.may_have(node, for_xla=self.guarded)
+
     def run(
         self,
         body: Body,
@@ -162,7 +169,8 @@ class Trace:
     def add(self, node: Any) -> None:
         """Executes a node, or notes that it has to be copied."""
         special = self._handler(node)
-        if special is None:
+        outputs = self._other_form(node) if special is None else special(self, node)
+        if outputs is None:
             self._pending.append(node)
             if self.interpreter.guarded and dynamic_sizes.is_concerned(node):
                 self.flush()
@@ -170,9 +178,20 @@ class Trace:
                 for index, output in dynamic_sizes.corrected(first.op).items():
                     self._values[f"{node.name}:{index}"] = output
             return
-        outputs = special(self, node)
         for index, output in enumerate(outputs):
             self._values[f"{node.name}:{index}"] = output
+
+    def _other_form(self, node: Any) -> Optional[list[tf.Tensor]]:
+        """The outputs of a node in another form; None if the node is copied."""
+        if not other_forms.may_have(node, for_xla=self.interpreter.guarded):
+            return None
+        names = [name for name in node.input if not name.startswith("^")]
+        found = other_forms.of(node, [self.tensor(name, node) for name in names])
+        if found is None:
+            return None
+        if found.violated is not None:
+            self.state.violated |= found.violated
+        return found.outputs
 
     def _handler(self, node: Any) -> Optional[Handler]:
         """The function that executes a node; None if the node is copied."""
@@ -182,7 +201,7 @@ class Trace:
             if isinstance(known, (Variable, ClientSequence)):
                 return lambda *_: [known]
         if node.op in operations.CONTROL_FLOW:
-            special = interpreter.library.calls(node, interpreter.is_special)
+            special = interpreter.library.calls(node, interpreter.is_interpreted)
             if special or node.op in operations.CALLS:
                 return interpreter.handlers[node.op]
             return None

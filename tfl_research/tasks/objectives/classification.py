@@ -75,7 +75,13 @@ def _cross_entropy(y: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Te
     outputs, from_logits = _logits(outputs, "Softmax", from_logits)
     if not from_logits:
         outputs = tf.math.log(tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON))
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
+    classes = outputs.shape[-1]
+    if classes is None:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
+    # As a matrix whose number of classes is known, for compilers.
+    rows = tf.reshape(outputs, [-1, classes])
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(y, [-1]), rows)
+    return tf.reshape(losses, tf.shape(y))
 
 
 def _logits(outputs: tf.Tensor, kind: str, from_logits: bool) -> tuple[tf.Tensor, bool]:

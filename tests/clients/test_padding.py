@@ -1,0 +1,112 @@
+"""What takes the place of padding in minibatches of models with layers of one's own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research import clients, models
+from tfl_research.clients.client_work import for_training
+from tfl_research.tasks import objectives
+
+SPEC = tf.TensorSpec([None, 3])
+
+
+class Shares(tf.keras.layers.Layer):
+    """Divides by a row's sum: rows of zeros have neither values nor gradients."""
+
+    def call(self, inputs):
+        return inputs / tf.reduce_sum(inputs, axis=-1, keepdims=True)
+
+
+class CenterBatch(tf.keras.layers.Layer):
+    """Subtracts the mean of the batch."""
+
+    def call(self, inputs):
+        return inputs - tf.reduce_mean(inputs, axis=0)
+
+
+class OverSize(tf.keras.layers.Layer):
+    """Divides by the number of examples."""
+
+    def call(self, inputs):
+        return inputs / tf.cast(tf.shape(inputs)[0], tf.float32)
+
+
+def model_of(*layers):
+    def build():
+        inputs = tf.keras.layers.Input(3)
+        return tf.keras.Sequential([inputs, *layers, tf.keras.layers.Dense(2)])
+
+    return models.from_keras(build, SPEC)
+
+
+def residual_model():
+    def build():
+        inputs = tf.keras.Input([3])
+        hidden = inputs + tf.keras.layers.Dense(3)(inputs)
+        return tf.keras.Model(inputs, tf.keras.layers.Dense(2)(hidden))
+
+    return models.from_keras(build, SPEC)
+
+
+def facts(model):
+    return model.drops_padding, model.repeats_for_padding
+
+
+def test_which_models_take_what():
+    assert facts(model_of()) == (False, False)
+    assert facts(model_of(tf.keras.layers.Dropout(0.5))) == (False, False)
+    assert facts(residual_model()) == (False, True)
+    assert facts(model_of(Shares())) == (False, True)
+    assert facts(model_of(CenterBatch()))[0]
+    assert facts(model_of(OverSize()))[0]
+    # Its draws are random; the size of a batch is tried all the same.
+    assert facts(model_of(OverSize(), tf.keras.layers.Dropout(0.5)))[0]
+    assert facts(model_of(Shares(), tf.keras.layers.Dropout(0.5))) == (False, True)
+
+
+def test_copies_of_the_first_example_take_the_place():
+    batch = {
+        "x": tf.constant([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]),
+        "x/text": tf.constant(["a", "b", "", ""]),
+        "y": tf.constant([5, 6, 0, 0]),
+        "mask": tf.constant([True, True, False, False]),
+        "seed": tf.constant([7, 8]),
+    }
+    found = for_training(model_of(Shares()), batch)
+    assert found["x"].numpy().tolist() == [[1, 2], [3, 4], [1, 2], [1, 2]]
+    assert found["y"].numpy().tolist() == [5, 6, 5, 5]
+    assert found["mask"].numpy().tolist() == [True, True, False, False]
+    assert found["seed"].numpy().tolist() == [7, 8]
+    assert for_training(model_of(), batch) is batch
+    dropped = for_training(model_of(CenterBatch()), batch)
+    assert dropped["y"].numpy().tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("model", [model_of(Shares()), residual_model()])
+def test_the_gradient_is_that_of_the_examples(model):
+    generator = np.random.default_rng(0)
+    x = generator.uniform(1, 2, [4, 3]).astype(np.float32)
+    y = np.array([0, 1, 0, 0], np.int32)
+    x[2:], y[2:] = 0, 0
+    batch = {
+        "x": tf.constant(x),
+        "y": tf.constant(y),
+        "mask": tf.constant([True, True, False, False]),
+        "seed": tf.constant([1, 2]),
+        "model_state": (),
+    }
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objectives.multiclass()
+    )
+    weights = [tf.constant(w) for w in model.initial_weights]
+    gradient, sums = loop.gradient_and_sums(weights, batch)
+
+    real = {n: v[:2] if n in ("x", "y", "mask") else v for n, v in batch.items()}
+    expected, expected_sums = loop.gradient_and_sums(weights, real)
+    for found, wanted in zip(gradient, expected):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        assert np.isfinite(found).all()
+    assert float(sums["examples"]) == 2.0
+    np.testing.assert_allclose(sums["loss"], expected_sums["loss"], rtol=1e-6)

@@ -1,0 +1,94 @@
+"""A model with attention, long rows of classes and a layer of one's own, in all modes.
+
+Clients' last batches are padded. The layer fails for rows of zeros, or mixes examples.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_processes
+
+from tfl_research import data, processes, runtime
+from tfl_research.runtime import Mode
+from tfl_research.tasks import objectives
+from tfl_research.tasks.task import Card, Task
+
+LENGTH, WIDTH, CLASSES = 6, 8, 300
+MODES = [
+    Mode("folded", "graph"),
+    Mode("folded", "xla"),
+    Mode("separate", "xla"),
+    Mode("vectorised", "graph"),
+    Mode("vectorised", "xla"),
+]
+
+
+class Shares(tf.keras.layers.Layer):
+    """Has neither values nor gradients for an example of zeros."""
+
+    def call(self, inputs):
+        return inputs / tf.reduce_sum(tf.abs(inputs), axis=[1, 2], keepdims=True)
+
+
+class CenterBatch(tf.keras.layers.Layer):
+    """Mixes examples, so that padding has to be left out."""
+
+    def call(self, inputs):
+        return inputs - tf.reduce_mean(inputs, axis=0)
+
+
+def attention_model(layer):
+    inputs = tf.keras.Input([LENGTH, WIDTH])
+    x = layer()(inputs)
+    normed = tf.keras.layers.LayerNormalization()(x)
+    attention = tf.keras.layers.MultiHeadAttention(2, 4)
+    x = x + attention(normed, normed, use_causal_mask=True)
+    x = tf.keras.layers.GlobalAveragePooling1D()(x)
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(CLASSES)(x))
+
+
+def examples(count, seed):
+    generator = np.random.default_rng(seed)
+    return {
+        "x": generator.normal(1, 1, (count, LENGTH, WIDTH)).astype(np.float32),
+        "y": generator.integers(0, CLASSES, count).astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="module", params=[Shares, CenterBatch])
+def found(request):
+    """The layer, and the result of three rounds by engine."""
+    held = data.ClientData.from_arrays(
+        {f"c{i}": examples(n, i) for i, n in enumerate((7, 3, 12, 1, 5))},
+        data.Batching(batch_size=4, epochs=2),
+    )
+    task = Task(
+        "attention",
+        Card("", "", "", "", ""),
+        held,
+        held,
+        None,
+        functools.partial(attention_model, request.param),
+        objectives.multiclass,
+    )
+    process = processes.build_fed_avg(task, client_optimizer=toy_processes.sgd())
+    modes = MODES if request.param is Shares else MODES[:3]
+    engines = {mode: runtime.in_process(process, mode=mode) for mode in modes}
+    engines["tff"] = runtime.tff_local(process)
+    cohorts = toy_processes.cohorts_of(task)
+    return {
+        name: toy_processes.three_rounds(engine, cohorts)
+        for name, engine in engines.items()
+    }
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_rounds_are_tffs(found, mode):
+    if mode not in found:
+        pytest.skip("models that mix examples are not vectorised")
+    toy_processes.assert_same(found[mode], found["tff"])
+    state, _ = found[mode]
+    weights = [np.asarray(w) for w in toy_processes.leaves(state)]
+    assert all(np.isfinite(w).all() for w in weights)

@@ -1,0 +1,114 @@
+"""Einstein sums as matrix products, against NumPy's `einsum`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.runtime.tracing import contractions
+from tfl_research.runtime.tracing.graph import Graph
+from tfl_research.runtime.tracing.imports import Use
+
+SIZES = {"a": 2, "b": 3, "c": 4, "d": 5, "e": 6}
+# Those of Keras' attention and dense layers, with their gradients; and other orders.
+PRODUCTS = [
+    "abc,cde->abde",
+    "aecd,abcd->acbe",
+    "acbe,aecd->abcd",
+    "abcd,cde->abe",
+    "abde,cde->abc",
+    "abde,abc->cde",
+    "acbe,abcd->aecd",
+    "abcd,aecd->acbe",
+    "abcd,acbe->aecd",
+    "abe,cde->abcd",
+    "abe,abcd->cde",
+    "ab,bc->ac",
+    "ab,bc->ca",
+    "ba,cb->ac",
+    "ab,b->a",
+    "b,ab->a",
+    "a,a->",
+    "abc,abc->a",
+    "abce,bade->dcab",
+    "abc,dcb->da",
+    " abc , cd -> abd ",
+]
+
+
+def arguments(equation):
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=[SIZES[c] for c in term]) for term in terms]
+
+
+@pytest.mark.parametrize("sizes", ["known", "unknown", "first"])
+@pytest.mark.parametrize("equation", PRODUCTS)
+def test_products_are_numpys(equation, sizes):
+    given = arguments(equation)
+    shapes = [list(value.shape) for value in given]
+    if sizes == "unknown":
+        shapes = [[None] * len(shape) for shape in shapes]
+    elif sizes == "first":
+        shapes = [[None, *shape[1:]] for shape in shapes]
+    found = tf.function(
+        lambda *values: contractions.as_product(equation, *values),
+        input_signature=[tf.TensorSpec(shape, tf.float64) for shape in shapes],
+    )(*given)
+    np.testing.assert_allclose(
+        found, np.einsum(equation.replace(" ", ""), *given), rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ab,cd->abcd", [(2, 3), (4, 5)]),  # Nothing is summed.
+        ("ab,ab->ab", [(2, 3), (2, 3)]),
+        ("ab,bc->c", [(2, 3), (3, 4)]),  # One argument alone is summed over a.
+        ("aab,bc->ac", [(2, 2, 3), (3, 4)]),
+        ("...b,bc->...c", [(2, 3), (3, 4)]),
+        ("ab,bc", [(2, 3), (3, 4)]),
+        ("ab->a", [(2, 3), (2, 3)]),
+        ("abc,bc->a", [(2, 3), (2, 3)]),  # Another rank.
+    ],
+)
+def test_other_sums_are_no_products(equation, shapes):
+    given = [tf.zeros(shape) for shape in shapes]
+    assert contractions.as_product(equation, *given) is None
+
+
+def test_empty_arguments():
+    found = contractions.as_product("ab,cb->ac", tf.zeros([2, 0]), tf.zeros([3, 0]))
+    np.testing.assert_array_equal(found, np.zeros([2, 3]))
+    found = contractions.as_product("ab,cb->ac", tf.zeros([0, 2]), tf.zeros([3, 2]))
+    assert found.shape == [0, 3]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_graphs_take_products_in_calls_and_loops(guarded):
+    """And leave the sums that are no products."""
+
+    @tf.function
+    def inner(x):
+        return tf.einsum("abc,cde->abde", x, tf.ones([4, 5, 6]))
+
+    @tff.tensorflow.computation(tff.TensorType(np.float32, [2, 3, 4]))
+    def computation(x):
+        _, total = tf.while_loop(
+            lambda i, _: i < 2,
+            lambda i, total: (i + 1, total + tf.einsum("abde->abd", inner(x))),
+            (0, tf.zeros([2, 3, 5])),
+        )
+        return total
+
+    x = np.random.default_rng(0).normal(size=[2, 3, 4]).astype(np.float32)
+    traced = tf.function(
+        lambda value: Graph(computation).trace(value, use=Use(guarded=guarded))
+    ).get_concrete_function(tf.TensorSpec([2, 3, 4]))
+    expected = 2 * 6 * np.repeat(x.sum(axis=2)[:, :, np.newaxis], 5, axis=2)
+    np.testing.assert_allclose(traced(tf.constant(x))[0], expected, rtol=1e-5)
+    graph_def = traced.graph.as_graph_def()
+    nodes = [n for f in graph_def.library.function for n in f.node_def]
+    sums = [n.attr["equation"].s for n in (*nodes, *graph_def.node) if n.op == "Einsum"]
+    assert sums == [b"abde->abd"]

@@ -1,0 +1,114 @@
+"""Einstein sums of two tensors as matrix products.
+
+TensorFlow's `Einsum` transposes its arguments in every call, and XLA transposes those
+that are summed over several axes. A matrix product takes both orders of an argument's
+axes, so that most transpositions are not needed, and equal transpositions of several
+products are computed once. Attention layers consist of such sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import tensorflow as tf
+
+EINSUM = "Einsum"
+
+# A size that is known, or a scalar.
+_Size = Union[int, tf.Tensor]
+
+
+def of_node(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
+    """The value of an `Einsum` NodeDef as a product; None if it is no product."""
+    if len(inputs) != 2:
+        return None
+    return as_product(node.attr["equation"].s.decode(), *inputs)
+
+
+def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.Tensor]:
+    """The Einstein sum of two tensors, as a matrix product.
+
+    Args:
+      equation: of letters alone, such as "abc,cd->abd".
+      left, right: its arguments, of known rank.
+
+    Returns:
+      None if the sum is no matrix product: without a letter that is summed over, with a
+      letter that one argument alone has and that is summed over, with a letter that an
+      argument has twice, or with "...".
+    """
+    letters = _letters(equation)
+    if letters is None:
+        return None
+    first, second, result = letters
+    if len(first) != left.shape.rank or len(second) != right.shape.rank:
+        return None
+    batch = [c for c in result if c in first and c in second]
+    rows = [c for c in result if c not in second]
+    columns = [c for c in result if c not in first]
+    summed = [c for c in first if c not in result]
+    if rows and columns and result.index(rows[0]) > result.index(columns[0]):
+        # Of the other order, the result needs fewer transpositions.
+        left, right, first, second = right, left, second, first
+        rows, columns = columns, rows
+    sizes = _sizes(first, left)
+    for letter, size in _sizes(second, right).items():
+        if isinstance(size, int) or letter not in sizes:
+            sizes[letter] = size
+    a, is_transposed = _as_matrices(left, first, batch, rows, summed, sizes)
+    b, is_summed_last = _as_matrices(right, second, batch, columns, summed, sizes)
+    product = tf.linalg.matmul(
+        a, b, transpose_a=is_transposed, transpose_b=not is_summed_last
+    )
+    order = [*batch, *rows, *columns]
+    product = tf.reshape(product, [sizes[c] for c in order])
+    if order == list(result):
+        return product
+    return tf.transpose(product, [order.index(c) for c in result])
+
+
+def _letters(equation: str) -> Optional[tuple[str, str, str]]:
+    """The letters of both arguments and of the result; None for no matrix product."""
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    first, comma, second = terms.partition(",")
+    if not (arrow and comma and (first + second + result).isalpha()):
+        return None
+    if any(len(set(part)) != len(part) for part in (first, second, result)):
+        return None
+    alone = set(first) ^ set(second)
+    is_summed = (set(first) & set(second)) - set(result)
+    return (first, second, result) if alone <= set(result) and is_summed else None
+
+
+def _sizes(letters: str, tensor: tf.Tensor) -> dict[str, _Size]:
+    known = tensor.shape.as_list()
+    dynamic: Any = None if None not in known else tf.shape(tensor)
+    return {
+        letter: dynamic[place] if size is None else size
+        for place, (letter, size) in enumerate(zip(letters, known))
+    }
+
+
+def _as_matrices(
+    tensor: tf.Tensor,
+    letters: str,
+    batch: Sequence[str],
+    free: Sequence[str],
+    summed: Sequence[str],
+    sizes: dict[str, _Size],
+) -> tuple[tf.Tensor, bool]:
+    """An argument as `[*batch, free, summed]`, or with the last two axes exchanged.
+
+    Returns:
+      The matrices, and whether the axes are exchanged.
+    """
+    exchanged = list(letters) == [*batch, *summed, *free]
+    groups = (summed, free) if exchanged else (free, summed)
+    order = [*batch, *groups[0], *groups[1]]
+    if list(letters) != order:
+        tensor = tf.transpose(tensor, [letters.index(c) for c in order])
+    shape = [sizes[c] for c in batch]
+    shape += [math.prod(sizes[c] for c in group) for group in groups]
+    return tf.reshape(tensor, shape), exchanged

@@ -1,0 +1,42 @@
+"""Operations that programs execute in another form than the process has them in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from tfl_research.runtime.tracing import contractions, normalization, xla_forms
+from tfl_research.runtime.tracing.xla_forms import Formed
+
+
+def may_have(node: Any, *, for_xla: bool) -> bool:
+    """Whether a NodeDef may have another form.
+
+    Args:
+      node: of a graph that is traced.
+      for_xla: whether XLA compiles the program.
+    """
+    if node.op == contractions.EINSUM or normalization.may_vary(node):
+        return True
+    return for_xla and xla_forms.has_form(node)
+
+
+def of(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
+    """The values of a node that may have another form.
+
+    Args:
+      node: a NodeDef, of which `may_have` is true.
+      inputs: the values of its inputs.
+
+    Returns:
+      None if the operation is executed as it is.
+    """
+    if node.op == contractions.EINSUM:
+        product = contractions.of_node(node, inputs)
+        return None if product is None else Formed([product])
+    if normalization.may_vary(node):
+        outputs = normalization.plain(node, inputs)
+        return None if outputs is None else Formed(outputs)
+    return xla_forms.formed(node, inputs)

@@ -1,9 +1,9 @@
 """Rényi divergences of a Gaussian on a Poisson sample of the clients.
 
 Mironov, Talwar and Zhang 2019 (arXiv 1908.10530), section 3.3: a divergence of order α
-is log(A) / (α - 1), where A is a sum of α + 1 terms for whole numbers α and two infinite
-series for others. The terms are computed for many numbers at once, in the order of
-arithmetic of dp-accounting 0.4.3, so that the results have the same bits.
+is log(A) / (α - 1), where A is a sum of α + 1 terms for whole numbers α and two
+infinite series for others. The terms are computed for many numbers at once, in the
+order of arithmetic of dp-accounting 0.4.3, so that the results have the same bits.
 """
 
 from __future__ import annotations

@@ -66,9 +66,8 @@ def test_a_figure_keeps_no_settings_of_matplotlib():
 def test_a_figure_is_lent_once():
     style._waiting.__dict__.clear()
     with style.applied():
-        with style.lent(4, 3) as (first, _):
-            with style.lent(4, 3) as (second, _):
-                assert first is not second
+        with style.lent(4, 3) as (first, _), style.lent(4, 3) as (second, _):
+            assert first is not second
         with style.lent(4, 3) as (again, _):
             assert again is first
         with style.lent(3, 4) as (other, _):

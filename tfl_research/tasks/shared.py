@@ -42,6 +42,11 @@ def within_sweep() -> Iterator[None]:
                 _tasks.clear()
 
 
+def is_sweep() -> bool:
+    """Whether a block of `within_sweep` runs."""
+    return _sweeps > 0
+
+
 def get(name: str, *, seed: int = 0, **options: Any) -> Task:
     """Builds a task, or takes the same one of an earlier point of the sweep.
 

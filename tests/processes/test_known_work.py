@@ -58,6 +58,35 @@ def test_rules_share_the_clients_computation(traced):
     assert str(alone.next.type_signature) == str(mean.next.type_signature)
 
 
+def test_an_aggregation_is_made_once(monkeypatch):
+    known_builders.forget()
+    made = []
+    create = known_work.create_aggregation
+    monkeypatch.setattr(
+        known_work,
+        "create_aggregation",
+        lambda *given: made.append(1) or create(*given),
+    )
+    median = aggregators.StackingFactory(aggregators.CoordinateMedian(), 4)
+    task = tasks.get("heart")
+    with shared.within_sweep():
+        build(task, aggregator=median)
+        again = aggregators.StackingFactory(aggregators.CoordinateMedian(), 4)
+        build(task, rate=0.3, aggregator=again)
+        assert len(made) == 1
+        more = aggregators.StackingFactory(aggregators.CoordinateMedian(), 5)
+        build(task, aggregator=more)
+        build(tasks.get("heart", model="mlp"), aggregator=median)
+        trimmed = aggregators.TrimmedMean(byzantine=1)
+        build(task, aggregator=aggregators.StackingFactory(trimmed, 4))
+        trimmed = aggregators.TrimmedMean(byzantine=0)
+        build(task, aggregator=aggregators.StackingFactory(trimmed, 4))
+        assert len(made) == 5
+    build(task, aggregator=median)
+    assert len(made) == 6
+    known_builders.forget()
+
+
 def test_nothing_is_kept_of_a_users_recipes(traced):
     task = tasks.get("heart")
 

@@ -1,9 +1,9 @@
-"""Clients' computations that the points of a sweep share, so that they are traced once.
+"""Computations that the points of a sweep share, so that they are traced once.
 
-Points differ in the server's noise, or in a rule. Their clients then have the same TFF
-computation, whose tracing takes a tenth of a second or more. It is known by the recipes
-that it is built from, if these are the toolkit's own and hold plain data. Nothing is
-known of others.
+Points that differ in the server's noise or in a rule have the same computation of a
+client, and points that differ in an attack have the same aggregation. Tracing one takes
+a tenth of a second or more. They are known by the recipes that they are built from, if
+these are the toolkit's own and hold plain data. Nothing is known of others.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Optional, TypeVar
 
 import numpy as np
+import tensorflow_federated as tff
 
+from tfl_research.aggregators import declarations
 from tfl_research.clients.client_work import ClientWork
 from tfl_research.models import known_builders
+from tfl_research.processes.aggregation import Aggregator, create_aggregation
+from tfl_research.processes.weighting import ClientWeighting
 from tfl_research.tasks import Task, shared
 
 _Made = TypeVar("_Made")
@@ -100,4 +104,24 @@ def traced_once(key: Optional[Hashable], trace: Callable[[], _Made]) -> _Made:
     """What `trace` returned at the first call with this key; None is no key."""
     if key is None:
         return trace()
-    return known_builders.made_once(("client", key), trace)
+    return known_builders.made_once(("traced", key), trace)
+
+
+def aggregation(
+    aggregator: Aggregator,
+    update_type: tff.Type,
+    weighting: ClientWeighting,
+    client_data_type: tff.StructWithPythonType,
+) -> tuple[tff.templates.AggregationProcess, bool]:
+    """`create_aggregation`, once for all equal recipes of a sweep."""
+    key: Optional[Hashable] = None
+    if shared.is_sweep():
+        members = declarations(aggregator).client_members
+        types = [repr(update_type), *(repr(client_data_type[name]) for name in members)]
+        key = recipe_key(("aggregation", aggregator, weighting, types))
+    return traced_once(
+        key,
+        lambda: create_aggregation(
+            aggregator, update_type, weighting, client_data_type
+        ),
+    )

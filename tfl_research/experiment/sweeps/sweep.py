@@ -3,7 +3,7 @@
 Every point is a run in a folder of its own, exactly as its experiment would make it
 alone, so that a point can be looked at, resumed or repeated. Points run one after
 another, or several at a time in processes of their own. Points of a process share
-compiled programs and imports.
+compiled programs, imports and the toolkit's own data.
 """
 
 from __future__ import annotations

@@ -115,10 +115,16 @@ def _points(name: str) -> Sequence[Any]:
 
 def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
     """Runs a sweep; returns CPU seconds by phase, for each point."""
+    from tfl_research import deferred_imports
+
+    # As the commands of `experiments` do.
+    deferred_imports.freeze_imports()
+    deferred_imports.import_tff()
     from tfl_research.experiment import building, engines, setup, sweeps
     from tfl_research.program import finish
     from tfl_research.program.evaluation.evaluator import Evaluator
     from tfl_research.runtime.in_process import InProcessEngine
+    from tfl_research.tasks import shared
 
     clock = _Clock()
     for phase, owner, attribute in (
@@ -134,11 +140,14 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
         function = getattr(owner, attribute)
         setattr(owner, attribute, clock.measured(phase, function))
     found = []
-    for point in _points(name):
-        clock.take()
-        sweep = sweeps.Sweep(folder / point.name, [point])
-        sweep.run(io.StringIO())
-        found.append(clock.take())
+    # The points of one sweep; each has a folder of its own, so that its check counts
+    # for it and not for the first one.
+    with shared.within_sweep():
+        for point in _points(name):
+            clock.take()
+            sweep = sweeps.Sweep(folder / point.name, [point])
+            sweep.run(io.StringIO())
+            found.append(clock.take())
     return found
 
 

@@ -12,11 +12,14 @@ import tensorflow as tf
 
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import (
+    Attack,
     Cohorts,
     RecordLevelPrivacy,
     Runtime,
+    TaskChoice,
     Training,
     UserLevelPrivacy,
+    Weighting,
 )
 from tfl_research.experiment.sweeps import Point, Sweep
 from tfl_research.models import known_builders
@@ -45,6 +48,26 @@ SWEPT = {
         ),
         "client_learning_rate",
         (0.3, 0.07, 0.2),
+    ),
+    # Clients' numbers of steps differ, and chunks take the shapes of earlier points.
+    "attacks": (
+        dataclasses.replace(
+            BASE,
+            task=TaskChoice("mnist", partition="dirichlet", num_clients=30),
+            weighting=Weighting("uniform"),
+            attack=Attack("sign_flip", malicious_fraction=0.2),
+        ),
+        "attack",
+        ("label_flip", "scaled", "sign_flip"),
+    ),
+    "rules": (
+        dataclasses.replace(
+            BASE,
+            task=TaskChoice("mnist", partition="dirichlet", num_clients=30),
+            weighting=Weighting("uniform"),
+        ),
+        "aggregator",
+        ("mean", "geometric_median", "coordinate_median"),
     ),
 }
 
@@ -79,6 +102,8 @@ def ran(folder, points):
         "rates",
         pytest.param("epsilons", marks=pytest.mark.campaign),
         pytest.param("private_records", marks=pytest.mark.campaign),
+        pytest.param("attacks", marks=pytest.mark.campaign),
+        pytest.param("rules", marks=pytest.mark.campaign),
     ],
 )
 def test_the_third_point_is_the_same_alone(name, tmp_path, monkeypatch):

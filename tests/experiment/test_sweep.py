@@ -21,6 +21,7 @@ from tfl_research.experiment.configs import Cohorts, Training, UserLevelPrivacy
 from tfl_research.experiment.sweeps import Point, Sweep
 from tfl_research.experiment.sweeps.told import cells
 from tfl_research.privacy import mechanisms
+from tfl_research.tasks import shared
 
 # Of every toy experiment that ran: folder, learning rate, rounds.
 RAN: list[tuple[str, float, int]] = []
@@ -103,6 +104,29 @@ def test_every_point_runs_once_in_its_folder(tmp_path):
     again = Sweep(tmp_path / "s", points()).run(io.StringIO())
     assert len(RAN) == 3
     assert again == found
+
+
+def test_data_are_read_once_for_all_points(tmp_path):
+    built = []
+
+    class Reads(Toy):
+        def check(self):
+            built.append(self.task.build(seed=0))
+
+    points = [Point(str(i), Reads("heart")) for i in range(3)]
+    Sweep(tmp_path, points).run(io.StringIO())
+    assert len({id(task.train.load) for task in built}) == 1
+    assert len({id(task.fitting) for task in built}) == 3
+    assert not shared.is_sweep()
+    again = Reads("heart").task.build(seed=0)
+    assert again.train.load is not built[0].train.load
+
+
+def test_a_sweep_that_fails_keeps_no_data(tmp_path):
+    points = [Point("bad", Toy("heart").with_settings(client_learning_rate=99.0))]
+    with pytest.raises(UserError, match="too large"):
+        Sweep(tmp_path, points).run(io.StringIO())
+    assert not shared.is_sweep()
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):

@@ -5,9 +5,11 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
 from tfl_research.runtime import Mode
-from tfl_research.runtime.compiler import choice, chunks
+from tfl_research.runtime.compiler import choice, chunks, families
+from tfl_research.runtime.tracing.graph import Graph
 
 SMALL, LARGE = 100, 2**22
 
@@ -68,7 +70,11 @@ def chosen(monkeypatch):
     monkeypatch.setattr(choice.choice_cache, "remember", lambda *_: None)
     work = types.SimpleNamespace(op_types=set(), fingerprint="work")
     programs = types.SimpleNamespace(
-        work=work, not_for_xla=[], vectorises=True, measured={}
+        work=work,
+        not_for_xla=[],
+        vectorises=True,
+        measured={},
+        measured_alike={},
     )
 
     def choose(*sizes, hardware=""):
@@ -79,6 +85,7 @@ def chosen(monkeypatch):
             assert found.mode == Mode("folded", "graph")
         return len(counted)
 
+    choose.programs = programs
     return choose
 
 
@@ -118,3 +125,70 @@ def test_a_later_process_needs_the_longest_shape_alone():
         shapes.padded(6, steps, SMALL)
     assert shapes.padded(6, 3, SMALL) == shapes.padded(6, 5, SMALL) == (6, 5)
     assert shapes.padded(6, 3, LARGE) == (6, 3)
+
+
+def test_processes_share_what_depends_on_the_clients_steps(monkeypatch):
+    monkeypatch.setattr(families, "_families", {})
+    first = families.family(("mean",), "steps", "sum")
+    other = families.family(("attacked mean",), "steps", "sum")
+    median = families.family(("median",), "steps", "stack")
+    assert families.family(("mean",), "steps", "sum") is first is not other
+    assert first.shapes is other.shapes is median.shapes
+    assert first.alike is other.alike is not median.alike
+    assert first.measured is not other.measured
+    longer = families.family(("longer",), "more steps", "sum")
+    assert longer.shapes is not first.shapes
+    assert longer.alike is not first.alike
+    without, loops = families.family(("a",)), families.family(("b",))
+    assert without.shapes is not loops.shapes
+    assert without.alike is not loops.alike
+
+
+def test_a_mode_is_taken_from_a_process_whose_clients_take_the_same_steps(
+    chosen, monkeypatch
+):
+    kept = {}
+    monkeypatch.setattr(choice.choice_cache, "remember", kept.__setitem__)
+    assert chosen((2, 10)) == 1
+    chosen.programs.measured = {}
+    chosen.programs.work.fingerprint = "attacked"
+    assert chosen((3, 10)) == 1
+    assert chosen((3, 100)) == 2
+    # A choice that was taken is not passed on.
+    assert list(chosen.programs.measured) == [(((3, 100, 3),), "")]
+    assert [found[2] for found in kept.values()] == [
+        "measured",
+        "measured (a process whose clients take the same steps)",
+        "measured",
+    ]
+
+
+def test_a_number_for_each_client_does_not_count():
+    steps = (5, 6, 20)
+    assert choice._ratio([steps, (5,), (5,)], [steps, (5,)]) == 1.0
+    assert choice._ratio([steps, (5,)], [(5, 12, 20)]) == 2.0
+    assert choice._ratio([(5,), (5,)], [(5,)]) == float("inf")
+    assert choice._ratio([(5,)], [(15,)]) == 3.0
+
+
+def test_the_loops_of_a_graph_do_not_depend_on_what_is_around_them():
+    def graph(*, factor, after):
+        @tff.tensorflow.computation(np.float32)
+        def work(x):
+            _, total = tf.while_loop(
+                lambda i, _: i < 3,
+                lambda i, total: (i + 1, factor(total)),
+                (tf.constant(0), x),
+            )
+            return after(total)
+
+        return Graph(work)
+
+    plain = graph(factor=lambda t: t * 2.5, after=lambda t: t)
+    attacked = graph(factor=lambda t: t * 2.5, after=lambda t: -t)
+    faster = graph(factor=lambda t: t * 1.5, after=lambda t: t)
+    other = graph(factor=lambda t: t + 2.5, after=lambda t: t)
+    assert plain.fingerprint != attacked.fingerprint
+    assert plain.loops == attacked.loops == faster.loops != other.loops != ""
+    no_loop = tff.tensorflow.computation(lambda x: x + 1, np.float32)
+    assert Graph(no_loop).loops == ""

@@ -20,6 +20,7 @@ from tfl_research.aggregators import (
 from tfl_research.aggregators.secure_sums import averaging as secure_averaging
 from tfl_research.data import CLIENT_SECRET, PoissonBatching, structures
 from tfl_research.errors import SettingError
+from tfl_research.processes import known_work
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import ClientStateSpec
 from tfl_research.processes.federated_process import FederatedProcess
@@ -191,6 +192,7 @@ def build_fed_avg(
             "task.train.with_roles"
         )
     model = task.functional_model(seed)
+    key = known_work.key_of(task, seed, client_work)
     client_work = clients.LocalState.around(client_work, model)
     objective = task.build_objective()
     states = _client_states(client_work, model, max_cohort_size)
@@ -217,6 +219,7 @@ def build_fed_avg(
             client_work.received_bytes(model),
             client_work.reported_bytes(model),
             secure_sums,
+            key,
         )
     )
 

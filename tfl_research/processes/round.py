@@ -13,7 +13,8 @@ import tensorflow_federated as tff
 from tfl_research.aggregators import declarations
 from tfl_research.data import CLIENT_SECRET
 from tfl_research.errors import SettingError
-from tfl_research.processes.aggregation import create_aggregation, may_skip
+from tfl_research.processes import known_work
+from tfl_research.processes.aggregation import may_skip
 from tfl_research.processes.client_states import POSITION, collect
 from tfl_research.processes.client_sums import client_sums
 from tfl_research.processes.federated_process import (
@@ -36,7 +37,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     # Clients send the changes of averaged non-trainable weights after the weights'.
     update_type = _tuple_type([*specs, *(state_specs[index] for index in averaged)])
     client_data_type = parts.client_data_type
-    aggregation, weighted = create_aggregation(
+    aggregation, weighted = known_work.aggregation(
         parts.aggregator, update_type, parts.weighting, client_data_type
     )
     skips = may_skip(aggregation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ from tfl_research import clients, models
 from tfl_research.aggregators import SumFormats, declarations
 from tfl_research.aggregators.secure_sums.summation import rounded
 from tfl_research.clients.client_work import MODEL_STATE
+from tfl_research.processes import known_work
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import STATE, ClientStateSpec
 from tfl_research.processes.server_work import ServerWork
@@ -33,6 +34,8 @@ class RoundParts:
       reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
         as for `encoded_bytes` and `received_bytes`.
       secure_sums: the numbers that clients report; None for plain sums.
+      client_key: all that `model` and `client_function` depend on; None if nobody
+        knows.
     """
 
     model: models.FunctionalModel
@@ -48,10 +51,31 @@ class RoundParts:
     received_bytes: Optional[int] = None
     reported_bytes: Optional[int] = None
     secure_sums: Optional[SumFormats] = None
+    client_key: Optional[Hashable] = None
 
 
 def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
     """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
+    others = known_work.recipe_key(
+        (
+            repr(sent_type),
+            repr(parts.client_data_type),
+            parts.weighting,
+            parts.secure_sums,
+            parts.client_states is None,
+            parts.server_work.averages_empty_updates,
+            parts.server_work.weighs_reports,
+            declarations(parts.aggregator).screens_updates,
+        )
+    )
+    key = None
+    if parts.client_key is not None and others is not None:
+        key = parts.client_key, others
+    return known_work.traced_once(key, lambda: _traced(parts, sent_type))
+
+
+def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
+    """Traces it. The key of `client_computation` has all that counts here."""
     # Robust aggregators count non-finite updates as hostile.
     screens_updates = declarations(parts.aggregator).screens_updates
     weighting, server_work = parts.weighting, parts.server_work

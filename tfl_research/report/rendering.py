@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import importlib.resources
 from typing import Any
@@ -24,6 +25,20 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+@functools.lru_cache(maxsize=1)
+def _environment() -> Any:
+    """The templates, which are compiled once."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("tfl_research.report", _FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(template: str, *, live: bool = False, **context: Any) -> str:
     """A page.
 
@@ -39,25 +54,22 @@ def render(template: str, *, live: bool = False, **context: Any) -> str:
       ReportUnavailableError: jinja2 is not installed.
     """
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise ReportUnavailableError.of(error) from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfl_research.report", _FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = _file("script.js")
     scripts = [script, _file("live.js")] if live else [script]
-    page = environment.get_template(template).render(
-        style=_file("style.css"),
-        script=script,
-        live=scripts[1] if live else "",
-        script_hashes=" ".join(map(_hash, scripts)),
-        connects=OWN_SERVER if live else NOTHING,
-        **context,
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            style=_file("style.css"),
+            script=script,
+            live=scripts[1] if live else "",
+            script_hashes=" ".join(map(_hash, scripts)),
+            connects=OWN_SERVER if live else NOTHING,
+            **context,
+        )
     )
     # The name of a folder that is no UTF-8 has halves of surrogate pairs.
     return page.encode(errors="backslashreplace").decode()

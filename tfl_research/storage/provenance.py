@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -45,6 +46,10 @@ _OWN_FLAGS = ("--xla_cpu_enable_fast_min_max=false",)
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
+# Every point of a sweep asks. A later installation changes nothing that is imported.
+_version = functools.lru_cache(maxsize=None)(importlib.metadata.version)
+
+
 def package_versions() -> dict[str, Optional[str]]:
     """Versions of Python and of packages; None for a package that is not installed.
 
@@ -53,7 +58,7 @@ def package_versions() -> dict[str, Optional[str]]:
     versions: dict[str, Optional[str]] = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            versions[name] = _version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions

@@ -39,6 +39,9 @@ BLUEPRINTS: Registry[Build] = Registry(
     "task", {"csv": "tfl_research.tasks.built_in.csv_silos:blueprint"}
 )
 
+# Options that name files of the user.
+READS_FILES = frozenset({"data_dir"})
+
 _TRUTHS = {
     "true": True,
     "yes": True,

@@ -140,6 +140,49 @@ def test_a_guess_saves_evaluations_and_changes_nothing(
     assert len(asked) > 9
 
 
+def test_further_targets_of_an_event_need_fewer_rough_values(monkeypatch):
+    computed = []
+    composed = calibration._RoughValues._composed
+
+    def counted(self, *given):
+        computed.append(given)
+        return composed(self, *given)
+
+    monkeypatch.setattr(calibration._RoughValues, "_composed", counted)
+    event, targets = GaussianEvent.poisson(1.0, 0.3), (4.0, 9.0, 6.0, 0.5, 6.0)
+    alone, found, counts = [], [], []
+    for target in targets:
+        calibration._rough_values.cache_clear()
+        computed.clear()
+        alone.append(privacy.calibrate_event(event, target, 7, 1e-4))
+        counts.append(len(computed))
+    calibration._rough_values.cache_clear()
+    computed.clear()
+    for target in targets:
+        found.append(privacy.calibrate_event(event, target, 7, 1e-4))
+    assert found == alone
+    assert len(computed) == len(set(computed)) <= sum(counts) - 8
+    computed.clear()
+    # Other rounds, δ and events are others; the event's own noise does not count.
+    privacy.calibrate_event(event.with_noise(3.0), 6.0, 7, 1e-4)
+    assert not computed
+    for changed in (
+        (event, 6.0, 8, 1e-4),
+        (event, 6.0, 7, 1e-5),
+        (GaussianEvent.poisson(1.0, 0.31), 6.0, 7, 1e-4),
+    ):
+        privacy.calibrate_event(*changed)
+        assert computed
+        computed.clear()
+
+
+def test_a_target_that_the_least_noise_meets():
+    event = GaussianEvent.poisson(1.0, 0.01)
+    calibration._rough_values.cache_clear()
+    for _ in range(2):
+        assert privacy.calibrate_event(event, 1e7, 1, 1e-5) == 0.001
+
+
 @pytest.mark.parametrize("least", [1, 2, 7, 100, 1000])
 @pytest.mark.parametrize("guess", [1, 6, 7, 8, 99, 140, 4000])
 def test_any_guess_finds_the_least(least, guess):
@@ -173,6 +216,7 @@ def test_a_coarse_lattice_without_a_solution_decides_nothing(monkeypatch):
         raise ArithmeticError("no convergence")
 
     monkeypatch.setattr(calibration._RoughValues, "_composed", fail)
+    calibration._rough_values.cache_clear()
     assert privacy.calibrate_event(event, epsilon, rounds, delta) == wanted
 
 

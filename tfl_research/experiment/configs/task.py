@@ -11,6 +11,7 @@ from tfl_research.data.partitions import partition_options
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 from tfl_research.storage import user_paths
+from tfl_research.tasks import shared
 
 _OPTIONS = (
     "held_out_fraction",
@@ -189,7 +190,7 @@ class TaskChoice(Settings):
           SettingError: data that are missing or malformed, options the task refuses.
         """
         try:
-            return tasks.get(str(self.task), seed=seed, **self.options())
+            return shared.get(str(self.task), seed=seed, **self.options())
         except (ValueError, OSError) as error:
             raise SettingError(f"--task={self.task}: {error}") from error
 

@@ -3,7 +3,7 @@
 Every point is a run in a folder of its own, exactly as its experiment would make it
 alone, so that a point can be looked at, resumed or repeated. Points run one after
 another, or several at a time in processes of their own. Points of a process share
-compiled programs and imports.
+compiled programs, imports and the toolkit's own data.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tfl_research.experiment.sweeps import parallel as processes
 from tfl_research.experiment.sweeps.point import Point, refused
 from tfl_research.experiment.sweeps.told import Told
 from tfl_research.storage import atomic, json_file
+from tfl_research.tasks import shared
 
 _FORMAT = 2
 
@@ -213,6 +214,8 @@ class Sweep:
             count = processes.processes_for(parallel, len(left), out)
         told = Told(self.points, self.summary, self._write, out, left)
         with contextlib.ExitStack() as stack:
+            # Before the process is divided, so that each part shares its own.
+            stack.enter_context(shared.within_sweep())
             workers: Optional[processes.Workers] = None
             if count > 1:
                 workers = stack.enter_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -140,6 +141,16 @@ def _has_rough_values(
     return unit is not None and unit[0].amplified
 
 
+# A sweep calibrates one event for several targets.
+@functools.lru_cache(maxsize=8)
+def _rough_values(
+    event: Event, rounds: int, delta: float
+) -> dict[tuple[int, int], float]:
+    """ε by thousandths of noise and points of the lattice; new for each event."""
+    del event, rounds, delta
+    return {}
+
+
 class _RoughValues:
     """ε of rounds that sampling amplifies, on coarse lattices.
 
@@ -155,7 +166,8 @@ class _RoughValues:
     ) -> None:
         self._event, self._target = event, target_epsilon
         self._rounds, self._delta = rounds, delta
-        self._known: dict[tuple[int, int], float] = {}
+        # By noise and points, of earlier targets too.
+        self._known = _rough_values(event.with_noise(1.0), rounds, delta)
 
     def _epsilon(self, thousandths: int, points: int = _POINTS) -> float:
         key = thousandths, points
@@ -189,12 +201,16 @@ class _RoughValues:
             return None
 
     def _guess(self) -> int | None:
-        inside = 1000
+        known = {n: e for (n, points), e in self._known.items() if points == _POINTS}
+        inside = min((n for n, e in known.items() if e <= self._target), default=1000)
         while self._epsilon(inside) > self._target:
             inside *= 2
             if inside > _LARGEST_GUESS / RESOLUTION:
                 return None
-        outside = inside // 2
+        if inside == 1:
+            return 1
+        below = (n for n, e in known.items() if e > self._target and n < inside)
+        outside = max(below, default=inside // 2)
         while self._epsilon(outside) <= self._target:
             if outside == 1:
                 return 1

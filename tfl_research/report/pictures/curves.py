@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tfl_research.report import words
@@ -21,6 +22,8 @@ _MAX_POINTS = 400
 # Fewer points are drawn without a line between them: they are no curve.
 _LEAST_OF_A_CURVE = 3
 _MARKED = 30
+# Width and height of a picture in inches.
+_SIZE = 4.6, 2.6
 
 
 class Key(NamedTuple):
@@ -149,34 +152,42 @@ def _caption(panel: Panel) -> str:
     return text + " The axis is logarithmic." if panel.is_logarithmic else text
 
 
+def _drawn(
+    panel: Panel, key: str, figure: Figure, axes: Axes
+) -> tuple[str, dict[str, Any]]:
+    """The element of a panel, and where its axes lie."""
+    for place, one in enumerate(panel.series):
+        _plot(axes, one, place)
+    if panel.limit is not None:
+        value, label = panel.limit
+        axes.axhline(value, color=style.INK, linestyle=(0, (4, 3)), linewidth=1)
+        axes.annotate(
+            label,
+            (0, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize="small",
+        )
+    axes.set_xlabel("round")
+    last = max(one.rounds[-1] for one in panel.series)
+    axes.set_xlim(-0.02 * last, 1.03 * last)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_ylim(panel.low, panel.high)
+    return style.inline(figure, key), geometry(axes)
+
+
 def draw(panel: Panel, key: str) -> Picture:
     """A panel as a part of a page; `key` is unique in the page."""
     with style.applied():
-        figure, axes = style.figure(4.6, 2.6)
-        for place, one in enumerate(panel.series):
-            _plot(axes, one, place)
-        if panel.limit is not None:
-            value, label = panel.limit
-            axes.axhline(value, color=style.INK, linestyle=(0, (4, 3)), linewidth=1)
-            axes.annotate(
-                label,
-                (0, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize="small",
-            )
-        axes.set_xlabel("round")
-        last = max(one.rounds[-1] for one in panel.series)
-        axes.set_xlim(-0.02 * last, 1.03 * last)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if panel.is_logarithmic:
+            figure, axes = style.figure(*_SIZE)
             axes.set_yscale("log")
+            svg, where = _drawn(panel, key, figure, axes)
         else:
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.set_ylim(panel.low, panel.high)
-        svg = style.inline(figure, key)
-        where = geometry(axes)
+            with style.lent(*_SIZE) as (figure, axes):
+                axes.yaxis.set_major_locator(MaxNLocator(5))
+                svg, where = _drawn(panel, key, figure, axes)
     series = []
     shown = functools.partial(words.of_picture, is_bound=panel.bound)
     for one in panel.series:

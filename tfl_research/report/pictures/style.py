@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,6 +68,9 @@ _SETTINGS = {
     "image.cmap": COLOUR_MAP,
 }
 
+# Figures that were given back, by their size. Threads draw at the same time.
+_waiting = threading.local()
+
 
 def curve(place: int) -> Any:
     """Colour, line style and marker of the curve at this place in a picture."""
@@ -99,6 +103,30 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
         return made, made.add_subplot()
     left, low, right, high = 0.52 / width, 0.45 / height, 0.2 / width, 0.16 / height
     return made, made.add_axes((left, low, 1 - left - right, 1 - low - high))
+
+
+@contextmanager
+def lent(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """An empty `figure` of one panel, to be drawn and then given back.
+
+    Making axes and ticks takes half of the time of a picture, and a page has several of
+    one size. The picture has the same bytes as one of a new figure. So the axes must
+    get limits, locators of their ticks and labels anew, and no other changes than lines
+    and texts. Call this inside of `applied`.
+
+    Args:
+      width, height: the width and height of the figure, in inches.
+    """
+    waiting: dict[Any, Any] = _waiting.__dict__
+    made, axes, settings = waiting.pop(repr((width, height)), (None, None, None))
+    # A figure keeps settings of matplotlib, which a program may have changed.
+    if made is None or not dict.__eq__(settings, mpl.rcParams):
+        settings = mpl.rcParams.copy()
+        made, axes = figure(width, height)
+    yield made, axes
+    for artist in [*axes.lines, *axes.texts]:
+        artist.remove()
+    waiting[repr((width, height))] = made, axes, settings
 
 
 def inline(made: Figure, prefix: str) -> str:

@@ -48,6 +48,8 @@ _FAILURES = (
 _NEAR = 4
 # The end of the reason of a choice that was measured for a chunk of other sizes.
 _TAKEN = " (a chunk of other sizes, in the same process)"
+# The same, of one that was measured for a process whose clients take the same steps.
+_ALIKE = " (a process whose clients take the same steps)"
 # Number of clients on which folded candidates are measured. The programs compile for
 # the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
@@ -230,7 +232,9 @@ def choose(
     measured = programs.measured
     remembered = choice_cache.recall(key)
     if remembered is None:
-        remembered = _of_near(measured, shapes, hardware)
+        remembered = _of_near(measured, shapes, hardware, _TAKEN) or _of_near(
+            programs.measured_alike, shapes, hardware, _ALIKE
+        )
         if remembered is not None:
             # A later process makes the same choice for these shapes.
             choice_cache.remember(key, remembered)
@@ -239,12 +243,13 @@ def choose(
         mode = Mode(clients, compiler)
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
-            if not reason.endswith(_TAKEN):
+            if not reason.endswith((_TAKEN, _ALIKE)):
                 measured[shapes, hardware] = remembered
             return Choice(mode, reason)
     best, reason = _measured(programs, state, chunk, modes, hardware)
-    measured[shapes, hardware] = best.clients, best.compiler, reason
-    choice_cache.remember(key, measured[shapes, hardware])
+    found = best.clients, best.compiler, reason
+    measured[shapes, hardware] = programs.measured_alike[shapes, hardware] = found
+    choice_cache.remember(key, found)
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return Choice(best, reason, is_compiled=True)
 
@@ -264,7 +269,10 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
 
 
 def _of_near(
-    measured: Mapping[Any, tuple[str, str, str]], shapes: Any, hardware: str
+    measured: Mapping[Any, tuple[str, str, str]],
+    shapes: Any,
+    hardware: str,
+    ending: str,
 ) -> Optional[tuple[str, str, str]]:
     """The choice for the same work in the chunk whose shapes are nearest to these.
 
@@ -276,9 +284,10 @@ def _of_near(
         chunk, so that the shapes that share a choice stay near each other.
       shapes: of the chunk's leaves.
       hardware: see `choose`.
+      ending: of the reason.
 
     Returns:
-      The choice, whose reason ends with `_TAKEN`; None if no shapes are near.
+      The choice, with the ending; None if no shapes are near.
     """
     near = {
         _ratio(shapes, others): found
@@ -289,15 +298,24 @@ def _of_near(
     if least > _NEAR:
         return None
     clients, compiler, reason = near[least]
-    return clients, compiler, reason + _TAKEN
+    return clients, compiler, reason + ending
 
 
 def _ratio(shapes: Any, others: Any) -> float:
-    """The largest factor by which a size of the arrays differs; infinite for a rank."""
+    """The largest factor by which a size of the arrays differs; infinite for a rank.
+
+    Where there are larger arrays, those with one number for each client do not count:
+    an attack has some of its own.
+    """
+    shapes, others = _larger(shapes), _larger(others)
     if [len(shape) for shape in shapes] != [len(shape) for shape in others]:
         return math.inf
     pairs = [pair for shape, other in zip(shapes, others) for pair in zip(shape, other)]
     return max((max(pair) / max(1, min(pair)) for pair in pairs), default=1.0)
+
+
+def _larger(shapes: Any) -> Any:
+    return [shape for shape in shapes if len(shape) > 1] or shapes
 
 
 def _measured(

@@ -142,19 +142,31 @@ class Programs:
             del self._whole[1]
 
 
+# Modes and reasons, by what they were measured with.
+Measured = dict[Hashable, tuple[str, str, str]]
+
+
 class Family:
     """The programs of processes of one structure, by name and mode.
 
     Attributes:
-      shapes: (clients, steps) of the chunks that they executed; see `chunks.Shapes`.
+      steps, sums: see `family`.
+      shapes: (clients, steps) of the chunks that they executed, or processes whose
+        clients take the same steps; see `chunks.Shapes`.
       measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
         and the kind of GPU.
+      alike: the same of all processes whose clients take the same steps and are added
+        up in the same way. Under another attack, a client does the same work and
+        changes its update.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, steps: str, sums: str, shapes: set[tuple[int, int]], alike: Measured
+    ) -> None:
         self._programs: dict[Hashable, Programs] = {}
-        self.shapes: set[tuple[int, int]] = set()
-        self.measured: dict[Hashable, tuple[str, str, str]] = {}
+        self.steps, self.sums = steps, sums
+        self.shapes, self.alike = shapes, alike
+        self.measured: Measured = {}
 
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._programs)
@@ -176,11 +188,22 @@ _lock = threading.Lock()
 _families: dict[tuple[str, ...], Family] = {}
 
 
-def family(structure: tuple[str, ...]) -> Family:
+def family(structure: tuple[str, ...], steps: str = "", sums: str = "") -> Family:
     """Returns the family of programs of a process.
 
     Args:
       structure: fingerprints of the process' graphs.
+      steps: digest of the loops over clients' steps; empty for none.
+      sums: digest of the computation that adds a client's report.
     """
     with _lock:
-        return _families.setdefault(structure, Family())
+        if structure not in _families:
+            same = [f for f in _families.values() if steps and f.steps == steps]
+            alike = [f.alike for f in same if f.sums == sums]
+            _families[structure] = Family(
+                steps,
+                sums,
+                same[0].shapes if same else set(),
+                alike[0] if alike else {},
+            )
+        return _families[structure]

@@ -93,10 +93,11 @@ class MapReduce:
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
         structure = (*fingerprints, *arguments, layout)
-        programs = family(structure)
+        programs = family(structure, self.work.loops, self.accumulate.fingerprint)
         self._sharing = SharedPrograms(programs, self.graphs, constants)
         # Of processes of equal structure, see `Family`.
         self.shapes, self.measured = programs.shapes, programs.measured
+        self.measured_alike = programs.alike
 
     def trace(
         self,

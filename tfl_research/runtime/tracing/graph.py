@@ -102,6 +102,22 @@ class Graph:
         """Numbers of its operations outside of loops, in loops, and so on."""
         return Library(self._graph_def).sizes(self._graph_def.node)
 
+    @property
+    def loops(self) -> str:
+        """A digest of its loops, whatever is computed before and after them.
+
+        Empty without a loop. Scalar constants do not count, as in `fingerprint`.
+        """
+        library = Library(self._graph_def)
+        found = set()
+        for node in library.reachable(self._graph_def.node):
+            if node.op not in operations.LOOPS:
+                continue
+            alone = tf.compat.v1.GraphDef(library=self._graph_def.library, node=[node])
+            del alone.node[0].input[:]
+            found.add(fingerprint(alone, [], [], self._scalars.functions))
+        return " ".join(sorted(found))
+
     def not_for_xla(self, *, loops: bool) -> list[str]:
         """Operations that keep XLA from compiling the graph, each with a place of it.
 

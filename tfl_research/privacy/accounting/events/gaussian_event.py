@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tfl_research.privacy.accounting import events
-from tfl_research.privacy.accounting.losses import gaussian, renyi
+from tfl_research.privacy.accounting.losses import gaussian, poisson_renyi, renyi
 from tfl_research.privacy.accounting.losses.sampled_gaussian import SampledGaussianCurve
 from tfl_research.sampling import Amplification
 
@@ -284,10 +284,20 @@ def _round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
             event.sensitivity_multiplier, event.sampling_rate, values
         )
     else:
-        from dp_accounting import rdp  # Takes a second, and is not always needed.
-
-        accountant = rdp.RdpAccountant(orders=orders)
-        accountant.compose(event.to_dp_event())
-        divergences = np.asarray(accountant.rdp, np.float64)
+        divergences = _poisson_rdp(event, values)
     divergences.flags.writeable = False
     return divergences
+
+
+def _poisson_rdp(event: GaussianEvent, orders: np.ndarray) -> np.ndarray:
+    """Divergences of a Poisson-sampled round; dp-accounting's where ours fail."""
+    try:
+        return poisson_renyi.poisson_sampled(
+            event.sensitivity_multiplier, event.sampling_rate, orders
+        )
+    except ArithmeticError:
+        from dp_accounting import rdp  # Takes a second, and is not always needed.
+
+        accountant = rdp.RdpAccountant(orders=tuple(map(float, orders)))
+        accountant.compose(event.to_dp_event())
+        return np.asarray(accountant.rdp, np.float64)

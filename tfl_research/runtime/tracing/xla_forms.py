@@ -110,8 +110,9 @@ def _largest(rows: tf.Tensor) -> tf.Tensor:
     """The largest number of each row of a matrix with a known number of columns."""
     while rows.shape[1] > 2 * _GROUP:
         whole = rows.shape[1] // _GROUP * _GROUP
-        groups = tf.reshape(rows[:, :whole], [-1, whole // _GROUP, _GROUP])
-        found = tf.reduce_max(groups, 2)
+        # Numbers of a group are far apart, so that many groups are compared at once.
+        groups = tf.reshape(rows[:, :whole], [-1, _GROUP, whole // _GROUP])
+        found = tf.reduce_max(groups, 1)
         rows = tf.concat([found, rows[:, whole:]], 1)
     return tf.reduce_max(rows, 1)
 

@@ -79,7 +79,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     measures = folder in ("runtime", "algorithms", *["conformance"] * every_row)
     writes = folder != "experiments" or file in _READ_OUTPUTS
     for module, name, lighter, is_whole in (
-        ("tfl_research.runtime.compiler.choice", "_measured", _not_measured, measures),
+        (
+            "tfl_research.runtime.compiler.measurement",
+            "measured",
+            _not_measured,
+            measures,
+        ),
         ("tfl_research.program.export", "export_model", _not_saved, writes),
         ("tfl_research.report", "write", _not_reported, writes),
     ):
@@ -101,8 +106,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             setattr(tff.backends.mapreduce, name, _once_for_each(inner))
 
 
-def _not_measured(*_: Any) -> tuple[Any, str]:
-    """In the place of `choice._measured`."""
+def _not_measured(*_: Any, **__: Any) -> tuple[Any, str]:
+    """In the place of `measurement.measured`."""
     from tfl_research.runtime import Mode
 
     return Mode("folded", "graph"), "not measured, in a test"

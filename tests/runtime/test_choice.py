@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfl_research.runtime import Mode
-from tfl_research.runtime.compiler import choice, chunks
+from tfl_research.runtime.compiler import chunks, measurement
 
 XLA, GRAPH = Mode("folded", "xla"), Mode("folded", "graph")
 
@@ -18,9 +18,10 @@ class Programs:
     vectorises = False
     step_bound = 0
 
-    def __init__(self, seconds, sizes):
+    def __init__(self, seconds, sizes, cores):
         self.work = types.SimpleNamespace(sizes=sizes)
-        self.now = 0.0
+        self.now = self.cpu = 0.0
+        self._cores = cores
         self.executed = []
         self.clients = []
         self._seconds = {mode: iter(given) for mode, given in seconds.items()}
@@ -36,18 +37,23 @@ class Programs:
             if isinstance(taken, Exception):
                 raise taken
             self.now += taken
+            self.cpu += taken * self._cores.get(mode, 1)
 
         return execute
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    def measure(seconds, sizes=(100, 100)):
-        programs = Programs(seconds, sizes)
-        clock = types.SimpleNamespace(perf_counter=lambda: programs.now)
-        monkeypatch.setattr(choice, "time", clock)
+    def measure(seconds, sizes=(100, 100), cores=None, fills_cores=False):
+        programs = Programs(seconds, sizes, cores or {})
+        clock = types.SimpleNamespace(
+            perf_counter=lambda: programs.now, process_time=lambda: programs.cpu
+        )
+        monkeypatch.setattr(measurement, "time", clock)
         chunk = chunks.Chunk([np.full([8], 4, np.int32)], 8, ["c"] * 8)
-        best, _ = choice._measured(programs, [], chunk, [XLA, GRAPH])
+        best, measure.reason = measurement.measured(
+            programs, [], chunk, [XLA, GRAPH], fills_cores=fills_cores
+        )
         return best, programs.executed, programs.clients
 
     return measure
@@ -100,6 +106,36 @@ def test_a_program_that_fails_on_several_clients_is_not_chosen(measured):
     bad = tf.errors.InvalidArgumentError(None, None, "a label is out of range")
     with pytest.raises(tf.errors.InvalidArgumentError, match="out of range"):
         measured({XLA: [2.0, *[0.01] * 4], GRAPH: [0.5, 0.05, bad]})
+
+
+ALONE = {XLA: [9.0, *[0.3] * 3], GRAPH: [9.0, *[0.2] * 3]}
+
+
+class TestCores:
+    """A chunk alone can use several cores; a round with many chunks needs them all."""
+
+    def test_the_time_of_all_cores_counts_where_a_round_fills_them(self, measured):
+        best, *_ = measured(ALONE, cores={GRAPH: 2}, fills_cores=True)
+        assert best == XLA
+        assert "on all cores together" in measured.reason
+        assert "300.00 ms" in measured.reason
+        assert "400.00 ms" in measured.reason
+
+    def test_the_chunk_s_own_time_counts_otherwise(self, measured):
+        best, *_ = measured(ALONE, cores={GRAPH: 2})
+        assert best == GRAPH
+        assert "200.00 ms" in measured.reason
+
+    def test_short_times_of_cores_are_not_known(self, measured):
+        seconds = {XLA: [2.0, *[0.016] * 4], GRAPH: [0.1, *[0.012] * 4]}
+        best, *_ = measured(seconds, cores={GRAPH: 2}, fills_cores=True)
+        assert best == GRAPH
+
+    def test_a_program_that_fails_is_not_chosen(self, measured):
+        full = tf.errors.ResourceExhaustedError(None, None, "no memory")
+        seconds = {XLA: [2.0, 0.01, full], GRAPH: [0.5, *[0.5] * 4]}
+        best, *_ = measured(seconds, cores={GRAPH: 2}, fills_cores=True)
+        assert best == GRAPH
 
 
 class TestManyOperations:

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.runtime import Mode
-from tfl_research.runtime.compiler import choice, chunks, families
+from tfl_research.runtime.compiler import choice, chunks, families, measurement
 from tfl_research.runtime.tracing.graph import Graph
 
 SMALL, LARGE = 100, 2**22
@@ -61,11 +61,11 @@ def chosen(monkeypatch):
     """Chooses a mode for chunks of some sizes; returns how many were measured."""
     counted = []
 
-    def measured(*_):
+    def measured(*_, **__):
         counted.append(1)
         return Mode("folded", "graph"), "measured"
 
-    monkeypatch.setattr(choice, "_measured", measured)
+    monkeypatch.setattr(measurement, "measured", measured)
     monkeypatch.setattr(choice.choice_cache, "recall", lambda _: None)
     monkeypatch.setattr(choice.choice_cache, "remember", lambda *_: None)
     work = types.SimpleNamespace(op_types=set(), fingerprint="work")
@@ -108,7 +108,9 @@ def test_the_nearest_measured_chunk_counts_and_is_kept(chosen, monkeypatch):
     monkeypatch.setattr(choice.choice_cache, "remember", kept.__setitem__)
     measured = iter(["first", "second"])
     monkeypatch.setattr(
-        choice, "_measured", lambda *_: (Mode("folded", "graph"), next(measured))
+        measurement,
+        "measured",
+        lambda *_, **__: (Mode("folded", "graph"), next(measured)),
     )
     chosen((2, 10), (2, 100), (2, 30))
     # 30 is 3 times 10, and 100 is 3.3 times 30.

@@ -315,7 +315,7 @@ def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
         choice.Choice(Mode("folded", "graph"), "first"),
         choice.Choice(Mode("folded", "xla"), "second"),
     ]
-    monkeypatch.setattr(choice, "choose", lambda *_: measured.pop(0))
+    monkeypatch.setattr(choice, "choose", lambda *_, **__: measured.pop(0))
     with runtime.in_process(process, parallel=1, choice_file=path) as engine:
         assert not path.exists()
         first = three_rounds(engine, cohorts)

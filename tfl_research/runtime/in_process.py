@@ -199,6 +199,7 @@ class InProcessEngine(ClosedOnExit):
                     state,
                     self._chunks(cohort),
                     self.placement.description,
+                    fills_cores=self._fills_cores(cohort),
                 )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.
@@ -208,6 +209,13 @@ class InProcessEngine(ClosedOnExit):
         self.mode, self.choice_reason = mode, reason
         self._write(mode, reason)
         return mode
+
+    def _fills_cores(self, cohort: ClientValues) -> bool:
+        """Whether the round is known to have as many chunks as are computed at once."""
+        if not isinstance(cohort, Cohort) or self._programs.layout.has_sequences:
+            return False
+        chunks_at_once = itertools.islice(self._chunks(cohort), self.parallel)
+        return len(list(chunks_at_once)) == self.parallel > 1
 
     def _parts(self, mode: Mode, cohort: ClientValues) -> int:
         """How many accumulators a round's finishing program takes, so that the first

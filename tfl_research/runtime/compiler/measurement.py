@@ -1,0 +1,264 @@
+"""Measures the modes in which a chunk's clients can be executed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+import tensorflow as tf
+
+from tfl_research.runtime.compiler import chunks
+from tfl_research.runtime.compiler.chunk_execution import chunk_tensors
+from tfl_research.runtime.compiler.map_reduce import MapReduce
+from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing.interpreter import CannotTrace
+
+_LOG = logging.getLogger(__name__)
+
+# Tracing and compiling a vectorised program takes seconds at each start (8 s for the
+# model of the main job). It is tried only if a client's work is so short that the time
+# of the loop over clients matters much.
+_SHORT_SECONDS = 0.0002
+# Candidates are executed in turns, until one of them took so many seconds: in two
+# turns or three, or in a single one that is very long. The first turn has one client
+# of the chunk, and so have all turns if that client takes long.
+_ENOUGH_SECONDS = 0.3
+_LONG_SECONDS = 3.0
+_MOST_TURNS = 3
+_SHORT_CLIENT_SECONDS = 0.1
+# Executions that take so long are compared by the time of all cores: the kernel counts
+# some threads in steps of milliseconds.
+_COUNTED_SECONDS = 0.02
+# How TensorFlow says that it cannot build or compile a program.
+_FAILURES = (
+    tf.errors.OpError,
+    ArithmeticError,
+    # As `tf.vectorized_map` does, for some operations that it cannot vectorise.
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+# Number of clients on which folded candidates are measured. The programs compile for
+# the whole chunk, and take the number of clients as an argument.
+_FEW_CLIENTS = 8
+# XLA compiles that many operations in three seconds or more. Where TensorFlow needs so
+# much longer for an operation than for its call (about a microsecond), XLA has little
+# to save. For a transformer with 5 microseconds for an operation it was 1.4 times as
+# fast, with 31 2.7 times as slow, and with 70 2.4 times as slow.
+_MANY_OPERATIONS = 2000
+_LONG_OPERATION_SECONDS = 20e-6
+
+
+class _Candidate:
+    """A mode's compiled program, and its fastest execution so far.
+
+    The program is executed once as it is made: the first execution compiles it. A
+    folded program executes one client then, until it is given more.
+    """
+
+    def __init__(
+        self,
+        programs: MapReduce,
+        mode: Mode,
+        state: Sequence[tf.Tensor],
+        chunk: chunks.Chunk,
+    ):
+        self._context = programs.start(mode)(state)
+        self._program = programs.chunk(mode)
+        self._leaves, self._count = chunk_tensors(chunk)
+        self._clients, self._is_folded = chunk.count, mode.clients == "folded"
+        self._most = min(chunk.count, _FEW_CLIENTS)
+        self._mode, self._has_failed = mode, False
+        self._take(1)
+        self._program(self._context, self._leaves, self._count)
+
+    def _take(self, clients: int) -> None:
+        if self._is_folded and self._clients != clients:
+            self._clients = clients
+            self._count = tf.constant(clients, tf.int32)
+        self._best = self._best_cpu = float("inf")
+
+    def take_more(self) -> None:
+        """Executes several clients from now on; earlier executions do not count."""
+        self._take(self._most)
+
+    def execute(self) -> float:
+        """Executes the program; returns the seconds that it took.
+
+        A program that fails on several clients, for want of memory, is never the
+        fastest.
+
+        Raises:
+          InvalidArgumentError: the clients' values are bad.
+        """
+        if self._has_failed:
+            return 0.0
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        try:
+            _wait(self._program(self._context, self._leaves, self._count))
+        except tf.errors.InvalidArgumentError:
+            raise
+        except _FAILURES as error:
+            _LOG.info("in-process runtime: %s: %s", self._mode, error)
+            self._has_failed = True
+            return 0.0
+        seconds = time.perf_counter() - begin
+        self._best = min(self._best, seconds)
+        self._best_cpu = min(self._best_cpu, time.process_time() - begin_cpu)
+        return seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds for a client in the fastest execution; infinite if one failed."""
+        if self._has_failed:
+            return float("inf")
+        return self._best / max(self._clients, 1)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The same of the time that all cores spent on it."""
+        if self._has_failed:
+            return float("inf")
+        return self._best_cpu / max(self._clients, 1)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether an execution takes long enough to know the cores' time."""
+        return self._has_failed or self._best >= _COUNTED_SECONDS
+
+
+def _wait(results: Optional[Sequence[tf.Tensor]]) -> None:
+    """Waits until a program's results are there: a GPU computes them later."""
+    for result in (results or ())[:1]:
+        result.numpy()
+
+
+def _measure(candidates: Sequence[_Candidate]) -> None:
+    """Executes the programs in turns, so that all meet the same noise.
+
+    A slow moment of the machine then delays all programs, or one execution of several:
+    the fastest execution of each program counts.
+    """
+    spent = [candidate.execute() for candidate in candidates]
+    turns = _MOST_TURNS - 1
+    if max(spent) > _LONG_SECONDS:
+        return
+    if max(spent) < _SHORT_CLIENT_SECONDS:
+        turns, spent = _MOST_TURNS, [0.0] * len(candidates)
+        for candidate in candidates:
+            candidate.take_more()
+    for turn in range(turns):
+        for index, candidate in enumerate(candidates):
+            spent[index] += candidate.execute()
+        if max(spent) > _ENOUGH_SECONDS and (turn or turns < _MOST_TURNS):
+            return
+
+
+def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
+    """How many operations the chunk's first client executes.
+
+    Returns:
+      0 if XLA compiles the client's work in a few seconds, or if nobody knows: where
+      the work has other loops than that over the client's steps.
+    """
+    sizes = programs.work.sizes
+    few = sum(sizes) < _MANY_OPERATIONS
+    if few or len(sizes) != 2 or programs.step_bound is None:
+        return 0
+    return sizes[0] + sizes[1] * int(chunk.leaves[programs.step_bound][0])
+
+
+def measured(
+    programs: MapReduce,
+    state: Sequence[tf.Tensor],
+    chunk: chunks.Chunk,
+    modes: Sequence[Mode],
+    hardware: str = "",
+    *,
+    fills_cores: bool = False,
+) -> tuple[Mode, str]:
+    """Executes a chunk's clients in the modes.
+
+    Args:
+      programs, state, hardware, fills_cores: see `choice.choose`.
+      chunk: the clients.
+      modes: to measure; a vectorised mode is added for short clients.
+
+    Returns:
+      The fastest mode, and the measurements in words.
+
+    Raises:
+      CannotTrace: no mode can execute the process.
+      InvalidArgumentError: the clients' values are bad.
+    """
+    built: dict[Mode, _Candidate] = {}
+    notes = []
+    failures: list[Exception] = []
+
+    tried: set[Mode] = set()
+
+    def build(mode: Mode) -> None:
+        if mode in tried:
+            return
+        tried.add(mode)
+        try:
+            built[mode] = _Candidate(programs, mode, state, chunk)
+        except _FAILURES as error:
+            failures.append(error)
+            reason = str(error).strip().partition("\n")[0][:160]
+            notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")
+
+    def by_cores() -> bool:
+        of_cpu = fills_cores and not hardware
+        return of_cpu and all(one.is_counted for one in built.values())
+
+    def fastest() -> Mode:
+        if by_cores():
+            return min(built, key=lambda mode: built[mode].cpu_seconds)
+        return min(built, key=lambda mode: built[mode].seconds)
+
+    executed = 0 if hardware else _executed_operations(programs, chunk)
+    if executed and len(modes) > 1:
+        plain = Mode("folded", "graph")
+        build(plain)
+        if plain in built:
+            seconds = built[plain].execute() / executed
+            if seconds > _LONG_OPERATION_SECONDS:
+                # Not of one slow moment of the machine.
+                seconds = min(seconds, built[plain].execute() / executed)
+            if seconds > _LONG_OPERATION_SECONDS:
+                return plain, (
+                    f"each of {executed} operations of a client took "
+                    f"{1e6 * seconds:.0f} us, so that XLA, which would compile long, "
+                    "has little to save"
+                )
+    for mode in modes:
+        build(mode)
+    # In the order of the modes, of which the first counts among equals.
+    built = {mode: built[mode] for mode in modes if mode in built}
+    if not built:
+        bad = [e for e in failures if isinstance(e, tf.errors.InvalidArgumentError)]
+        if bad:
+            # Bad values of a client, which fail on TFF's runtime too.
+            raise bad[-1]
+        raise CannotTrace("; ".join(notes))
+    if len(built) > 1 or programs.vectorises:
+        _measure(list(built.values()))
+    best = fastest()
+    # A GPU executes many small clients at once as fast as one.
+    is_short = bool(hardware) or built[best].seconds < _SHORT_SECONDS
+    if programs.vectorises and is_short:
+        build(Mode("vectorised", best.compiler))
+        # The folded program again too, in the same turns.
+        _measure([built[best], *list(built.values())[-1:]])
+        best = fastest()
+    taken_by = {m: c.cpu_seconds if by_cores() else c.seconds for m, c in built.items()}
+    notes += [f"{mode}: {1000 * taken:.2f} ms" for mode, taken in taken_by.items()]
+    what = "a client took, on all cores together, " if by_cores() else "a client took "
+    return best, f"in a chunk of {chunk.count} {what}" + "; ".join(notes)

@@ -153,7 +153,7 @@ class Graph:
     @property
     def forwarded(self) -> list[Optional[int]]:
         """For each result, the argument that it is; None for a computed result."""
-        if not self.pure:
+        if not self.pure or self._interpreted[False]:
             return [None] * len(self._outputs)
         imported = self._imported((), Use())
         forwards = {

@@ -112,11 +112,3 @@ def test_graphs_take_products_in_calls_and_loops(guarded):
     nodes = [n for f in graph_def.library.function for n in f.node_def]
     sums = [n.attr["equation"].s for n in (*nodes, *graph_def.node) if n.op == "Einsum"]
     assert sums == [b"abde->abd"]
-
-
-def test_no_result_of_an_interpreted_graph_is_known_to_be_an_argument():
-    @tff.tensorflow.computation(tff.TensorType(np.float32, [2, 3]))
-    def computation(x):
-        return x, tf.einsum("ab,cb->ac", x, x)
-
-    assert Graph(computation).forwarded == [None, None]

@@ -1,11 +1,14 @@
 """Clients each of which is a program of its own, as at the sites of a federation."""
 
+import collections
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients, data, processes, runtime, tasks
+from tfl_research import algorithms, clients, data, processes, runtime, tasks
 from tfl_research.runtime.separate import SeparateProcess
 
 
@@ -119,3 +122,66 @@ def test_clients_with_datasets_are_refused():
     process = tff.templates.IterativeProcess(initialize, next_round)
     with pytest.raises(runtime.UnsupportedProcess, match="its clients hold datasets"):
         runtime.in_process(process, mode=runtime.Mode("separate", "graph"))
+
+
+class NotNegative(tf.keras.layers.Layer):
+    """An assertion, so that a client's computation has an effect."""
+
+    def call(self, inputs):
+        sizes = tf.reduce_sum(tf.abs(inputs), axis=-1)
+        with tf.control_dependencies([tf.debugging.assert_non_negative(sizes)]):
+            return tf.identity(inputs)
+
+
+class Product(tf.keras.layers.Layer):
+    """An Einstein sum, which programs have in another form."""
+
+    def call(self, inputs):
+        return tf.einsum("ab,bc->ac", inputs, tf.eye(3))
+
+
+@pytest.mark.parametrize("layer", [None, NotNegative, Product])
+def test_what_stays_with_a_client_is_known(task, layer):
+    """Its new state, and its position, are not sent to the server."""
+
+    def build():
+        own = [] if layer is None else [layer()]
+        layers = [tf.keras.layers.Input([3]), *own, tf.keras.layers.Dense(2)]
+        return tf.keras.Sequential(layers)
+
+    steps = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1))
+    process = algorithms.build_scaffold(steps, population=3).build(
+        dataclasses.replace(task, build_model=build), max_cohort_size=3
+    )
+    separate = SeparateProcess(process)
+    state, position = separate.kept_positions("position")
+    # The change of a client's control variate has the size of the model's 8 weights.
+    assert separate.report_layout[state] == (np.float32, (8,))
+    assert separate.report_layout[position] == (np.int32, ())
+
+
+def test_a_process_without_states_keeps_nothing(process):
+    assert SeparateProcess(process).kept_positions("position") == []
+
+
+def test_a_position_that_is_not_reported_is_refused():
+    client_type = collections.OrderedDict(x=np.float32, position=np.int32)
+
+    @tff.tensorflow.computation(client_type)
+    def work(client):
+        return client["x"], client["position"] + 1
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(0, tff.SERVER)
+
+    @tff.federated_computation(
+        tff.FederatedType(np.int32, tff.SERVER),
+        tff.FederatedType(tff.to_type(client_type), tff.CLIENTS),
+    )
+    def next_round(state, values):
+        return state, tff.federated_sum(tff.federated_map(work, values))
+
+    process = tff.templates.IterativeProcess(initialize, next_round)
+    with pytest.raises(ValueError, match="position is none of the tensors"):
+        SeparateProcess(process).kept_positions("position")

@@ -96,7 +96,8 @@ def chunks_of_values(
     Args:
       values: one value for each client.
       client_type: their TFF type.
-      chunk_size: number of clients in a chunk; by default bounded by memory.
+      chunk_size: number of clients in a chunk; by default at most 50, and so few that
+        there is a chunk for each core.
       parallel: number of chunks that are computed at the same time.
 
     Raises:
@@ -109,7 +110,9 @@ def chunks_of_values(
             values, client_type, layout, chunk_size, parallel
         )
         return
-    size = chunk_size or chunks.CHUNK_CLIENTS
+    # A chunk for each core, as for the toolkit's cohorts.
+    share = max(1, math.ceil(len(values) / parallel))
+    size = chunk_size or min(share, chunks.CHUNK_CLIENTS)
     clients = (_arrays(i, value, client_type) for i, value in enumerate(values))
     position = 0
     for _, run in itertools.groupby(clients, lambda c: [a.shape for a in c]):

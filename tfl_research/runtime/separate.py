@@ -230,6 +230,9 @@ class SeparateProcess:
 
         Args:
           member: name of the position among the members of a client's value.
+
+        Raises:
+          ValueError: clients have such a member, and do not report it as it is.
         """
         before = 0
         for name, kind in tff.structure.iter_elements(self._programs.client_type):
@@ -240,6 +243,12 @@ class SeparateProcess:
             return []
         forwarded = self._programs.work.forwarded
         places = [p for p, argument in enumerate(forwarded) if argument == before]
+        if not places:
+            raise ValueError(
+                f"the clients' {member} is none of the tensors that they report, so "
+                "that nobody knows which of these stay with a client: expected a "
+                "computation that returns it as it is"
+            )
         return [kept for place in places for kept in (place - 1, place)]
 
     @property

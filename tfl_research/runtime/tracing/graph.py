@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
@@ -150,12 +151,10 @@ class Graph:
                 )
         return self._imports[key]
 
-    @property
+    @functools.cached_property
     def forwarded(self) -> list[Optional[int]]:
         """For each result, the argument that it is; None for a computed result."""
-        if not self.pure:
-            return [None] * len(self._outputs)
-        imported = self._imported((), Use())
+        imported = Import(self._graph_def, self._inputs, self._outputs, in_place=False)
         forwards = {
             node.name: node.input[0]
             for node in imported.graph_def.node
@@ -172,7 +171,9 @@ class Graph:
 
     @property
     def aliases(self) -> Optional[list[int]]:
-        """For each result, the argument that it is; None if a result is computed."""
+        """For each result, the argument that it is; None if something is computed."""
+        if not self.pure:
+            return None
         found = [index for index in self.forwarded if index is not None]
         return found if len(found) == len(self._outputs) else None
 

@@ -7,6 +7,7 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.clients.client_work import for_training
+from tfl_research.clients.example_gradients import summed_gradient
 from tfl_research.tasks import objectives
 
 SPEC = tf.TensorSpec([None, 3])
@@ -31,6 +32,16 @@ class OverSize(tf.keras.layers.Layer):
 
     def call(self, inputs):
         return inputs / tf.cast(tf.shape(inputs)[0], tf.float32)
+
+
+class WeightedShares(Shares):
+    """Its weight has no gradient for rows of zeros."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(name="factor", shape=shape[-1:])
+
+    def call(self, inputs):
+        return super().call(inputs * tf.exp(self.factor))
 
 
 def model_of(*layers):
@@ -110,3 +121,55 @@ def test_the_gradient_is_that_of_the_examples(model):
         assert np.isfinite(found).all()
     assert float(sums["examples"]) == 2.0
     np.testing.assert_allclose(sums["loss"], expected_sums["loss"], rtol=1e-6)
+
+
+def steps_of(*masks):
+    """Local steps of four rows each; rows without the mask are zeros."""
+    generator = np.random.default_rng(0)
+    mask = np.array(masks)
+    x = generator.uniform(1, 2, [*mask.shape, 3]).astype(np.float32)
+    return {
+        "x": tf.constant(np.where(mask[..., np.newaxis], x, 0)),
+        "y": tf.constant(np.where(mask, np.arange(4) % 2, 0), tf.int32),
+        "mask": tf.constant(mask),
+        "num_steps": tf.constant(len(masks)),
+        "seed": tf.constant([1, 2]),
+    }
+
+
+FULL, PART, NONE = [True] * 4, [True, True, False, False], [False] * 4
+
+
+@pytest.mark.parametrize("before", [[], [CenterBatch()]])
+def test_a_minibatch_of_padding_alone_has_the_gradient_zero(before):
+    model, objective = model_of(*before, WeightedShares()), objectives.multiclass()
+    assert model.drops_padding == bool(before)
+    batch = {n: v[0] for n, v in steps_of(NONE).items() if n in ("x", "y", "mask")}
+    weights = [tf.constant(w) for w in model.initial_weights]
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objective
+    )
+    seed = tf.constant([1, 2])
+    gradient, sums = loop.gradient_and_sums(
+        weights, {**batch, "seed": seed, "model_state": ()}
+    )
+    of_sum, _ = summed_gradient(model, objective, weights, batch, seed)
+    for found in (*gradient, *of_sum):
+        np.testing.assert_array_equal(found, np.zeros(found.shape))
+    assert float(sums["loss"]) == 0.0
+
+
+def test_minibatches_of_padding_alone_do_not_change_the_mean_gradient():
+    """Vectorised clients have as many steps as the one with most of them."""
+    model = model_of(WeightedShares())
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objectives.multiclass()
+    )
+    weights = [tf.constant(w) for w in model.initial_weights]
+    expected, _ = loop.mean_gradient(weights, steps_of(FULL, PART))
+    gradient, _ = loop.mean_gradient(weights, steps_of(FULL, PART, NONE, NONE))
+    for found, wanted in zip(gradient, expected):
+        assert np.isfinite(wanted).all()
+        np.testing.assert_array_equal(found, wanted)
+    for found in loop.mean_gradient(weights, steps_of(NONE))[0]:
+        np.testing.assert_array_equal(found, np.zeros(found.shape))

@@ -212,11 +212,13 @@ def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[st
     A model whose examples meet takes it without its padding. A model that may have no
     finite gradients for padding takes copies of the first example in its place: their
     losses do not count, and their gradients are finite if the first example's are.
+    A minibatch of padding alone has nothing to copy, and its gradient may be NaN
+    (`without_failures_of_padding`).
 
     Args:
-      model: that is trained.
-      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`; further members
-        do not change.
+      model: the model that is trained.
+      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`, with padding at
+        the end; further members do not change.
     """
     if model.drops_padding:
         return without_padding(batch)
@@ -251,6 +253,24 @@ def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         else value
         for name, value in batch.items()
     }
+
+
+def without_failures_of_padding(
+    model: FunctionalModel, gradient: list[tf.Tensor], mask: tf.Tensor
+) -> list[tf.Tensor]:
+    """A minibatch's gradient; zeros for padding alone if it may have no finite gradient.
+
+    Where clients are vectorised, a client with fewer steps than another one has
+    minibatches of padding alone.
+
+    Args:
+      model: the model that is trained.
+      gradient: of the mean loss or of the sum of losses of a minibatch, by weight.
+      mask: bool `[batch]`, the minibatch's examples.
+    """
+    if not (model.drops_padding or model.repeats_for_padding):
+        return gradient
+    return select(tf.reduce_any(mask), gradient, [tf.zeros_like(g) for g in gradient])
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
-from tfl_research.clients.client_work import for_training
+from tfl_research.clients.client_work import for_training, minibatch_of, with_examples
 from tfl_research.clients.example_gradients import summed_gradient
 from tfl_research.tasks import objectives
 
@@ -173,3 +173,33 @@ def test_minibatches_of_padding_alone_do_not_change_the_mean_gradient():
         np.testing.assert_array_equal(found, wanted)
     for found in loop.mean_gradient(weights, steps_of(NONE))[0]:
         np.testing.assert_array_equal(found, np.zeros(found.shape))
+
+
+def test_the_first_example_takes_the_place_of_a_minibatch_of_padding_alone():
+    batches, model = steps_of(PART, FULL, NONE), model_of(WeightedShares())
+    for step in range(2):
+        batch = minibatch_of(batches, tf.constant(step))
+        found = with_examples(model, dict(batch), batches)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(found[name], value)
+    found = with_examples(model, minibatch_of(batches, tf.constant(2)), batches)
+    np.testing.assert_array_equal(found["x"], np.stack([batches["x"][0, 0]] * 4))
+    assert not found["mask"].numpy().any()
+    plain = minibatch_of(batches, tf.constant(2))
+    assert with_examples(model_of(), dict(plain), batches)["x"] is plain["x"]
+
+
+def test_a_client_without_steps():
+    model = model_of(WeightedShares())
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objectives.multiclass()
+    )
+    weights = [tf.constant(w) for w in model.initial_weights]
+    batches = {
+        name: value[:0] if name in ("x", "y", "mask") else value
+        for name, value in steps_of(NONE).items()
+    }
+    batches["num_steps"] = tf.constant(0)
+    run = tf.function(lambda: loop.run(weights, batches, tf.constant(0)))()
+    for found, wanted in zip(run.weights, weights):
+        np.testing.assert_array_equal(found, wanted)

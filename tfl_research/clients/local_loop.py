@@ -19,6 +19,7 @@ from tfl_research.clients.client_work import (
     minibatch_of,
     model_state_of,
     select,
+    with_examples,
     without_failures_of_padding,
 )
 from tfl_research.data import structures
@@ -273,7 +274,7 @@ class LocalLoop:
         step: tf.Tensor,
         state: tuple[tf.Tensor, ...],
     ) -> Minibatch:
-        batch = minibatch_of(batches, step)
+        batch = with_examples(self.model, minibatch_of(batches, step), batches)
         batch[MODEL_STATE] = state
         batch["seed"] = batches["seed"]
         if self.model.is_random:

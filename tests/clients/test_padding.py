@@ -34,6 +34,15 @@ class OverSize(tf.keras.layers.Layer):
         return inputs / tf.cast(tf.shape(inputs)[0], tf.float32)
 
 
+class OverCopies(tf.keras.layers.Layer):
+    """Divides each example by the number of examples that are equal to it."""
+
+    def call(self, inputs):
+        apart = tf.reduce_sum(tf.abs(inputs[:, tf.newaxis] - inputs), axis=-1)
+        copies = tf.reduce_sum(tf.cast(apart == 0, tf.float32), axis=1, keepdims=True)
+        return inputs / copies
+
+
 class WeightedShares(Shares):
     """Its weight has no gradient for rows of zeros."""
 
@@ -72,6 +81,8 @@ def test_which_models_take_what():
     assert facts(model_of(Shares())) == (False, True)
     assert facts(model_of(CenterBatch()))[0]
     assert facts(model_of(OverSize()))[0]
+    assert facts(model_of(OverCopies()))[0]
+    assert facts(model_of(OverCopies(), tf.keras.layers.Dropout(0.5)))[0]
     # Its draws are random; the size of a batch is tried all the same.
     assert facts(model_of(OverSize(), tf.keras.layers.Dropout(0.5)))[0]
     assert facts(model_of(Shares(), tf.keras.layers.Dropout(0.5))) == (False, True)

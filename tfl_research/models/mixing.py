@@ -53,8 +53,8 @@ def may_depend_on_size(
 ) -> bool:
     """Whether a batch's size alone may change what a random model gives in training.
 
-    `mixes_examples` tries other sizes for the other models. A random model's draws can
-    depend on the size too, so that True does not say that examples influence each
+    `mixes_examples` tries other sizes of models that are not random. A random model's
+    draws can depend on the size too. So True does not say that examples influence each
     other. False for models without layers of a user's own.
 
     Args:

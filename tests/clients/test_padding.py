@@ -6,7 +6,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
-from tfl_research.clients.client_work import for_training
+from tfl_research.clients.client_work import for_training, minibatch_of, with_examples
+from tfl_research.clients.example_gradients import summed_gradient
 from tfl_research.tasks import objectives
 
 SPEC = tf.TensorSpec([None, 3])
@@ -31,6 +32,25 @@ class OverSize(tf.keras.layers.Layer):
 
     def call(self, inputs):
         return inputs / tf.cast(tf.shape(inputs)[0], tf.float32)
+
+
+class OverCopies(tf.keras.layers.Layer):
+    """Divides each example by the number of examples that are equal to it."""
+
+    def call(self, inputs):
+        apart = tf.reduce_sum(tf.abs(inputs[:, tf.newaxis] - inputs), axis=-1)
+        copies = tf.reduce_sum(tf.cast(apart == 0, tf.float32), axis=1, keepdims=True)
+        return inputs / copies
+
+
+class WeightedShares(Shares):
+    """Its weight has no gradient for rows of zeros."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(name="factor", shape=shape[-1:])
+
+    def call(self, inputs):
+        return super().call(inputs * tf.exp(self.factor))
 
 
 def model_of(*layers):
@@ -61,6 +81,8 @@ def test_which_models_take_what():
     assert facts(model_of(Shares())) == (False, True)
     assert facts(model_of(CenterBatch()))[0]
     assert facts(model_of(OverSize()))[0]
+    assert facts(model_of(OverCopies()))[0]
+    assert facts(model_of(OverCopies(), tf.keras.layers.Dropout(0.5)))[0]
     # Its draws are random; the size of a batch is tried all the same.
     assert facts(model_of(OverSize(), tf.keras.layers.Dropout(0.5)))[0]
     assert facts(model_of(Shares(), tf.keras.layers.Dropout(0.5))) == (False, True)
@@ -110,3 +132,85 @@ def test_the_gradient_is_that_of_the_examples(model):
         assert np.isfinite(found).all()
     assert float(sums["examples"]) == 2.0
     np.testing.assert_allclose(sums["loss"], expected_sums["loss"], rtol=1e-6)
+
+
+def steps_of(*masks):
+    """Local steps of four rows each; rows without the mask are zeros."""
+    generator = np.random.default_rng(0)
+    mask = np.array(masks)
+    x = generator.uniform(1, 2, [*mask.shape, 3]).astype(np.float32)
+    return {
+        "x": tf.constant(np.where(mask[..., np.newaxis], x, 0)),
+        "y": tf.constant(np.where(mask, np.arange(4) % 2, 0), tf.int32),
+        "mask": tf.constant(mask),
+        "num_steps": tf.constant(len(masks)),
+        "seed": tf.constant([1, 2]),
+    }
+
+
+FULL, PART, NONE = [True] * 4, [True, True, False, False], [False] * 4
+
+
+@pytest.mark.parametrize("before", [[], [CenterBatch()]])
+def test_a_minibatch_of_padding_alone_has_the_gradient_zero(before):
+    model, objective = model_of(*before, WeightedShares()), objectives.multiclass()
+    assert model.drops_padding == bool(before)
+    batch = {n: v[0] for n, v in steps_of(NONE).items() if n in ("x", "y", "mask")}
+    weights = [tf.constant(w) for w in model.initial_weights]
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objective
+    )
+    seed = tf.constant([1, 2])
+    gradient, sums = loop.gradient_and_sums(
+        weights, {**batch, "seed": seed, "model_state": ()}
+    )
+    of_sum, _ = summed_gradient(model, objective, weights, batch, seed)
+    for found in (*gradient, *of_sum):
+        np.testing.assert_array_equal(found, np.zeros(found.shape))
+    assert float(sums["loss"]) == 0.0
+
+
+def test_minibatches_of_padding_alone_do_not_change_the_mean_gradient():
+    """Vectorised clients have as many steps as the one with most of them."""
+    model = model_of(WeightedShares())
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objectives.multiclass()
+    )
+    weights = [tf.constant(w) for w in model.initial_weights]
+    expected, _ = loop.mean_gradient(weights, steps_of(FULL, PART))
+    gradient, _ = loop.mean_gradient(weights, steps_of(FULL, PART, NONE, NONE))
+    for found, wanted in zip(gradient, expected):
+        assert np.isfinite(wanted).all()
+        np.testing.assert_array_equal(found, wanted)
+    for found in loop.mean_gradient(weights, steps_of(NONE))[0]:
+        np.testing.assert_array_equal(found, np.zeros(found.shape))
+
+
+def test_the_first_example_takes_the_place_of_a_minibatch_of_padding_alone():
+    batches, model = steps_of(PART, FULL, NONE), model_of(WeightedShares())
+    for step in range(2):
+        batch = minibatch_of(batches, tf.constant(step))
+        found = with_examples(model, dict(batch), batches)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(found[name], value)
+    found = with_examples(model, minibatch_of(batches, tf.constant(2)), batches)
+    np.testing.assert_array_equal(found["x"], np.stack([batches["x"][0, 0]] * 4))
+    assert not found["mask"].numpy().any()
+    plain = minibatch_of(batches, tf.constant(2))
+    assert with_examples(model_of(), dict(plain), batches)["x"] is plain["x"]
+
+
+def test_a_client_without_steps():
+    model = model_of(WeightedShares())
+    loop = clients.LocalSteps(tff.learning.optimizers.build_sgdm(0.1)).loop(
+        model, objectives.multiclass()
+    )
+    weights = [tf.constant(w) for w in model.initial_weights]
+    batches = {
+        name: value[:0] if name in ("x", "y", "mask") else value
+        for name, value in steps_of(NONE).items()
+    }
+    batches["num_steps"] = tf.constant(0)
+    run = tf.function(lambda: loop.run(weights, batches, tf.constant(0)))()
+    for found, wanted in zip(run.weights, weights):
+        np.testing.assert_array_equal(found, wanted)

@@ -12,6 +12,7 @@ import toy_processes
 
 from tfl_research import data, processes, runtime
 from tfl_research.runtime import Mode
+from tfl_research.runtime.compiler import chunk_execution
 from tfl_research.tasks import objectives
 from tfl_research.tasks.task import Card, Task
 
@@ -57,22 +58,26 @@ def examples(count, seed):
     }
 
 
-@pytest.fixture(scope="module", params=[Shares, CenterBatch])
-def found(request):
-    """The layer, and the result of three rounds by engine."""
+def task_of(layer):
     held = data.ClientData.from_arrays(
         {f"c{i}": examples(n, i) for i, n in enumerate((7, 3, 12, 1, 5))},
         data.Batching(batch_size=4, epochs=2),
     )
-    task = Task(
+    return Task(
         "attention",
         Card("", "", "", "", ""),
         held,
         held,
         None,
-        functools.partial(attention_model, request.param),
+        functools.partial(attention_model, layer),
         objectives.multiclass,
     )
+
+
+@pytest.fixture(scope="module", params=[Shares, CenterBatch])
+def found(request):
+    """The layer, and the result of three rounds by engine."""
+    task = task_of(request.param)
     process = processes.build_fed_avg(task, client_optimizer=toy_processes.sgd())
     modes = MODES if request.param is Shares else MODES[:3]
     engines = {mode: runtime.in_process(process, mode=mode) for mode in modes}
@@ -92,3 +97,21 @@ def test_rounds_are_tffs(found, mode):
     state, _ = found[mode]
     weights = [np.asarray(w) for w in toy_processes.leaves(state)]
     assert all(np.isfinite(w).all() for w in weights)
+
+
+def test_vectorised_clients_are_not_left_to_tensorflow(monkeypatch):
+    """A client's last steps are padding alone, which violates no guard."""
+    task = task_of(Shares)
+    process = processes.build_fed_avg(task, client_optimizer=toy_processes.sgd())
+    violations = []
+
+    def executed(by_mode, by_graph, refused, what=""):
+        *results, violated = by_mode()
+        violations.append(bool(violated))
+        return results
+
+    monkeypatch.setattr(chunk_execution, "executed", executed)
+    engine = runtime.in_process(process, mode=Mode("vectorised", "xla"))
+    toy_processes.three_rounds(engine, toy_processes.cohorts_of(task))
+    assert violations
+    assert not any(violations)

@@ -112,3 +112,13 @@ def test_graphs_take_products_in_calls_and_loops(guarded):
     nodes = [n for f in graph_def.library.function for n in f.node_def]
     sums = [n.attr["equation"].s for n in (*nodes, *graph_def.node) if n.op == "Einsum"]
     assert sums == [b"abde->abd"]
+
+
+def test_arguments_that_are_results_are_found_beside_products():
+    @tff.tensorflow.computation(tff.TensorType(np.float32, [2, 3]), np.int32)
+    def computation(x, index):
+        return tf.einsum("ab,cb->ac", x, x), tf.identity(index), x
+
+    graph = Graph(computation)
+    assert graph.forwarded == [None, 1, 0]
+    assert graph.aliases is None

@@ -162,8 +162,9 @@ def test_others_are_left():
     assert not normalization.may_vary(node)
     node.attr["is_training"].b = True
     assert normalization.may_vary(node)
-    node.attr["exponential_avg_factor"].f = 0.9
-    assert not normalization.may_vary(node)
+    for factor in (0.9, 0.0):
+        node.attr["exponential_avg_factor"].f = factor
+        assert not normalization.may_vary(node)
 
 
 def test_batches_of_different_lengths_in_a_loop():

@@ -314,3 +314,20 @@ def test_labels_of_any_dtype_and_a_last_axis_of_one(dtype):
         for labels in (y.astype(dtype), y.astype(dtype)[:, np.newaxis]):
             found = objective.example_losses(tf.constant(labels), tf.constant(outputs))
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "y_shape", "logits_shape"),
+    [
+        (objectives.multiclass, (4, 1, 1), (4, 5)),
+        (objectives.multiclass, (4,), (2, 2, 5)),
+        (objectives.multiclass, (4,), (3, 5)),
+        (objectives.next_token, (4, 3), (3, 4, 5)),
+        (objectives.next_token, (4, 6), (4, 2, 3, 5)),
+    ],
+)
+def test_labels_of_another_shape_than_the_outputs_fail(build, y_shape, logits_shape):
+    """Also where there are as many labels as there are rows of outputs."""
+    y = {"y": tf.zeros(y_shape, tf.int32)}
+    with pytest.raises(ValueError, match="labels"):
+        build().losses(y, tf.zeros(logits_shape))

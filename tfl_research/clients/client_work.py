@@ -206,17 +206,43 @@ def minibatch_of(batches: Mapping[str, Any], row: tf.Tensor) -> dict[str, Any]:
     return batch
 
 
+def with_examples(
+    model: FunctionalModel, batch: dict[str, Any], batches: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A minibatch; if it is padding alone, the client's first example instead.
+
+    Vectorised clients take as many steps as the client with most of them. The others
+    have minibatches of padding alone then. A model that may have no finite gradients
+    for padding gives NaN there, and programs for XLA that meet NaN leave their clients
+    to TensorFlow. The example does not count: the mask does not change. Neither does
+    the minibatch of another model.
+
+    Args:
+      model: the model that is trained.
+      batch: one minibatch of `batches`, with its mask.
+      batches: the local steps.
+    """
+    if not model.repeats_for_padding or batches["mask"].shape[0] == 0:
+        return batch
+    first = minibatch_of(batches, tf.constant(0))
+    has_examples = tf.reduce_any(batch["mask"])
+    for name in structures.example_arrays(batches):
+        batch[name] = tf.where(has_examples, batch[name], first[name][:1])
+    return batch
+
+
 def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[str, Any]:
     """A minibatch as the model takes it in training.
 
     A model whose examples meet takes it without its padding. A model that may have no
     finite gradients for padding takes copies of the first example in its place: their
     losses do not count, and their gradients are finite if the first example's are.
+    A minibatch of padding alone has nothing to copy: see `with_examples`.
 
     Args:
-      model: that is trained.
-      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`; further members
-        do not change.
+      model: the model that is trained.
+      batch: flat arrays `[batch, ...]` by name and mask bool `[batch]`, with padding at
+        the end; further members do not change.
     """
     if model.drops_padding:
         return without_padding(batch)
@@ -251,6 +277,21 @@ def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         else value
         for name, value in batch.items()
     }
+
+
+def without_failures_of_padding(
+    model: FunctionalModel, gradient: list[tf.Tensor], mask: tf.Tensor
+) -> list[tf.Tensor]:
+    """A minibatch's gradient; zeros for padding alone where it may not be finite.
+
+    Args:
+      model: the model that is trained.
+      gradient: of the mean loss or of the sum of losses of a minibatch, by weight.
+      mask: bool `[batch]`, the minibatch's examples.
+    """
+    if not (model.drops_padding or model.repeats_for_padding):
+        return gradient
+    return select(tf.reduce_any(mask), gradient, [tf.zeros_like(g) for g in gradient])
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

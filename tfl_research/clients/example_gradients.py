@@ -14,6 +14,7 @@ from tfl_research.clients.client_work import (
     for_training,
     masked_sum,
     model_state_of,
+    without_failures_of_padding,
 )
 from tfl_research.data import structures
 from tfl_research.models import inlining
@@ -110,7 +111,8 @@ def summed_gradient(
 ) -> tuple[list[tf.Tensor], Sums]:
     """Computes the sum of a row's gradients, at the cost of an ordinary gradient.
 
-    The arguments are as in `example_gradients`. The gradient has the weights' shapes.
+    The arguments are as in `example_gradients`. The gradient has the weights' shapes,
+    and is finite for a row of padding alone.
     """
     state = model_state_of(model, batch)
     batch = for_training(model, batch)
@@ -125,5 +127,6 @@ def summed_gradient(
             count = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
             loss += count * forward.penalty
     gradient = loss_scale.gradient(tape, loss, weights, model)
+    gradient = without_failures_of_padding(model, gradient, batch["mask"])
     sums = objective.sums(batch, predictions)
     return gradient, tf.nest.map_structure(lambda s: masked_sum(s, batch["mask"]), sums)

@@ -19,6 +19,8 @@ from tfl_research.clients.client_work import (
     minibatch_of,
     model_state_of,
     select,
+    with_examples,
+    without_failures_of_padding,
 )
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
@@ -112,10 +114,12 @@ class LocalLoop:
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
         """The gradient of the mean loss, and the objective's sums, of a minibatch.
 
-        The loss includes the model's penalty, and the sums do not.
+        The loss includes the model's penalty, and the sums do not. The gradients are
+        finite for a minibatch of padding alone, where they do not count.
         """
         step = self._step(weights, batch)
-        return step.gradient, step.sums
+        gradient = without_failures_of_padding(self.model, step.gradient, batch["mask"])
+        return gradient, step.sums
 
     def _step(self, weights: list[tf.Tensor], batch: Minibatch) -> _Step:
         batch = for_training(self.model, batch)
@@ -270,7 +274,7 @@ class LocalLoop:
         step: tf.Tensor,
         state: tuple[tf.Tensor, ...],
     ) -> Minibatch:
-        batch = minibatch_of(batches, step)
+        batch = with_examples(self.model, minibatch_of(batches, step), batches)
         batch[MODEL_STATE] = state
         batch["seed"] = batches["seed"]
         if self.model.is_random:

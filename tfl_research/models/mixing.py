@@ -21,8 +21,9 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
     """Whether results of training depend on the batch as a whole.
 
     True for models that change their state. Others are tried with two batches that
-    differ in some examples, and those with penalties or with layers of a user's own
-    with a smaller batch too.
+    differ in some examples. Those with penalties or with layers of a user's own are
+    tried with a smaller batch too, and those with layers of a user's own also with
+    copies of an example.
 
     Args:
       model: the model; `mixes_examples` is not read.
@@ -52,8 +53,8 @@ def may_depend_on_size(
 ) -> bool:
     """Whether a batch's size alone may change what a random model gives in training.
 
-    `mixes_examples` tries other sizes for the other models. A random model's draws can
-    depend on the size too, so that True does not say that examples influence each
+    `mixes_examples` tries other sizes of models that are not random. A random model's
+    draws can depend on the size too. So True does not say that examples influence each
     other. False for models without layers of a user's own.
 
     Args:
@@ -88,7 +89,15 @@ def _mixes(
     if is_tried and not (training and model.is_random):
         # A model can mix the examples through the batch's size alone.
         batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
+    if training and has_own_layer(layers):
+        # A model can mix equal examples alone, as copies in the place of padding are.
+        batches.append(tf.nest.map_structure(_with_copies, first))
     return _differs(model, batches, generator, training=training)
+
+
+def _with_copies(a: tf.Tensor) -> tf.Tensor:
+    """Rows of which all but the first ones are copies of the first one."""
+    return tf.concat([a[:_SAME], tf.repeat(a[:1], _ROWS - _SAME, axis=0)], 0)
 
 
 def _differs(

@@ -173,7 +173,7 @@ def _projected(
         if bias.shape.rank == 2:  # Of the inputs, and of the state.
             bias, of_state = tf.unstack(bias)
             weights.append(of_state)
-        # Of which the gradient is one operation, which XLA executes fast.
+        # The gradient of `bias_add` is one operation, and XLA executes it fast.
         given = tf.nn.bias_add(given, bias)
     return given, weights
 

@@ -3,7 +3,7 @@
 TensorFlow's `Einsum` transposes its arguments in every call, and XLA transposes those
 that are summed over several axes. A matrix product takes both orders of an argument's
 axes, so that most transpositions are not needed, and equal transpositions of several
-products are computed once. Attention layers consist of such sums.
+products are computed once. Keras' attention layers consist of Einstein sums.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.
     columns = [c for c in result if c not in first]
     summed = [c for c in first if c not in result]
     if rows and columns and result.index(rows[0]) > result.index(columns[0]):
-        # Of the other order, the result needs fewer transpositions.
+        # With the arguments exchanged, the result needs fewer transpositions.
         left, right, first, second = right, left, second, first
         rows, columns = columns, rows
     sizes = _sizes(first, left)

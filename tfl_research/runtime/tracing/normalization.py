@@ -24,7 +24,8 @@ def may_vary(node: Any) -> bool:
     """Whether a NodeDef normalises by the statistics of its argument."""
     if node.op not in _FORWARD | _BACKWARD or not node.attr["is_training"].b:
         return False
-    return node.op in _BACKWARD or node.attr["exponential_avg_factor"].f in (0.0, 1.0)
+    # Another factor, also 0, takes the means from outside into account.
+    return node.op in _BACKWARD or node.attr["exponential_avg_factor"].f == 1.0
 
 
 def plain(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[list[tf.Tensor]]:

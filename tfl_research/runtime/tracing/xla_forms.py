@@ -1,8 +1,8 @@
 """Operations in forms that XLA executes faster on the CPU.
 
-XLA divides a reduction of more than 32 numbers into windows of 32. The code for windows
-over several axes, and for the largest number of a long row, is many times slower than
-the code for the same sums as a matrix product, or for the same maxima step by step.
+XLA divides a reduction of more than 32 numbers into windows of 32. Windows over several
+axes are many times slower than the same sums as a matrix product. Windows over a long
+row are slower than finding its largest number step by step.
 On one core, the sum of [80, 20, 1024] over the first two axes takes 4.4 ms, and 0.8 ms
 as a product. The place of the maximum of each row of [320, 10004] takes 3.9 ms, and
 here 2.4 ms.

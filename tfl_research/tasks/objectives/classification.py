@@ -77,7 +77,7 @@ def _cross_entropy(y: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Te
         outputs = tf.math.log(tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON))
     classes = outputs.shape[-1]
     if classes is None or not outputs.shape[:-1].is_compatible_with(y.shape):
-        # Which says what is wrong with the shapes.
+        # The error of TensorFlow names shapes that do not fit.
         return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
     # As a matrix whose number of classes is known, for compilers.
     rows = tf.reshape(outputs, [-1, classes])

@@ -110,6 +110,7 @@ def test_graphs_take_products_in_calls_and_loops(guarded):
     np.testing.assert_allclose(traced(tf.constant(x))[0], expected, rtol=1e-5)
     graph_def = traced.graph.as_graph_def()
     nodes = [n for f in graph_def.library.function for n in f.node_def]
+    assert "another form" in Graph(computation).how
     sums = [n.attr["equation"].s for n in (*nodes, *graph_def.node) if n.op == "Einsum"]
     assert sums == [b"abde->abd"]
 

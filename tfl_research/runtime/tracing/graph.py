@@ -86,6 +86,8 @@ class Graph:
         """How `trace` adds the graph to programs, in words."""
         if self.untraceable:
             return f"not added: {', '.join(self.untraceable)}"
+        if self.pure and self._interpreted[False]:
+            return "interpreted: some operations have another form"
         if self.pure:
             return "calls inlined, imported as a whole"
         kept = sorted(self.op_types & (operations.EFFECTS | {operations.REDUCE}))

@@ -10,11 +10,9 @@ import pytest
 import tensorflow as tf
 import toy_processes
 
-from tfl_research import data, processes, runtime
+from tfl_research import processes, runtime
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import chunk_execution
-from tfl_research.tasks import objectives
-from tfl_research.tasks.task import Card, Task
 
 LENGTH, WIDTH, CLASSES = 6, 8, 300
 MODES = [
@@ -59,19 +57,8 @@ def examples(count, seed):
 
 
 def task_of(layer):
-    held = data.ClientData.from_arrays(
-        {f"c{i}": examples(n, i) for i, n in enumerate((7, 3, 12, 1, 5))},
-        data.Batching(batch_size=4, epochs=2),
-    )
-    return Task(
-        "attention",
-        Card("", "", "", "", ""),
-        held,
-        held,
-        None,
-        functools.partial(attention_model, layer),
-        objectives.multiclass,
-    )
+    builder = functools.partial(attention_model, layer)
+    return toy_processes.make_task(builder, (7, 3, 12, 1, 5), examples)
 
 
 @pytest.fixture(scope="module", params=[Shares, CenterBatch])

@@ -74,9 +74,9 @@ def examples(count, seed):
     }
 
 
-def make_task(builder=model_builder, sizes=(7, 3, 12, 1, 5, 0, 9)):
+def make_task(builder=model_builder, sizes=(7, 3, 12, 1, 5, 0, 9), made=examples):
     held = data.ClientData.from_arrays(
-        {f"c{i}": examples(n, i) for i, n in enumerate(sizes)},
+        {f"c{i}": made(n, i) for i, n in enumerate(sizes)},
         data.Batching(batch_size=4, epochs=2),
     )
     return Task(

@@ -250,12 +250,10 @@ def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[st
         return batch
     mask = batch["mask"]
 
-    def filled(value: tf.Tensor) -> tf.Tensor:
-        shape = tf.concat([tf.shape(mask), tf.ones([tf.rank(value) - 1], tf.int32)], 0)
-        return tf.where(tf.reshape(mask, shape), value, value[:1])
-
     return {
-        name: filled(value) if structures.is_example_array(name) else value
+        name: tf.where(_by_row(mask, value), value, value[:1])
+        if structures.is_example_array(name)
+        else value
         for name, value in batch.items()
     }
 
@@ -301,9 +299,14 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
       values: float `[batch, ...]`.
       mask: bool `[batch]`.
     """
-    shape = tf.concat([tf.shape(mask), tf.ones([tf.rank(values) - 1], tf.int32)], 0)
-    kept = tf.where(tf.reshape(mask, shape), values, tf.zeros_like(values))
+    kept = tf.where(_by_row(mask, values), values, tf.zeros_like(values))
     return tf.reduce_sum(kept, axis=0)
+
+
+def _by_row(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """The mask `[batch, 1, ...]`, of the rank of values `[batch, ...]`."""
+    shape = tf.concat([tf.shape(mask), tf.ones([tf.rank(values) - 1], tf.int32)], 0)
+    return tf.reshape(mask, shape)
 
 
 def select(active: tf.Tensor, new: Any, old: Any) -> Any:

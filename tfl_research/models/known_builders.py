@@ -16,7 +16,8 @@ from typing import Any, Optional, TypeVar
 
 _Made = TypeVar("_Made")
 _PACKAGE = __name__.partition(".")[0]
-_PLAIN = (bool, int, float, str, bytes, type(None))
+# Types whose values are equal if their texts are.
+PLAIN = (bool, int, float, str, bytes, type(None))
 # Things that are kept. The points of a sweep have one model.
 _MOST = 12
 
@@ -42,7 +43,7 @@ def key_of(builder: Any) -> Optional[Hashable]:
             value = cell.cell_contents
         except ValueError:  # nothing is in it yet
             return None
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             return None
         # 1 and True are equal, and may mean something else.
         values.append((type(value).__name__, repr(value)))

@@ -27,7 +27,6 @@ _Made = TypeVar("_Made")
 _PACKAGE = f"{__name__.partition('.')[0]}."
 # Their objects hold nothing but hyperparameters.
 _OPTIMIZERS = "tensorflow_federated.python.learning.optimizers."
-_PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class _Unknown(Exception):
@@ -72,7 +71,7 @@ def recipe_key(recipe: Any) -> Optional[Hashable]:
 
 def _key(value: Any) -> Hashable:
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in known_builders.PLAIN:
         # 1 and True are equal, and may mean something else; so are 0.0 and -0.0.
         return kind, repr(value)
     if kind in (tuple, list):

@@ -56,6 +56,8 @@ class RoundParts:
 
 def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
     """Builds (message, local steps) -> update, weight, sums, counts, report, state."""
+    if parts.client_key is None:
+        return _traced(parts, sent_type)
     others = known_work.recipe_key(
         (
             repr(sent_type),
@@ -68,9 +70,7 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
             declarations(parts.aggregator).screens_updates,
         )
     )
-    key = None
-    if parts.client_key is not None and others is not None:
-        key = parts.client_key, others
+    key = None if others is None else (parts.client_key, others)
     return known_work.traced_once(key, lambda: _traced(parts, sent_type))
 
 

@@ -104,12 +104,14 @@ def choose(
     # XLA's products on the CPU are others where GPUs are visible (`one_thread`).
     sees_gpus = bool(tf.config.get_visible_devices("GPU"))
     kind = hardware or ("CPU beside GPUs" if sees_gpus else "")
+    if fills_cores and not hardware:
+        kind = f"{kind} by the time of all cores".strip()
     key = choice_cache.key(programs.work.fingerprint, shapes, kind)
     measured = programs.measured
     remembered = choice_cache.recall(key)
     if remembered is None:
-        remembered = _of_near(measured, shapes, hardware, _TAKEN) or _of_near(
-            programs.measured_alike, shapes, hardware, _ALIKE
+        remembered = _of_near(measured, shapes, kind, _TAKEN) or _of_near(
+            programs.measured_alike, shapes, kind, _ALIKE
         )
         if remembered is not None:
             # A later process makes the same choice for these shapes.
@@ -120,13 +122,13 @@ def choose(
         # Another version of the toolkit may have measured what this one refuses.
         if not refusals(programs, mode):
             if not reason.endswith((_TAKEN, _ALIKE)):
-                measured[shapes, hardware] = remembered
+                measured[shapes, kind] = remembered
             return Choice(mode, reason)
     best, reason = measurement.measured(
         programs, state, chunk, modes, hardware, fills_cores=fills_cores
     )
     found = best.clients, best.compiler, reason
-    measured[shapes, hardware] = programs.measured_alike[shapes, hardware] = found
+    measured[shapes, kind] = programs.measured_alike[shapes, kind] = found
     choice_cache.remember(key, found)
     _LOG.info("in-process runtime: %s (%s)", best, reason)
     return Choice(best, reason, is_compiled=True)
@@ -135,7 +137,7 @@ def choose(
 def _of_near(
     measured: Mapping[Any, tuple[str, str, str]],
     shapes: Any,
-    hardware: str,
+    kind: str,
     ending: str,
 ) -> Optional[tuple[str, str, str]]:
     """The choice for the same work in the chunk whose shapes are nearest to these.
@@ -144,10 +146,10 @@ def _of_near(
     and a client's work does not depend on how many others are in its chunk.
 
     Args:
-      measured: choices by shapes and hardware. None of them was taken from another
+      measured: choices by shapes and kind. None of them was taken from another
         chunk, so that the shapes that share a choice stay near each other.
       shapes: of the chunk's leaves.
-      hardware: see `choose`.
+      kind: of the hardware, and of the time that was compared.
       ending: of the reason.
 
     Returns:
@@ -155,8 +157,8 @@ def _of_near(
     """
     near = {
         _ratio(shapes, others): found
-        for (others, of_hardware), found in list(measured.items())
-        if of_hardware == hardware
+        for (others, other_kind), found in list(measured.items())
+        if other_kind == kind
     }
     least = min(near, default=math.inf)
     if least > _NEAR:

@@ -28,15 +28,15 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     Args:
       fingerprint: of the clients' work.
       shapes: of a chunk's leaves.
-      hardware: the kind of the GPUs that execute clients' work; empty for the CPU of a
-        process that sees no GPUs.
+      hardware: the kind of the GPUs that execute clients' work, or what else of the
+        machine decided; empty for the CPU of a process that sees no GPUs.
     """
     import tensorflow as tf
 
     machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
     # How XLA's programs compute in this version. Choices that were measured with other
     # programs do not count.
-    programs = "one thread, products of a pool"
+    programs = "one thread, products of a pool, other forms"
     given = [tuple(shape) for shape in shapes]
     parts = (fingerprint, given, machine, tf.__version__, programs)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -154,7 +154,7 @@ class Family:
       shapes: (clients, steps) of the chunks that they executed, or processes whose
         clients take the same steps; see `chunks.Shapes`.
       measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
-        and the kind of GPU.
+        and the kind of hardware and of time that was compared.
       alike: the same of all processes whose clients take the same steps and are added
         up in the same way. Under another attack, a client does the same work and
         changes its update.

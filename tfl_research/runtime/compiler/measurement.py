@@ -49,8 +49,9 @@ _FAILURES = (
 _FEW_CLIENTS = 8
 # XLA compiles that many operations in three seconds or more. Where TensorFlow needs so
 # much longer for an operation than for its call (about a microsecond), XLA has little
-# to save. For a transformer with 5 microseconds for an operation it was 1.4 times as
-# fast, with 31 2.7 times as slow, and with 70 2.4 times as slow.
+# to save. It was 1.4 times as fast for a transformer with 5 microseconds for an
+# operation. For one with 70 (W8 of the benchmark) it needs about the same time, and
+# compiles for 10 s.
 _MANY_OPERATIONS = 2000
 _LONG_OPERATION_SECONDS = 20e-6
 

@@ -54,7 +54,7 @@ class Graph:
         self.pure = not self._initialize_op and all(
             operations.is_pure(op) for op in self.op_types
         )
-        # Whether the nodes are executed one after another under XLA, and otherwise.
+        # Whether `trace` looks at single nodes, by whether XLA compiles the program.
         self._interpreted = {
             for_xla: any(
                 other_forms.may_have(node, for_xla=for_xla)

@@ -129,7 +129,7 @@ def _argmax(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
         return None
     rows = tf.reshape(value, [-1, count])
     largest = _largest(rows)
-    # Places as negative numbers, of which the largest is that of the first place.
+    # The largest negated place belongs to the first maximum.
     places = tf.where(rows == largest[:, tf.newaxis], -tf.range(count), -count)
     found = tf.reshape(-_largest(places), tf.shape(value)[:-1])
     # The maximum of a row with NaN is NaN.

@@ -85,6 +85,37 @@ def test_empty_arguments():
     assert found.shape == [0, 3]
 
 
+def test_attention_transposes_each_tensor_in_one_way():
+    """In the products of predictions and of gradients, so that one copy serves all."""
+    tensor = tf.TensorSpec([None, 5, 2, 3])
+    products = [
+        ("aecd,abcd->acbe", "key", "query"),
+        ("acbe,aecd->abcd", "weights", "value"),
+        ("abcd,aecd->acbe", "gradient", "value"),
+        ("acbe,abcd->aecd", "weights", "gradient"),
+        ("acbe,abcd->aecd", "weights", "query"),
+        ("acbe,aecd->abcd", "weights", "key"),
+    ]
+
+    @tf.function(input_signature=[tensor] * 4 + [tf.TensorSpec([None, 2, 5, 5])])
+    def traced(query, key, value, gradient, weights):
+        given = locals()
+        return [
+            contractions.as_product(equation, given[left], given[right])
+            for equation, left, right in products
+        ]
+
+    graph = traced.get_concrete_function().graph
+    transposed: dict[str, set[tuple[int, ...]]] = {}
+    for operation in graph.get_operations():
+        if operation.type == "Transpose":
+            order = tuple(tf.get_static_value(operation.inputs[1]))
+            transposed.setdefault(operation.inputs[0].name, set()).add(order)
+    arguments_alone = [transposed[argument.name] for argument in graph.inputs[:4]]
+    assert arguments_alone == [{(0, 2, 1, 3)}] * 4
+    assert graph.inputs[4].name not in transposed
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 def test_graphs_take_products_in_calls_and_loops(guarded):
     """And leave the sums that are no products."""

@@ -105,6 +105,10 @@ def _as_matrices(
       The matrices, and whether the axes are exchanged.
     """
     exchanged = list(letters) == [*batch, *summed, *free]
+    if not exchanged and list(letters) != [*batch, *free, *summed]:
+        # The last axis stays last where it can. So the products in which a tensor
+        # occurs, of predictions and of gradients, transpose the tensor alike.
+        exchanged = letters[-1] in free
     groups = (summed, free) if exchanged else (free, summed)
     order = [*batch, *groups[0], *groups[1]]
     if list(letters) != order:

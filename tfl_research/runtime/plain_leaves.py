@@ -17,5 +17,5 @@ def plain_leaves(process: tff.templates.IterativeProcess) -> int:
       UnsupportedProcess: the process has no map-reduce form.
     """
     _, form = map_reduce_form(process)
-    update = form.work.type_signature.result[0]
+    update = form.work.result_type[0]
     return len(leaf_types(update))

@@ -8,8 +8,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.errors import UserError
-from tfl_research.runtime.compiler import known_forms
+from tfl_research.runtime.compiler import direct_forms, known_forms
+from tfl_research.runtime.compiler.round_values import Unknown
 from tfl_research.runtime.graphs import process_shape
+from tfl_research.runtime.graphs.parts import Part
 
 # How TensorFlow names functions of the toolkit that are traced again.
 _OURS = ("tfl_research", "Evaluator.")
@@ -48,7 +50,7 @@ def _without_grappler() -> tf.compat.v1.ConfigProto:
 
 def map_reduce_form(
     process: tff.templates.IterativeProcess,
-) -> tuple[tff.Computation, known_forms.Form]:
+) -> tuple[Part, known_forms.Form]:
     """Converts the process.
 
     Returns:
@@ -59,6 +61,19 @@ def map_reduce_form(
     """
     if process_shape.client_type(process) is None:
         raise UnsupportedProcess("the process has no clients")
+    try:
+        return (
+            direct_forms.initial_state(process.initialize),
+            direct_forms.form_of(process.next),
+        )
+    except Unknown:
+        return _by_tff(process)
+
+
+def _by_tff(
+    process: tff.templates.IterativeProcess,
+) -> tuple[Part, known_forms.Form]:
+    """`map_reduce_form` by TFF's compiler."""
     config = _without_grappler()
     try:
         form = known_forms.form_of(
@@ -77,4 +92,4 @@ def map_reduce_form(
             "the process has no map-reduce form "
             f"({type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]})"
         ) from error
-    return initialize, form
+    return Part.of(initialize), form

@@ -21,6 +21,7 @@ import tensorflow_federated as tff
 from tfl_research.runtime.graphs import open_constants
 from tfl_research.runtime.graphs.building_blocks import BuildingBlocks
 from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.graphs.parts import Part
 from tfl_research.runtime.graphs.structures import tensor_names as names
 
 # An attribute whose name begins with "_" means nothing to TensorFlow, and is kept.
@@ -33,16 +34,16 @@ _MOST = 16
 class Form:
     """The parts of a round; see `tff.backends.mapreduce.MapReduceForm`."""
 
-    prepare: tff.Computation
-    work: tff.Computation
-    zero: tff.Computation
-    accumulate: tff.Computation
-    merge: tff.Computation
-    report: tff.Computation
-    secure_sum_bitwidth: tff.Computation
-    secure_sum_max_input: tff.Computation
-    secure_modular_sum_modulus: tff.Computation
-    update: tff.Computation
+    prepare: Part
+    work: Part
+    zero: Part
+    accumulate: Part
+    merge: Part
+    report: Part
+    secure_sum_bitwidth: Part
+    secure_sum_max_input: Part
+    secure_modular_sum_modulus: Part
+    update: Part
 
 
 _PARTS = tuple(field.name for field in dataclasses.fields(Form))
@@ -83,7 +84,7 @@ def forget() -> None:
         _known.clear()
 
 
-def _with_constants(part: Any, constants: Sequence[Any]) -> tff.Computation:
+def _with_constants(part: Any, constants: Sequence[Any]) -> Part:
     """A part of a form with constants in the place of the numbered ones.
 
     Args:
@@ -99,7 +100,7 @@ def _with_constants(part: Any, constants: Sequence[Any]) -> tff.Computation:
                 number = node.attr.pop(_NUMBER).i
                 node.attr["value"].tensor.CopyFrom(constants[number])
     message.tensorflow.graph_def.Pack(graph_def)
-    return tff.framework.deserialize_computation(message)
+    return Part.of(tff.framework.deserialize_computation(message))
 
 
 def _graph_def(message: Any) -> Any:

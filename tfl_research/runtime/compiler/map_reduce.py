@@ -65,12 +65,12 @@ class MapReduce:
         self.bitwidths = Graph(form.secure_sum_bitwidth)
         self.largest = Graph(form.secure_sum_max_input)
         self.client_type = process_shape.client_type(process)
-        update, *secure = form.work.type_signature.result
+        update, *secure = form.work.result_type
         self.num_update_leaves = len(leaf_types(update))
         self.num_modular_leaves = len(leaf_types(secure[2]))
         self.secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = _specs(process.next.type_signature.parameter[0])
-        self.context_specs = _specs(form.prepare.type_signature.result)
+        self.context_specs = _specs(form.prepare.result_type)
         self.layout = ClientLayout(self.client_type)
         names = _member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
@@ -79,7 +79,7 @@ class MapReduce:
             names.index("num_steps") if set(names) >= set(COHORT_MEMBERS) else None
         )
         secure_specs = [tf.TensorSpec(t.shape, t.dtype) for t in self.secure_types]
-        self.accumulator_specs = _specs(form.zero.type_signature.result) + secure_specs
+        self.accumulator_specs = _specs(form.zero.result_type) + secure_specs
         self.report_specs = _specs(update) + secure_specs
         constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.

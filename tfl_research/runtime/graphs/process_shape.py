@@ -87,7 +87,7 @@ def as_process(
     """
     parameter = computation.type_signature.parameter
     result = computation.type_signature.result
-    if not _placed(result, tff.SERVER):
+    if not is_placed(result, tff.SERVER):
         raise ValueError(
             f"the result of the computation must be placed at the server, got {result}"
         )
@@ -102,7 +102,7 @@ def as_process(
     at_clients = isinstance(client_type, tff.FederatedType) and (
         client_type.placement is tff.CLIENTS
     )
-    if not _placed(state_type, tff.SERVER) or not (at_clients or parameter is None):
+    if not is_placed(state_type, tff.SERVER) or not (at_clients or parameter is None):
         raise ValueError(
             "the computation must take a value that is placed at the clients, after a "
             f"value that is placed at the server if there is one, got {parameter}"
@@ -135,10 +135,11 @@ def as_process(
     return tff.templates.IterativeProcess(initialize, next_round)
 
 
-def _placed(value_type: tff.Type, placement: Any) -> bool:
+def is_placed(value_type: tff.Type, placement: Any) -> bool:
+    """Whether all of a value, which may be a structure of values, has a placement."""
     if isinstance(value_type, tff.FederatedType):
         return value_type.placement is placement
     return isinstance(value_type, tff.StructType) and all(
-        _placed(member, placement)
+        is_placed(member, placement)
         for _, member in tff.structure.iter_elements(value_type)
     )

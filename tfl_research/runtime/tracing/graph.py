@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -13,7 +13,7 @@ from tfl_research.runtime.graphs import guards, lists, operations
 from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
-from tfl_research.runtime.graphs.structures import tensor_names
+from tfl_research.runtime.graphs.parts import Part
 from tfl_research.runtime.tracing import other_forms
 from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
 
@@ -33,17 +33,16 @@ class Graph:
       constants: values of its scalar float constants, by position.
     """
 
-    def __init__(self, computation: tff.Computation):
-        message = tff.framework.serialize_computation(computation).tensorflow
-        graph_def = tf.compat.v1.GraphDef()
-        message.graph_def.Unpack(graph_def)
-        self.parameter_type = computation.type_signature.parameter
-        self.result_type = computation.type_signature.result
-        self._inputs = tensor_names(message.parameter)
-        self._outputs = tensor_names(message.result)
-        self._initialize_op = message.initialize_op
+    def __init__(self, computation: Union[tff.Computation, Part]):
+        part = computation
+        if not isinstance(part, Part):
+            part = Part.of(part)
+        self.parameter_type = part.parameter_type
+        self.result_type = part.result_type
+        self._inputs, self._outputs = part.inputs, part.outputs
+        self._initialize_op = part.initialize_op
         roots = [*self._outputs, *filter(None, [self._initialize_op])]
-        graph_def = _needed(graph_def, roots)
+        graph_def = _needed(part.graph_def, roots)
         library = Library(graph_def)
         nodes = list(library.reachable(graph_def.node))
         self.op_types = {node.op for node in nodes}

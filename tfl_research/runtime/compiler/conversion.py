@@ -66,7 +66,8 @@ def map_reduce_form(
             direct_forms.initial_state(process.initialize),
             direct_forms.form_of(process.next),
         )
-    except Unknown:
+    except (Unknown, RecursionError):
+        # Also thousands of calls of which each needs the one before.
         return _by_tff(process)
 
 

@@ -120,7 +120,8 @@ class _Graph:
                 reference.name = renamed.get(reference.name, reference.name)
         for index, name in enumerate(part.outputs):
             moved_name = moved(name)
-            assert moved_name is not None
+            if moved_name is None:
+                raise Unknown(f"a result that is no tensor: {name}")
             self._names[id(call), index] = moved_name
 
     def _add_functions(self, library: Any) -> dict[str, str]:

@@ -53,6 +53,35 @@ class WeightedShares(Shares):
         return super().call(inputs * tf.exp(self.factor))
 
 
+class SmallPenalty(tf.keras.layers.Layer):
+    """A penalty of the activations that is small beside one of weights."""
+
+    def call(self, inputs):
+        self.add_loss(1e-6 * tf.reduce_mean(tf.square(inputs)))
+        return inputs
+
+
+@tf.custom_gradient
+def with_centred_gradient(x):
+    return tf.identity(x), lambda dy: dy - tf.reduce_mean(dy, axis=0)
+
+
+@tf.custom_gradient
+def with_smaller_gradient(x):
+    return tf.identity(x), lambda dy: 0.5 * dy
+
+
+class OwnGradient(tf.keras.layers.Layer):
+    """Has the outputs of the identity, and another gradient."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
 def model_of(*layers):
     def build():
         inputs = tf.keras.layers.Input(3)
@@ -86,6 +115,25 @@ def test_which_models_take_what():
     # Its draws are random; the size of a batch is tried all the same.
     assert facts(model_of(OverSize(), tf.keras.layers.Dropout(0.5)))[0]
     assert facts(model_of(Shares(), tf.keras.layers.Dropout(0.5))) == (False, True)
+
+
+def test_a_large_penalty_of_weights_hides_no_small_one_of_activations():
+    def dense():
+        return tf.keras.layers.Dense(3, kernel_regularizer=tf.keras.regularizers.L2(9))
+
+    assert facts(model_of(dense(), SmallPenalty()))[0]
+    assert facts(model_of(dense(), Shares())) == (False, True)
+
+
+def test_a_model_can_mix_examples_in_its_gradients_alone():
+    def dense():
+        return tf.keras.layers.Dense(3)
+
+    mixing = model_of(dense(), OwnGradient(with_centred_gradient))
+    assert mixing.mixes_examples
+    assert not mixing.mixes_predictions
+    plain = model_of(dense(), OwnGradient(with_smaller_gradient))
+    assert facts(plain) == (False, True)
 
 
 def test_copies_of_the_first_example_take_the_place():

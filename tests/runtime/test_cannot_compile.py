@@ -24,7 +24,7 @@ def looked_up(index):
     found = tf.gather([10.0, 20.0], index)
     (grown,) = tf.while_loop(
         lambda values: tf.size(values) < 8,
-        lambda values: [tf.concat([values, values], 0)],
+        lambda values: [tf.tile(values, [2])],
         [tf.reshape(found, [1])],
         shape_invariants=[tf.TensorShape([None])],
         name="growing",
@@ -123,3 +123,12 @@ def test_a_reason_without_an_operation_is_a_line_too():
 
 def _raise(error):
     raise error
+
+
+def test_the_text_of_an_error_that_autograph_repeats():
+    repeated = (
+        'in user code:\n\n    File "a.py", line 1, in work\n\n    ValueError: bad'
+    )
+    assert xla.said_by(ValueError(repeated)) == "bad"
+    assert xla.said_by(ValueError("bad: worse\nmore")) == "bad: worse"
+    assert xla.said_by(ValueError("in user code:\n\n    bad")) == "in user code:"

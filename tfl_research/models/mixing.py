@@ -15,9 +15,18 @@ from tfl_research.models.functional_model import FunctionalModel
 _ROWS, _SAME = 4, 2
 # Layers of Keras that apply a function of the user's own.
 _OWN = ("Lambda", "TFOpLambda", "SlicingOpLambda")
+# Equal examples in batches of one size have equal results up to this part of the
+# largest one. Products of another number of rows are rounded differently.
+_ROUNDED, _ROUNDED_BY_SIZE = 1e-6, 1e-4
 
 
-def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -> bool:
+def mixes_examples(
+    model: FunctionalModel,
+    x_spec: Any,
+    layers: Sequence[Any],
+    *,
+    by_gradient: bool = False,
+) -> bool:
     """Whether results of training depend on the batch as a whole.
 
     True for models that change their state. Others are tried with two batches that
@@ -29,8 +38,12 @@ def mixes_examples(model: FunctionalModel, x_spec: Any, layers: Sequence[Any]) -
       model: the model; `mixes_examples` is not read.
       x_spec: a batch of inputs.
       layers: the Keras layers in the model.
+      by_gradient: whether gradients are compared too, since operations of the model
+        have gradients of their own.
     """
-    return bool(model.changing) or _mixes(model, x_spec, layers, training=True)
+    return bool(model.changing) or _mixes(
+        model, x_spec, layers, training=True, by_gradient=by_gradient
+    )
 
 
 def mixes_predictions(
@@ -76,6 +89,7 @@ def _mixes(
     layers: Optional[Sequence[Any]],
     *,
     training: bool,
+    by_gradient: bool = False,
 ) -> bool:
     generator = np.random.default_rng(0)
     first, second = probe(x_spec, generator), probe(x_spec, generator)
@@ -92,7 +106,9 @@ def _mixes(
     if training and has_own_layer(layers):
         # A model can mix equal examples alone, as copies in the place of padding are.
         batches.append(tf.nest.map_structure(_with_copies, first))
-    return _differs(model, batches, generator, training=training)
+    return _differs(
+        model, batches, generator, training=training, by_gradient=by_gradient
+    )
 
 
 def _with_copies(a: tf.Tensor) -> tf.Tensor:
@@ -106,20 +122,36 @@ def _differs(
     generator: np.random.Generator,
     *,
     training: bool,
+    by_gradient: bool = False,
 ) -> bool:
     """Whether the model gives something else for the first examples of the batches."""
     # Weights that begin at zero may hide what others show.
     weights = [w + _noise(w, generator) for w in model.initial_weights]
     try:
-        results = [_results(model, weights, x, training) for x in batches]
+        first, again, *others = [
+            _results(model, weights, x, training, by_gradient)
+            for x in (batches[0], *batches)
+        ]
     except tf.errors.OpError:
         # The model takes other inputs than the probe, and nothing is known.
         return True
+    # A penalty of the weights alone has the same bits for all batches. A large one must
+    # not hide a small one of the activations.
+    if np.array_equal(first[0], again[0], equal_nan=True) and any(
+        not np.array_equal(first[0], other[0], equal_nan=True) for other in others
+    ):
+        return True
     return any(
-        not np.allclose(a, b, rtol=1e-4, atol=1e-4 * _size(a), equal_nan=True)
-        for other in results[1:]
-        for a, b in zip(results[0], other)
+        not np.allclose(a, b, rtol=part, atol=part * _size(a), equal_nan=True)
+        for part, other in zip(map(_rounded, batches[1:]), others)
+        for a, b in zip(first, other)
     )
+
+
+def _rounded(batch: Any) -> float:
+    """By which part of the largest one results of equal examples may differ."""
+    rows = tf.nest.flatten(batch)[0].shape[0]
+    return _ROUNDED if rows == _ROWS else _ROUNDED_BY_SIZE
 
 
 def _noise(weight: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -162,18 +194,33 @@ def _makes_mask(layer: Any) -> bool:
 
 
 def _results(
-    model: FunctionalModel, weights: Sequence[np.ndarray], x: Any, training: bool
+    model: FunctionalModel,
+    weights: Sequence[np.ndarray],
+    x: Any,
+    training: bool,
+    by_gradient: bool,
 ) -> list[np.ndarray]:
-    """What the model gives for the first examples of a batch."""
-    result = model.forward(
-        [tf.constant(w) for w in weights],
-        [tf.constant(w) for w in model.initial_state],
-        x,
-        training,
-        tf.constant([1, 2], tf.int32),
-    )
-    outputs = tf.nest.flatten(result.predictions)
-    return [result.penalty.numpy(), *(np.asarray(o[:_SAME]) for o in outputs)]
+    """What the model gives for the first examples of a batch, the penalty first."""
+    given = [tf.constant(w) for w in weights]
+    # A tape that watches nothing costs nothing.
+    with tf.GradientTape() as tape:
+        tape.watch(given if by_gradient else [])
+        result = model.forward(
+            given,
+            [tf.constant(w) for w in model.initial_state],
+            x,
+            training,
+            tf.constant([1, 2], tf.int32),
+        )
+        outputs = [o[:_SAME] for o in tf.nest.flatten(result.predictions)]
+        total = [tf.reduce_sum(o) for o in outputs if o.dtype.is_floating]
+    found = [np.asarray(value) for value in (result.penalty, *outputs)]
+    if by_gradient and total:
+        gradient = tape.gradient(total, given)
+        found += [
+            np.asarray(tf.convert_to_tensor(g)) for g in gradient if g is not None
+        ]
+    return found
 
 
 def probe(x_spec: Any, generator: np.random.Generator) -> Any:

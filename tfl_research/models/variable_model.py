@@ -141,7 +141,9 @@ def functional(
     )
     if traced.has_custom_gradient:
         check_reached(functional, trainable, fixed, model.call, x_spec)
-    mixes = mixes_examples(functional, x_spec, layers)
+    mixes = mixes_examples(
+        functional, x_spec, layers, by_gradient=traced.has_custom_gradient
+    )
     known = layers if isinstance(model.held, tf.keras.layers.Layer) else None
     mixes_later = mixes_predictions(functional, x_spec, known)
     return dataclasses.replace(

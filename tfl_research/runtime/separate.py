@@ -46,7 +46,7 @@ class SeparateClients:
         set_flags()
         self._programs = programs
         self._mode = Mode("separate", compiler)
-        self._has_warned = False
+        self._has_warned = self._is_refused = False
         reasons = choice.refusals(programs, self._mode)
         if reasons:
             raise UnsupportedProcess(
@@ -90,7 +90,7 @@ class SeparateClients:
         """
         leaves = [tf.convert_to_tensor(leaf[0]) for leaf in chunk.leaves]
         try:
-            if self._mode.compiler == "graph":
+            if not self._by_xla():
                 return self._client("graph")(context, leaves)
             return executed(
                 lambda: self._client("xla")(context, leaves),
@@ -99,6 +99,18 @@ class SeparateClients:
             )
         except tf.errors.InvalidArgumentError as error:
             raise failures.named(self._programs, context, chunk, error) from error
+
+    def _by_xla(self) -> bool:
+        """Whether there is a program for XLA; warns if XLA would compute it wrongly."""
+        if self._mode.compiler == "graph" or self._is_refused:
+            return False
+        try:
+            self._client("xla")
+        except NotImplementedError as error:
+            self._is_refused = True
+            self._not_compiled(CannotCompile(str(error)))
+            return False
+        return True
 
     def _not_compiled(self, error: CannotCompile) -> None:
         """Warns once, before the client's results in TensorFlow's executor are used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,13 @@ class ChunkProgram:
         if form.step_bound is not None:
             common[form.step_bound] = tf.reduce_max(own.pop(form.step_bound))
 
+        use = dataclasses.replace(self._use, at_once=True)
+
         def work(client: Any) -> Any:
             values = {**client, **common}
             violations = [tf.constant(False)]
             reported = form.reported(
-                [values[i] for i in range(len(leaves))], context, self._use, violations
+                [values[i] for i in range(len(leaves))], context, use, violations
             )
             return [*reported, functools.reduce(tf.logical_or, violations)]
 

@@ -14,6 +14,7 @@ from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.shared_programs import SharedPrograms
+from tfl_research.runtime.compiler.xla import said_by
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.sequences import ClientLayout
 from tfl_research.runtime.graphs.structures import leaf_types
@@ -237,13 +238,15 @@ class MapReduce:
         """
         try:
             self.start(mode)
-            self.chunk(mode)
+            if mode.clients != "separate":
+                # Others have programs of single clients (`runtime.separate`).
+                self.chunk(mode)
             self.finish(mode, parts)
         except CannotTrace:
             raise
         # What TensorFlow cannot build it says with any exception.
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = said_by(error)
             raise CannotTrace(f"{type(error).__name__}: {reason}") from error
 
     def start(self, mode: Mode) -> Any:

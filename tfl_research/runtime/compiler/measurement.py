@@ -13,6 +13,7 @@ from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.chunk_execution import chunk_tensors
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.xla import said_by
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 
 _LOG = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ def measured(
             built[mode] = _Candidate(programs, mode, state, chunk)
         except _FAILURES as error:
             failures.append(error)
-            reason = str(error).strip().partition("\n")[0][:160]
+            reason = said_by(error)[:160]
             notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")
 
     def by_cores() -> bool:

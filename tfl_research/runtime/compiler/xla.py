@@ -29,6 +29,8 @@ _PREAMBLE = re.compile(
     re.DOTALL,
 )
 _LONGEST = 300
+# An error at the end of a trace.
+_OWN_TEXT = re.compile(r"^\s*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
 def set_flags() -> None:
@@ -73,6 +75,16 @@ def executed(
         refused(CannotCompile(_reason(what, error)))
         return results
     return by_graph() if violated else results
+
+
+def said_by(error: Exception) -> str:
+    """The first line of an error; of one that AutoGraph repeats, the error's own text.
+
+    `tf.vectorized_map` lets AutoGraph put "in user code:" and a trace before it.
+    """
+    text = str(error).strip()
+    own = _OWN_TEXT.findall(text) if text.startswith("in user code:") else []
+    return own[-1] if own else text.partition("\n")[0]
 
 
 def _reason(what: str, error: tf.errors.OpError) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.graphs import guards, lists, operations
+from tfl_research.runtime.graphs import data_sizes, guards, lists, operations
 from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
@@ -58,6 +58,7 @@ class Graph:
             for_xla: any(
                 other_forms.may_have(node, for_xla=for_xla)
                 or (for_xla and guards.is_guarded(node))
+                or (for_xla and data_sizes.is_concerned(node))
                 for node in nodes
             )
             for for_xla in (True, False)

@@ -27,11 +27,13 @@ class Use:
         `compiler.in_place`; not for XLA.
       guarded: whether XLA compiles the program, so that guards are needed.
       compiled_loops: whether XLA compiles the loops over clients' batches alone.
+      at_once: whether clients are executed at once.
     """
 
     in_place: bool = False
     guarded: bool = False
     compiled_loops: bool = False
+    at_once: bool = False
 
 
 PLAIN = Use()
@@ -111,6 +113,7 @@ class Interpreted:
             guarded=use.guarded,
             compiled_loops=use.compiled_loops,
             in_place=use.in_place,
+            at_once=use.at_once,
         )
 
     def trace(

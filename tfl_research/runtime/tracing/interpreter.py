@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import dynamic_sizes, guards, operations
+from tfl_research.runtime.graphs import data_sizes, dynamic_sizes, guards, operations
 from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_name
 from tfl_research.runtime.graphs.in_place import reuse_buffers
 from tfl_research.runtime.graphs.loading import Loader
@@ -72,6 +72,7 @@ class Interpreter:
       handlers: functions that execute the operations that cannot be copied.
       guarded: whether XLA compiles what is traced, so that guards are needed.
       compiled_loops: whether XLA compiles loops over clients' batches alone.
+      at_once: whether clients are executed at once.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class Interpreter:
         guarded: bool,
         compiled_loops: bool,
         in_place: bool = False,
+        at_once: bool = False,
     ):
         self.library = library
         self.guarded = guarded
         self.compiled_loops = compiled_loops
+        self.at_once = at_once
         self.loader = loader
         self.handlers = handlers
         self._in_place = in_place
@@ -110,6 +113,8 @@ class Interpreter:
     def is_interpreted(self, node: Any) -> bool:
         """Whether a function with this node is interpreted, if it can be."""
         if self.is_special(node):
+            return True
+        if self.guarded and data_sizes.is_concerned(node):
             return True
         return other_forms.may_have(node, for_xla=self.guarded)
 
@@ -268,6 +273,8 @@ class Trace:
         for node, copy in zip(pending, copies):
             for index, output in enumerate(copy.outputs):
                 self._values[f"{node.name}:{index}"] = output
+            if self.interpreter.guarded and data_sizes.is_concerned(node):
+                data_sizes.check(copy, at_once=self.interpreter.at_once)
             if self.interpreter.guarded and guards.is_guarded(node):
                 violation = guards.violation(copy)
                 if violation is not None:

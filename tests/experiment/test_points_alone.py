@@ -23,7 +23,8 @@ from tfl_research.experiment.configs import (
 )
 from tfl_research.experiment.sweeps import Point, Sweep
 from tfl_research.models import known_builders
-from tfl_research.runtime.compiler import families, known_forms
+from tfl_research.runtime.compiler import families
+from tfl_research.runtime.conversion import known_forms
 
 BASE = Experiment(
     "heart",

@@ -10,8 +10,8 @@ from toy_processes import OURS, cohorts_of, make_task, three_rounds
 
 from tfl_research import processes, runtime
 from tfl_research.errors import UserError
-from tfl_research.runtime.compiler import direct_forms
-from tfl_research.runtime.compiler.round_values import Unknown
+from tfl_research.runtime.conversion import direct_forms
+from tfl_research.runtime.conversion.round_values import Unknown
 
 NUMBER = tff.FederatedType(np.float32, tff.CLIENTS)
 AT_SERVER = tff.FederatedType(np.float32, tff.SERVER)

@@ -9,13 +9,9 @@ import tensorflow_federated as tff
 from toy_processes import OURS, make_task, mechanism, sgd
 
 from tfl_research import processes
-from tfl_research.runtime.compiler import (
-    conversion,
-    direct_forms,
-    forms,
-    known_forms,
-)
-from tfl_research.runtime.compiler.round_values import Unknown
+from tfl_research.runtime.compiler import forms
+from tfl_research.runtime.conversion import direct_forms, known_forms, process_forms
+from tfl_research.runtime.conversion.round_values import Unknown
 from tfl_research.runtime.graphs import open_constants
 
 
@@ -148,8 +144,8 @@ def test_computations_that_are_equal_count_as_another_structure(compiled):
 def test_constants_keep_their_order(compiled):
     """The form of 2 and 3 is taken for 5 and 7: neither is in the other's place."""
     scaling(2.0, 3.0)
-    conversion.map_reduce_form(scaling(2.0, 3.0))
-    _, form = conversion.map_reduce_form(scaling(5.0, 7.0))
+    process_forms.map_reduce_form(scaling(2.0, 3.0))
+    _, form = process_forms.map_reduce_form(scaling(5.0, 7.0))
     constants = list(
         filter(open_constants.is_float, open_constants.in_order(form.work.graph_def))
     )

@@ -3,10 +3,10 @@
 `processes` assembles the processes.
 """
 
-from tfl_research.runtime.compiler.conversion import (
+from tfl_research.runtime.compiler.mode import Mode as Mode
+from tfl_research.runtime.conversion.process_forms import (
     UnsupportedProcess as UnsupportedProcess,
 )
-from tfl_research.runtime.compiler.mode import Mode as Mode
 from tfl_research.runtime.digests import (
     computation_digests as computation_digests,
     is_unrepeatable_operation as is_unrepeatable_operation,

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import forms
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.graphs.building_blocks import BuildingBlocks
 from tfl_research.runtime.tracing.graph import Graph, operation_types
 

@@ -8,9 +8,9 @@ from typing import Optional
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler import choice, forms
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.graphs import process_shape
 
 

@@ -19,9 +19,9 @@ from tfl_research.runtime.client_chunks import chunks_of_cohort, chunks_of_value
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.chunk_execution import run_chunk
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import CannotCompile, set_flags
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine, handed
 from tfl_research.runtime.graphs import process_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler.conversion import map_reduce_form
+from tfl_research.runtime.conversion.process_forms import map_reduce_form
 from tfl_research.runtime.graphs.structures import leaf_types
 
 

@@ -15,10 +15,10 @@ import tensorflow_federated as tff
 
 from tfl_research.data import ClientData
 from tfl_research.runtime.compiler import choice
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import set_flags
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape

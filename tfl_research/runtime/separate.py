@@ -15,10 +15,10 @@ from tfl_research.data import Cohort
 from tfl_research.runtime import failures
 from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.chunks import Chunk
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import CannotCompile, executed, set_flags
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import leaf_types, pack, tensors

@@ -10,11 +10,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
-from tfl_research.runtime.compiler.conversion import map_reduce_form
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.shared_programs import SharedPrograms
 from tfl_research.runtime.compiler.xla import said_by
+from tfl_research.runtime.conversion.process_forms import map_reduce_form
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.sequences import ClientLayout
 from tfl_research.runtime.graphs.structures import leaf_types

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tfl_research.runtime.client_values import client_values
-from tfl_research.runtime.compiler.conversion import UnsupportedProcess
+from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues
 from tfl_research.runtime.graphs.structures import flatten, pack
 from tfl_research.runtime.workers.context import WorkerContext, compiled

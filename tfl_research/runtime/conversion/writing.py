@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
-from tfl_research.runtime.compiler.round_values import Call, Tensor, Unknown
+from tfl_research.runtime.conversion.round_values import Call, Tensor, Unknown
 from tfl_research.runtime.graphs import parts
 from tfl_research.runtime.graphs.bodies import node_name, tensor_name
 from tfl_research.runtime.graphs.parts import Part

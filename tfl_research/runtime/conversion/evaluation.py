@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler import round_values as values
-from tfl_research.runtime.compiler.round_values import (
+from tfl_research.runtime.conversion import round_values as values
+from tfl_research.runtime.conversion.round_values import (
     Call,
     Intrinsic,
     Lambda,

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.errors import UserError
-from tfl_research.runtime.compiler import direct_forms, known_forms
-from tfl_research.runtime.compiler.round_values import Unknown
+from tfl_research.runtime.conversion import direct_forms, known_forms
+from tfl_research.runtime.conversion.round_values import Unknown
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.parts import Part
 

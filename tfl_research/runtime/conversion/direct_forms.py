@@ -14,15 +14,15 @@ from typing import Any
 
 import tensorflow_federated as tff
 
-from tfl_research.runtime.compiler import round_values as values
-from tfl_research.runtime.compiler.evaluation import (
+from tfl_research.runtime.conversion import round_values as values
+from tfl_research.runtime.conversion.evaluation import (
     BITWIDTHS,
     LARGEST,
     MODULI,
     Evaluation,
 )
-from tfl_research.runtime.compiler.known_forms import Form
-from tfl_research.runtime.compiler.round_values import (
+from tfl_research.runtime.conversion.known_forms import Form
+from tfl_research.runtime.conversion.round_values import (
     Aggregate,
     Broadcast,
     Call,
@@ -32,7 +32,7 @@ from tfl_research.runtime.compiler.round_values import (
     Tensor,
     Unknown,
 )
-from tfl_research.runtime.compiler.writing import structure, written
+from tfl_research.runtime.conversion.writing import structure, written
 from tfl_research.runtime.graphs.parts import Part
 from tfl_research.runtime.graphs.process_shape import is_placed
 

@@ -7,7 +7,7 @@ import tensorflow_federated as tff
 
 from tfl_research import data, processes, runtime
 from tfl_research.data.cohort import ArraySpec
-from tfl_research.runtime import Mode
+from tfl_research.runtime import Mode, kept_execution
 from tfl_research.runtime.compiler import choice_cache, measurement
 from tfl_research.runtime.graphs import data_sizes
 from tfl_research.tasks import objectives
@@ -227,3 +227,20 @@ def test_the_mode_that_is_chosen_computes_the_round_by_hand(monkeypatch):
     initial, found = after_a_round(None, None)
     for one, expected in zip(found, by_hand(None, initial)):
         np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kept_mode_that_is_refused_asks_for_another_folder(tmp_path):
+    """A run of an earlier version kept a mode in which XLA computes the model wrongly."""
+    path = tmp_path / "runtime.json"
+    kept = kept_execution.KeptExecution(path, b"")
+    kept.write(kept_execution.Execution(Mode("folded", "xla"), 2, "measured"))
+    task = task_of(LastExample)
+    process = processes.build_fed_avg(
+        task, client_optimizer=tff.learning.optimizers.build_sgdm(RATE)
+    )
+    cohort = task.train.cohort(task.train.client_ids, seed=1, round_number=1)
+    with runtime.in_process(process, choice_file=path) as engine:
+        state = engine.initialize()
+        with pytest.raises(runtime.UnsupportedProcess, match="another folder") as found:
+            engine.next(state, cohort)
+    assert "leave the mode out" not in str(found.value)

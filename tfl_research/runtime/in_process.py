@@ -126,10 +126,19 @@ class InProcessEngine(ClosedOnExit):
         if mode.clients == "separate" and self.placement.devices:
             reasons = ["it executes clients as sites do, which use no GPU"]
         if reasons:
-            raise UnsupportedProcess(
-                f"mode {mode} cannot execute this process: {reasons[0]}; leave the "
-                "mode out, or use Mode('folded', 'graph')"
-            )
+            raise self._refused(mode, reasons[0])
+
+    def _refused(self, mode: Optional[Mode], reason: object) -> UnsupportedProcess:
+        """Why a mode that was given, or that the run has kept, is no choice."""
+        way_out = (
+            "leave the mode out, or use Mode('folded', 'graph')"
+            if self._is_given
+            else "the run's earlier rounds were executed so: start over in another "
+            "folder"
+        )
+        return UnsupportedProcess(
+            f"mode {mode} cannot execute this process: {reason}; {way_out}"
+        )
 
     def _hand_over(self, reason: str) -> TffLocalEngine:
         """Gives the process to TFF's runtime, which uses no GPU."""
@@ -228,10 +237,7 @@ class InProcessEngine(ClosedOnExit):
     def _give_up(self, error: CannotTrace) -> TffLocalEngine:
         """Gives the process to TFF's runtime, if no mode was asked for."""
         if self.mode is not None:
-            raise UnsupportedProcess(
-                f"mode {self.mode} cannot execute this process: {error}; leave the "
-                "mode out: another mode or TFF's runtime is used"
-            ) from error
+            raise self._refused(self.mode, error) from error
         engine = self._hand_over(str(error))
         self._write(None, str(error))
         return engine
@@ -239,10 +245,7 @@ class InProcessEngine(ClosedOnExit):
     def _not_compiled(self, error: CannotCompile) -> None:
         """Refuses a mode that was asked for; otherwise warns, once."""
         if self._is_given:
-            raise UnsupportedProcess(
-                f"mode {self.mode} cannot execute this process: {error}; leave the "
-                "mode out, or use Mode('folded', 'graph')"
-            ) from error
+            raise self._refused(self.mode, error) from error
         if not self._has_warned:
             self._has_warned = True
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)

@@ -230,7 +230,7 @@ def test_the_mode_that_is_chosen_computes_the_round_by_hand(monkeypatch):
 
 
 def test_a_kept_mode_that_is_refused_asks_for_another_folder(tmp_path):
-    """A run of an earlier version kept a mode in which XLA computes the model wrongly."""
+    """An earlier version kept a mode in which XLA computes the model wrongly."""
     path = tmp_path / "runtime.json"
     kept = kept_execution.KeptExecution(path, b"")
     kept.write(kept_execution.Execution(Mode("folded", "xla"), 2, "measured"))

@@ -201,7 +201,7 @@ def test_a_case_by_hand(compiled):
 
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_second_derivatives(in_graph):
-    """Keras' own are wrong: `tf.nn.moments` stops the gradient of the mean."""
+    """Against plain operations: `tf.nn.moments` of Keras' stops a gradient."""
     _, model = both(only_normalization, VECTORS)
     gamma, beta = model.initial_weights
     directions = [RNG.normal(size=a.shape) for a in (gamma, beta, VECTORS)]

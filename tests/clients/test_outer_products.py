@@ -104,6 +104,12 @@ class Halved(tf.keras.layers.Layer):
         return _halved(x, self.w)
 
 
+def normalized():
+    return sequential(
+        (5,), LAYERS.Dense(6), LAYERS.LayerNormalization(), LAYERS.Dense(4)
+    )
+
+
 def custom_gradient():
     return sequential((5,), LAYERS.Dense(5), Halved())
 
@@ -163,7 +169,9 @@ MODELS = {
     in_bfloat16: [False, False, True, False],
     recurrent: None,
     tied: [False],
-    # Operations with a gradient of their own stay a call.
+    # Our own gradients stay with the operations.
+    normalized: [True, False, False, False, True, False],
+    # Operations with a gradient of a user's own stay a call.
     custom_gradient: [False, False, False],
 }
 
@@ -228,7 +236,7 @@ def waiting():
 @pytest.mark.parametrize("sends_state", [False, True], ids=["initial", "sent"])
 @pytest.mark.parametrize(
     "build",
-    [several_dense, convolution, frozen, frozen_normalization, waiting],
+    [several_dense, convolution, frozen, frozen_normalization, waiting, normalized],
     ids=lambda build: build.__name__,
 )
 def test_local_steps_are_those_of_the_matrices(build, sends_state, monkeypatch):

@@ -137,12 +137,13 @@ def computed(model, own, *, training=True, compiled=False):
             draws.append(stack.enter_context(drawn_from(SEED, modules)))
             if own:
                 stack.enter_context(recurrent.own_loops(modules))
-            with tf.GradientTape() as tape:
-                outputs = tf.nest.flatten(model(x, training=training))
-                loss = loss_of(outputs, model.losses)
-        return outputs, tape.gradient(loss, model.trainable_variables)
+            outputs = tf.nest.flatten(model(x, training=training))
+            return outputs, loss_of(outputs, model.losses)
 
-    outputs, gradients = compute(X)
+    # A tape inside of the function would not see the gradient of our own.
+    with tf.GradientTape() as tape:
+        outputs, loss = compute(X)
+    gradients = tape.gradient(loss, model.trainable_variables)
     return outputs, gradients, draws[0].count
 
 

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models import own_gradients
 
 _IN_GRAPH = "in_graph"
 
@@ -62,7 +63,7 @@ def operations_of(
 
     Returns:
       A function of the arguments' tensors. None where operations call functions, have
-      effects, have gradients of their own, or wait for an argument, and where the
+      effects, have gradients of a user's own, or wait for an argument, and where the
       function holds tensors or returns an argument.
     """
     definition = traced.graph.as_graph_def()
@@ -71,7 +72,8 @@ def operations_of(
     for node in definition.node:
         if _tff_compat.is_stateful(node.op) and node.op != "Placeholder":
             return None
-        if "_gradient_op_type" in node.attr:
+        gradient = node.attr.get("_gradient_op_type")
+        if gradient is not None and not own_gradients.is_attached(gradient.s.decode()):
             return None
     arguments = {t.op.name for t in traced.inputs}
     if any(f"^{name}" in node.input for node in definition.node for name in arguments):

@@ -20,6 +20,7 @@ from tfl_research.models.functional_model import (
     check_changing,
     check_non_trainable,
 )
+from tfl_research.models.layer_normalization import own_normalizations
 from tfl_research.models.lookups import replaced_tables, tables_in
 from tfl_research.models.mixing import (
     has_own_layer,
@@ -104,6 +105,7 @@ def functional(
             stack.enter_context(replaced_tables(tables))
             stack.enter_context(inlined_functions(modules))
             stack.enter_context(own_loops(modules))
+            stack.enter_context(own_normalizations(modules))
             stack.enter_context(
                 bound([v for v, _ in metrics], [tf.constant(c) for _, c in metrics])
             )

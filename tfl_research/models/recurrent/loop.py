@@ -9,19 +9,15 @@ so that XLA compiles the loop and its gradient.
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
 
+from tfl_research.models import own_gradients
 from tfl_research.models.recurrent.cells import Cell
 
 Tensors = Sequence[tf.Tensor]
-
-# Names in TensorFlow's registry of gradients, which takes a name once.
-_registered: set[str] = set()
-_registering = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,19 +168,13 @@ def _forwards(
 def _with_gradient(
     kind: _Kind, outputs: list[tf.Tensor], run: Run, kept: list[tf.Tensor]
 ) -> list[tf.Tensor]:
-    """The outputs, with the gradient of `_backwards`.
-
-    The gradient's name is an attribute of the operation, and the gradient reads the
-    operation's inputs alone, so that it also holds where the graph is imported.
-    """
-    with _registering:
-        if kind.name not in _registered:
-            _registered.add(kind.name)
-            tf.RegisterGradient(kind.name)(lambda op, *g: _backwards(kind, op, g))
-    graph = tf.compat.v1.get_default_graph()
-    everything = [*outputs, *run.differentiated(), *run.constants(), *kept]
-    with graph.gradient_override_map({"IdentityN": kind.name}):
-        return tf.identity_n(everything)[: len(outputs)]
+    """The outputs, with the gradient of `_backwards`."""
+    return own_gradients.attached(
+        kind.name,
+        lambda op, gradients: _backwards(kind, op, gradients),
+        outputs,
+        [*run.differentiated(), *run.constants(), *kept],
+    )
 
 
 def _backwards(kind: _Kind, op: Any, gradients: Tensors) -> list[Optional[tf.Tensor]]:

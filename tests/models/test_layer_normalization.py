@@ -1,0 +1,396 @@
+"""Layer normalisation with operations of our own against Keras' own code."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfl_research import models
+from tfl_research.models import inlining
+from tfl_research.models.layer_normalization import own_normalizations
+
+L = tf.keras.layers
+Norm = L.LayerNormalization
+SEED = tf.constant([3, 4])
+RNG = np.random.default_rng(0)
+VECTORS = RNG.normal(2, 3, (5, 4)).astype(np.float32)
+SIGNALS = RNG.normal(1, 2, (5, 3, 4)).astype(np.float32)
+IMAGES = RNG.normal(size=(2, 3, 2, 4)).astype(np.float32)
+
+
+def stack(shape, *make):
+    """A builder of a model with these layers after a dense one, and no head."""
+
+    def build():
+        x = start = tf.keras.Input(shape)
+        x = L.Dense(4)(x)
+        for one in make:
+            x = one()(x)
+        return tf.keras.Model(start, x)
+
+    return build
+
+
+def norm(**arguments):
+    return lambda: Norm(**arguments)
+
+
+def used_twice():
+    start = tf.keras.Input([4])
+    layer = Norm()
+    return tf.keras.Model(start, layer(L.Dense(4)(layer(start))))
+
+
+def frozen():
+    model = stack([4], Norm)()
+    model.layers[-1].trainable = False
+    return model
+
+
+def only_normalization():
+    start = tf.keras.Input([4])
+    return tf.keras.Model(start, Norm()(start))
+
+
+def masked():
+    return stack([3, 4], L.Masking, Norm, lambda: L.LSTM(2))()
+
+
+CASES = {
+    "vectors": (stack([4], Norm), VECTORS),
+    "signals": (stack([3, 4], Norm), SIGNALS),
+    "images": (stack([3, 2, 4], Norm), IMAGES),
+    "open_length": (stack([None, 4], Norm), SIGNALS),
+    "last_axis_by_number": (stack([3, 4], norm(axis=[2])), SIGNALS),
+    "small_epsilon": (stack([3, 4], norm(epsilon=1e-6)), SIGNALS),
+    "large_epsilon": (stack([4], norm(epsilon=1.0)), VECTORS),
+    "without_gamma": (stack([3, 4], norm(scale=False)), SIGNALS),
+    "without_beta": (stack([4], norm(center=False)), VECTORS),
+    "without_both": (stack([4], norm(scale=False, center=False)), VECTORS),
+    "one_number": (stack([4], lambda: L.Dense(1), Norm), VECTORS),
+    "no_rows": (stack([4], Norm), VECTORS[:0]),
+    "one_row": (stack([4], Norm), VECTORS[:1]),
+    "two": (stack([3, 4], Norm, lambda: L.Dense(3), Norm), SIGNALS),
+    "used_twice": (used_twice, VECTORS),
+    "frozen": (frozen, VECTORS),
+    "only_normalization": (only_normalization, VECTORS),
+    "masked": (masked, SIGNALS),
+    "time_distributed": (
+        stack([3, 4], lambda: L.TimeDistributed(Norm())),
+        SIGNALS,
+    ),
+}
+
+
+def both(build, x):
+    """A Keras model and ours, with the same weights away from ones and zeros."""
+    keras = build()
+    for index, variable in enumerate(keras.variables):
+        drawn = np.random.default_rng(index).normal(size=variable.shape)
+        variable.assign_add(tf.constant(0.4 * drawn, variable.dtype))
+    values = keras.get_weights()
+
+    def again():
+        model = build()
+        model.set_weights(values)
+        return model
+
+    shape = keras.input_shape[1:]
+    return keras, models.from_keras(again, tf.TensorSpec([None, *shape], x.dtype))
+
+
+def total(y):
+    """A sum with different factors, so that nothing cancels."""
+    place = tf.cast(tf.reshape(tf.range(tf.size(y)), tf.shape(y)), y.dtype)
+    return tf.reduce_sum(tf.cos(place) * y + tf.sin(place) * y * y)
+
+
+def forward(model, weights, x, training=True):
+    state = [tf.constant(value) for value in model.initial_state]
+    return model.forward(weights, state, x, training, SEED).predictions
+
+
+def weights_of(model):
+    return [tf.constant(w) for w in model.initial_weights]
+
+
+def derived(function, arguments):
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        loss = total(function(*arguments))
+    return tape.gradient(loss, arguments)
+
+
+def assert_equal(one, other, tolerance=1e-5):
+    one, other = tf.nest.flatten(one), tf.nest.flatten(other)
+    assert len(one) == len(other)
+    for index, (a, b) in enumerate(zip(one, other)):
+        size = max(1.0, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(
+            a, b, rtol=tolerance, atol=tolerance * size, err_msg=f"number {index}"
+        )
+
+
+def operations(model, x, training=True):
+    weights = weights_of(model)
+    traced = tf.function(lambda x: forward(model, weights, x, training))
+    graph = traced.get_concrete_function(tf.TensorSpec([None, *x.shape[1:]]))
+    definition = graph.graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    return nodes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_keras(name):
+    build, x = CASES[name]
+    keras, model = both(build, x)
+    weights = weights_of(model)
+    for training in (False, True):
+        expected = keras(x, training=training)
+        assert_equal(forward(model, weights, x, training), expected)
+    with tf.GradientTape() as tape:
+        x = tf.constant(x)
+        tape.watch(x)
+        loss = total(keras(x, training=True))
+    expected = tape.gradient(loss, [*keras.trainable_variables, x])
+    found = derived(lambda *given: forward(model, given[:-1], given[-1]), [*weights, x])
+    assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["vectors", "signals", "small_epsilon", "two"])
+def test_our_operations_take_the_place_of_keras(name):
+    build, x = CASES[name]
+    _, model = both(build, x)
+    for training in (False, True):
+        nodes = operations(model, x, training)
+        assert not [n for n in nodes if n.op.startswith("FusedBatchNorm")]
+        named = [n.attr["_gradient_op_type"].s.decode() for n in nodes]
+        assert "TflLayerNormalization_scaled_shifted" in named
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_case_by_hand(compiled):
+    """Mean 2, variance 1, and the root of the variance plus 3 is 2."""
+    layer = Norm(epsilon=3.0)
+    layer.build([None, 2])
+    layer.set_weights([np.float32([2, 3]), np.float32([1, -1])])
+
+    @tf.function(jit_compile=compiled, autograph=False)
+    def compute(x):
+        with own_normalizations([layer]):
+            y = layer(x)
+        return y, tf.gradients(y, [x], [tf.constant([[1.0, 2.0]])])[0]
+
+    y, of_x = compute(tf.constant([[1.0, 3.0]]))
+    np.testing.assert_allclose(y, [[0.0, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(of_x, [[-0.75, 0.75]], atol=1e-6)
+
+    model = models.from_keras(
+        lambda: tf.keras.Sequential([L.InputLayer((2,)), Norm(epsilon=3.0)]),
+        tf.TensorSpec([None, 2]),
+    )
+    weights = [tf.constant([2.0, 3.0]), tf.constant([1.0, -1.0])]
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        y = forward(model, weights, tf.constant([[1.0, 3.0]]))
+    gamma, beta = tape.gradient(y, weights, tf.constant([[1.0, 2.0]]))
+    np.testing.assert_allclose(gamma, [-0.5, 1.0], atol=1e-6)
+    np.testing.assert_allclose(beta, [1.0, 2.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_second_derivatives(in_graph):
+    """Against plain operations: `tf.nn.moments` of Keras' stops a gradient."""
+    _, model = both(only_normalization, VECTORS)
+    gamma, beta = model.initial_weights
+    directions = [RNG.normal(size=a.shape) for a in (gamma, beta, VECTORS)]
+
+    def plain(gamma, beta, x):
+        mean = tf.reduce_mean(x, -1, keepdims=True)
+        variance = tf.reduce_mean((x - mean) ** 2, -1, keepdims=True)
+        return (x - mean) / tf.sqrt(variance + 1e-3) * gamma + beta
+
+    def ours(gamma, beta, x):
+        return forward(model, [gamma, beta], x)
+
+    def product(function, dtype):
+        """The Hessian times the directions."""
+        arguments = [tf.constant(a, dtype) for a in (gamma, beta, VECTORS)]
+        along = [tf.constant(d, dtype) for d in directions]
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            first = derived(function, arguments)
+            inner = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(first, along)])
+        return tape.gradient(inner, arguments)
+
+    run = tf.function(product) if in_graph else product
+    expected = product(plain, tf.float64)
+    assert all(np.abs(e).max() > 0.1 for e in expected)
+    assert_equal(run(ours, tf.float32), [tf.cast(e, tf.float32) for e in expected])
+
+
+@pytest.mark.parametrize("name", ["vectors", "signals", "without_both", "open_length"])
+@pytest.mark.parametrize("own_weights", [False, True])
+def test_vectorised(name, own_weights):
+    """Gradients of single examples, and of clients with weights of their own."""
+    build, x = CASES[name]
+    _, model = both(build, x)
+    weights = weights_of(model)
+    count = len(x)
+    rows = tf.constant(x)[:, tf.newaxis]
+    if own_weights:
+        rows = tf.repeat(rows, 2, axis=1)
+    stacked = [
+        tf.stack([w * (1 + 0.1 * i * own_weights) for i in range(count)])
+        for w in weights
+    ]
+
+    def of_one(given):
+        *own, x = given
+        own = own if own_weights else weights
+        return derived(lambda *w: forward(model, w, x), own)
+
+    together = tf.function(
+        lambda g: tf.vectorized_map(of_one, g, fallback_to_while_loop=False)
+    )([*stacked, rows])
+    single = tf.function(of_one)
+    for index in range(count):
+        expected = single([*(s[index] for s in stacked), rows[index]])
+        assert_equal([t[index] for t in together], expected)
+
+
+def test_rows_that_are_not_finite_stay_alone():
+    _, model = both(only_normalization, VECTORS)
+    weights = weights_of(model)
+    x = VECTORS.copy()
+    x[1, 2], x[3, 0] = np.nan, np.inf
+
+    def of_inputs(x):
+        return derived(lambda x: forward(model, weights, x)[::2], [x])[0]
+
+    x, finite = tf.constant(x), tf.constant(VECTORS)
+    found, expected = forward(model, weights, x), forward(model, weights, finite)
+    np.testing.assert_array_equal(found[::2], expected[::2])
+    assert np.isnan(found[1::2]).all()
+    np.testing.assert_array_equal(of_inputs(x)[::2], of_inputs(finite)[::2])
+    assert np.isfinite(of_inputs(finite)).all()
+
+
+def test_examples_do_not_mix():
+    _, model = both(*CASES["two"])
+    assert not model.mixes_examples
+    assert not model.mixes_predictions
+    assert not model.drops_padding
+
+
+class Derived(Norm):
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+def with_own_call():
+    layer = Norm()
+    layer.call = lambda inputs: inputs
+    return layer
+
+
+OTHERS = {
+    "derived": Derived,
+    "own_call": with_own_call,
+    "first_axis": norm(axis=1),
+    "two_axes": norm(axis=[1, 2]),
+    "float64": norm(dtype="float64"),
+    "float16": norm(dtype="mixed_float16"),
+    "bfloat16": norm(dtype="mixed_bfloat16"),
+    "integers": lambda: Norm(autocast=False),
+}
+
+
+def traced_operations(layer, x):
+    @tf.function(autograph=False)
+    def compute(x):
+        with own_normalizations([layer]):
+            return layer(x)
+
+    graph = compute.get_concrete_function(x).graph
+    nodes = graph.as_graph_def().node
+    return [n for n in nodes if "_gradient_op_type" in n.attr], compute(x)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_left_to_keras(name):
+    layer = OTHERS[name]()
+    x = tf.constant(SIGNALS)
+    if name == "integers":
+        x = tf.cast(x, tf.int32)
+    expected = layer(x)
+    ours, found = traced_operations(layer, x)
+    assert not ours
+    assert found.dtype == expected.dtype
+    assert_equal(tf.cast(found, tf.float32), tf.cast(expected, tf.float32))
+
+
+def test_ragged_inputs_are_left_to_keras():
+    layer = Norm()
+    x = tf.RaggedTensor.from_row_lengths(tf.constant(VECTORS), [2, 0, 3])
+    expected = layer(x)
+    ours, found = traced_operations(layer, x)
+    assert not ours
+    assert_equal(found.to_tensor(), expected.to_tensor())
+
+
+def test_weights_that_are_broadcast_are_left_to_keras():
+    layer = Norm()
+    layer.build([None, 1])
+    ours, found = traced_operations(layer, tf.constant(VECTORS))
+    assert not ours
+    assert_equal(found, layer(VECTORS))
+
+
+def test_a_call_over_another_axis_is_left_to_keras():
+    layer = Norm()
+    layer.build([None, 4])  # Axis 1, also of inputs of rank 3.
+    x = tf.constant(RNG.normal(size=(2, 4, 4)), tf.float32)
+    ours, _ = traced_operations(layer, x)
+    assert not ours
+
+
+def test_a_layer_is_as_before_afterwards():
+    layer = Norm()
+    expected = layer(VECTORS)
+    before = set(vars(layer))
+    ours, found = traced_operations(layer, tf.constant(VECTORS))
+    assert ours
+    assert set(vars(layer)) == before
+    assert_equal(found, expected)
+    np.testing.assert_array_equal(layer(VECTORS), expected)
+    with pytest.raises(KeyError), own_normalizations([layer]):
+        raise KeyError
+    assert "call" not in vars(layer)
+
+
+def test_the_operations_can_be_the_callers():
+    """So record-level privacy keeps its products of vectors."""
+    build, x = CASES["signals"]
+    _, model = both(build, x)
+    weights = weights_of(model)
+    operations = inlining.in_graph(model.forward)
+    assert operations is not None
+
+    @tf.function(autograph=False)
+    def compute(x, *weights):
+        y = operations(list(weights), (), x, SEED).predictions
+        return tf.gradients(total(y), list(weights))
+
+    expected = derived(lambda *w: forward(model, w, x), weights)
+    assert_equal(compute(tf.constant(x), *weights), expected)
+
+
+def test_a_users_own_gradient_stays_a_call():
+    class Reversed(L.Layer):
+        def call(self, x):
+            return tf.custom_gradient(lambda x: (tf.identity(x), lambda dy: -dy))(x)
+
+    _, model = both(stack([4], Norm, Reversed), VECTORS)
+    assert inlining.in_graph(model.forward) is None

@@ -1,0 +1,55 @@
+"""Tensors with a gradient of our own, which stays with a graph that is imported.
+
+`tf.custom_gradient` holds tensors of the graph that it was traced in, and is wrong
+where a graph is imported. Here the gradient's name is an attribute of an `IdentityN`,
+and the gradient reads the operation's inputs alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+# Gradient of the outputs and inputs of an operation: (operation, gradients of its
+# outputs) -> gradients of its inputs, None for none.
+Gradient = Callable[[Any, Sequence[tf.Tensor]], list[Optional[tf.Tensor]]]
+
+# Names in TensorFlow's registry of gradients, which takes a name once.
+_registered: set[str] = set()
+_registering = threading.Lock()
+
+
+def attached(
+    name: str,
+    gradient: Gradient,
+    outputs: Sequence[tf.Tensor],
+    others: Sequence[tf.Tensor],
+) -> list[tf.Tensor]:
+    """Tensors with the values of `outputs`, and with a gradient. Call inside a graph.
+
+    The gradient holds for `tf.gradients`, and for tapes outside of a traced function. A
+    `tf.GradientTape` in the same graph does not see it, and gives TensorFlow's gradient
+    of `outputs`.
+
+    Args:
+      name: names the gradient; the same name has the same gradient everywhere.
+      gradient: the gradient of an operation with the inputs `[*outputs, *others]`. It
+        must read nothing else.
+      outputs: the tensors.
+      others: what the gradient reads, and the tensors that have gradients.
+    """
+    with _registering:
+        if name not in _registered:
+            _registered.add(name)
+            tf.RegisterGradient(name)(lambda op, *g: gradient(op, g))
+    graph = tf.compat.v1.get_default_graph()
+    with graph.gradient_override_map({"IdentityN": name}):
+        return tf.identity_n([*outputs, *others])[: len(outputs)]
+
+
+def is_attached(name: str) -> bool:
+    """Whether a gradient of this name was given to `attached`."""
+    return name in _registered

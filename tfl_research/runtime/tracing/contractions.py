@@ -37,7 +37,8 @@ def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.
     Returns:
       None if the sum is no matrix product: without a letter that is summed over, with a
       letter that one argument alone has and that is summed over, with a letter that an
-      argument has twice, or with "...".
+      argument has twice, or with "...". None as well where a product would not refuse
+      arguments of unequal sizes, as `Einsum` does.
     """
     letters = _letters(equation)
     if letters is None:
@@ -53,8 +54,10 @@ def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.
         # With the arguments exchanged, the result needs fewer transpositions.
         left, right, first, second = right, left, second, first
         rows, columns = columns, rows
-    sizes = _sizes(first, left)
-    for letter, size in _sizes(second, right).items():
+    sizes, others = _sizes(first, left), _sizes(second, right)
+    if not _sees_other_sizes(sizes, others, batch):
+        return None
+    for letter, size in others.items():
         if isinstance(size, int) or letter not in sizes:
             sizes[letter] = size
     a, is_transposed = _as_matrices(left, first, batch, rows, summed, sizes)
@@ -89,6 +92,27 @@ def _sizes(letters: str, tensor: tf.Tensor) -> dict[str, _Size]:
         letter: dynamic[place] if size is None else size
         for place, (letter, size) in enumerate(zip(letters, known))
     }
+
+
+def _sees_other_sizes(
+    sizes: dict[str, _Size], others: dict[str, _Size], batch: Sequence[str]
+) -> bool:
+    """Whether the arguments have equal sizes, or a product would fail.
+
+    A product takes one matrix for many, and one size for two whose product is equal.
+
+    Args:
+      sizes, others: of the two arguments, by letter.
+      batch: letters of both arguments and the result.
+    """
+    unknown = []
+    for letter in sizes.keys() & others.keys():
+        one, other = sizes[letter], others[letter]
+        if not (isinstance(one, int) and isinstance(other, int)):
+            unknown.append(letter)
+        elif one != other:
+            return False
+    return len(unknown) < 2 and not set(unknown) & set(batch)
 
 
 def _as_matrices(

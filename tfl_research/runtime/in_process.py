@@ -79,6 +79,8 @@ class InProcessEngine(ClosedOnExit):
             mode, parallel = mode or kept.mode, parallel or kept.parallel
         programs, self.explanation = examine(process)
         if programs is None and mode is not None:
+            if not self._is_given:
+                raise self._refused(mode, self.explanation.reason)
             raise UnsupportedProcess(
                 f"mode {mode} is for processes that run in process, but "
                 f"{self.explanation.reason}; leave the mode out: TFF's runtime is used"

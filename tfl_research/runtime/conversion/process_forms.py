@@ -67,7 +67,7 @@ def map_reduce_form(
             direct_forms.form_of(process.next),
         )
     except (Unknown, RecursionError):
-        # Also thousands of calls of which each needs the one before.
+        # RecursionError: a chain of calls that is too long for Python's stack.
         return _by_tff(process)
 
 

@@ -70,11 +70,9 @@ class _Graph:
 
     def add_result(self, name: str, tensor: Tensor) -> str:
         """Adds a tensor and all that it needs; results and arguments have own names."""
-        node = self.graph_def.node.add(name=name, op="Identity")
-        del self.graph_def.node[-1]
-        node.input.append(self._name(tensor))
+        source = self._name(tensor)
+        node = self.graph_def.node.add(name=name, op="Identity", input=[source])
         node.attr["T"].type = tf.as_dtype(tensor.type.dtype).as_datatype_enum
-        self.graph_def.node.append(node)
         return f"{name}:0"
 
     def _name(self, tensor: Tensor) -> str:

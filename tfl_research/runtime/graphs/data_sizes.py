@@ -4,8 +4,9 @@ A model that mixes the examples of a batch takes a padded batch without its padd
 knows the largest size of such a batch, and computes the size as the program runs. Sums,
 means, products and most other operations cover the real examples alone. Those of this
 module do not: XLA takes the last row of the padding for `x[-1]`, adds padding up in a
-`tf.cumsum`, and cuts the gradients of joined batches in the wrong places. A Cholesky
-decomposition ends the process. A program for XLA that would do so is refused.
+`tf.cumsum`, and cuts the gradients of joined batches in the wrong places. In a trial, a
+Cholesky decomposition probably ended the process. A program for XLA that would do so
+is refused.
 
 Clients that are executed at once have one size in common. TensorFlow stacks their
 tensors, and XLA does not see that the sizes differ.

@@ -55,7 +55,7 @@ def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.
         left, right, first, second = right, left, second, first
         rows, columns = columns, rows
     sizes, others = _sizes(first, left), _sizes(second, right)
-    if not _sees_other_sizes(sizes, others, batch):
+    if not _refuses_unequal_sizes(sizes, others, batch):
         return None
     for letter, size in others.items():
         if isinstance(size, int) or letter not in sizes:
@@ -94,12 +94,13 @@ def _sizes(letters: str, tensor: tf.Tensor) -> dict[str, _Size]:
     }
 
 
-def _sees_other_sizes(
+def _refuses_unequal_sizes(
     sizes: dict[str, _Size], others: dict[str, _Size], batch: Sequence[str]
 ) -> bool:
-    """Whether the arguments have equal sizes, or a product would fail.
+    """Whether a product fails, as `Einsum` does, if letters have unequal sizes.
 
-    A product takes one matrix for many, and one size for two whose product is equal.
+    A product would broadcast a batch size of 1. If the sizes of two letters are not
+    known, it sees only how many elements both have together.
 
     Args:
       sizes, others: of the two arguments, by letter.

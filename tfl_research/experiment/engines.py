@@ -64,20 +64,55 @@ def build(
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
 
 
-def use_devices(settings: Runtime, out: TextIO) -> None:
-    """Makes TensorFlow use the GPUs that the settings ask for, or the CPU alone.
+def use_devices(
+    settings: Runtime,
+    out: TextIO,
+    folder: pathlib.Path,
+    clients: Optional[float] = None,
+) -> None:
+    """Makes TensorFlow use the GPUs and the threads that the settings ask for.
 
     Imports TensorFlow, which must not have executed anything.
 
+    Args:
+      settings: of the run.
+      out: is told which GPUs are used.
+      folder: of the run, whose earlier rounds decide about the threads.
+      clients: of a round, or the number that is expected; None if it is not known yet,
+        or if the threads stay as they are.
+
     Raises:
-      UserError: TensorFlow finds no GPU.
+      UserError: TensorFlow finds no GPU, or has started with another number of threads
+        than the one that was given.
     """
     from tfl_research import runtime
 
-    cards = runtime.prepare(settings.accelerator)
+    cards = runtime.prepare(
+        settings.accelerator, operation_threads=settings.operation_threads
+    )
+    _use_threads(settings, folder, clients)
     if cards:
         progress.stage(out)
         out.write(f"clients' work runs on {', '.join(cards)}\n")
+
+
+def _use_threads(
+    settings: Runtime, folder: pathlib.Path, clients: Optional[float]
+) -> None:
+    """Chooses the threads of an operation, as far as TensorFlow has not started.
+
+    The engine refuses a run whose earlier rounds had another number.
+    """
+    from tfl_research.runtime import cores, kept_execution
+
+    if settings.runtime != "in_process" or settings.operation_threads is not None:
+        return
+    threads = kept_execution.operation_threads(folder / _FILE)
+    if threads is None and clients is not None and settings.accelerator == "none":
+        # Sites, which execute clients separately, have rounds of few clients.
+        threads = None if settings.separately else cores.threads_for_rounds(clients)
+    if threads is not None:
+        cores.set_operation_threads(threads)
 
 
 @contextlib.contextmanager

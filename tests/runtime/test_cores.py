@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pathlib
 import subprocess
 import sys
 import threading
@@ -15,7 +17,8 @@ import tensorflow as tf
 import tfl_research as tfl
 from tfl_research import runtime
 from tfl_research.errors import UserError
-from tfl_research.runtime import Mode, cores
+from tfl_research.experiment import engines
+from tfl_research.runtime import Mode, cores, placement
 from tfl_research.runtime.kept_execution import (
     Execution,
     KeptExecution,
@@ -23,6 +26,7 @@ from tfl_research.runtime.kept_execution import (
 )
 
 CONFIG = tf.config.threading
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -154,67 +158,86 @@ def test_a_damaged_file_sets_nothing(tmp_path, text):
     assert operation_threads(tmp_path / "missing.json") is None
 
 
-_RUNS = """
-import sys
-import tensorflow as tf
-import tfl_research as tfl
-folder, clients, given = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-for rounds in (1, 2):
-    experiment = tfl.Experiment(
-        "heart",
-        cohorts=tfl.Cohorts("fixed", cohort_size=clients),
-        training=tfl.Training(rounds=rounds),
-        runtime=tfl.Runtime(
-            client_execution="folded_graph",
-            operation_threads=None if given == "auto" else int(given),
-        ),
-    )
-    experiment.run(folder)
-print("threads:", tf.config.threading.get_intra_op_parallelism_threads())
-"""
-
-
-@pytest.fixture(scope="module")
-def run_alone(tmp_path_factory):
-    """Runs and resumes an experiment in a process of its own."""
-
-    def run(clients, given):
-        folder = tmp_path_factory.mktemp("run") / "run"
-        command = [sys.executable, "-c", _RUNS, str(folder), str(clients), given]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return folder, int(done.stdout.rpartition("threads: ")[2])
-
-    return run
-
-
-@pytest.mark.skipif(cores.available() < 2, reason="needs two cores")
+@pytest.mark.skipif(not 2 <= cores.available() <= 4, reason="needs 2 to 4 cores")
 @pytest.mark.usefixtures("has_started")
-def test_a_run_keeps_its_number(run_alone):
-    folder, threads = run_alone(4, "auto" if cores.available() <= 4 else "1")
-    assert threads == 1
-    kept = json.loads((folder / "runtime.json").read_text())
-    assert kept["operation_threads"] == 1
+def test_a_command_line_takes_one_thread_and_its_run_keeps_it(tmp_path):
+    folder = tmp_path / "run"
+    flags = {
+        "task": "heart",
+        "cohort_size": "4",
+        "rounds": "2",
+        "client_execution": "folded_graph",
+        "output_dir": str(folder),
+    }
+    command = [sys.executable, str(ROOT / "experiments" / "fed_avg.py")]
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "runtime.json").read_text())["operation_threads"] == 1
     before = {
         path: path.read_bytes()
         for path in folder.rglob("*")
         # A lock has the number of the last process.
         if path.is_file() and not path.name.endswith("lock")
     }
-    experiment = tfl.Experiment(
-        "heart",
-        cohorts=tfl.Cohorts("fixed", cohort_size=4),
-        training=tfl.Training(rounds=3),
-        runtime=tfl.Runtime(client_execution="folded_graph"),
-    )
+    experiment = tfl.Experiment.from_flat({**_PARSED, "rounds": 3}, name="fed_avg")
     # TensorFlow has started in this process, with another number.
     with pytest.raises(UserError, match="with 1 thread for each operation"):
         experiment.run(folder)
     for path, content in before.items():
         assert path.read_bytes() == content
-    here = experiment.run(folder.parent / "here")
+    here = experiment.run(tmp_path / "here")
     losses = pd.read_csv(folder / "metrics.csv")["train_loss"]
     np.testing.assert_allclose(here.metrics["train_loss"][:2], losses, rtol=1e-5)
+
+
+_PARSED = {"task": "heart", "cohort_size": 4.0, "client_execution": "folded_graph"}
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(
+    ("is_ours", "parts", "clients", "kept", "asked"),
+    [
+        (True, {}, 4, None, 1),
+        (True, {}, 3, None, None),
+        # Known only later, as for a process of the user's own.
+        (True, {}, None, None, None),
+        (False, {}, 4, None, None),
+        (True, {"accelerator": "gpu"}, 4, None, None),
+        (True, {"client_execution": "separate_xla"}, 4, None, None),
+        (True, {"runtime": "tff"}, 4, None, None),
+        (True, {"operation_threads": 3}, 4, None, 3),
+        # A run's earlier rounds decide.
+        (True, {}, 3, 1, 1),
+        (True, {}, 4, 7, 7),
+        (False, {}, 4, 7, 7),
+        (False, {"client_execution": "separate_xla"}, None, 7, 7),
+        (True, {"runtime": "tff"}, 4, 7, None),
+    ],
+)
+def test_who_chooses_the_number(
+    monkeypatch, tmp_path, is_ours, parts, clients, kept, asked
+):
+    ours = threading.Event()
+    if is_ours:
+        ours.set()
+    monkeypatch.setattr(engines, "_is_ours", ours)
+    monkeypatch.setattr(engines.progress, "stage", lambda *_: None)
+    monkeypatch.setattr(runtime, "prepare", _prepare_without_gpus)
+    found = []
+    monkeypatch.setattr(
+        cores, "set_operation_threads", lambda number: found.append(number) or True
+    )
+    if kept is not None:
+        KeptExecution(tmp_path / "runtime.json", b"").write(
+            Execution(Mode(), 4, "given", "none", kept)
+        )
+    engines.use_devices(tfl.Runtime(**parts), io.StringIO(), tmp_path, clients)
+    assert found == ([] if asked is None else [asked])
+
+
+def _prepare_without_gpus(accelerator, *, operation_threads):
+    return placement.prepare(operation_threads=operation_threads)
 
 
 @pytest.mark.usefixtures("has_started")

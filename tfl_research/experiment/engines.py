@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional, TextIO
 
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from tfl_research.runtime import Engine, Mode
 
 _FILE = "runtime.json"
+# Set if this process does nothing but run experiments.
+_is_ours = threading.Event()
+
+
+def take_process() -> None:
+    """Says that this process does nothing but run experiments, as a binary does.
+
+    Runs then choose what TensorFlow has once in a process: the threads of an operation.
+    """
+    _is_ours.set()
 
 
 def build(
@@ -101,16 +112,19 @@ def _use_threads(
 ) -> None:
     """Chooses the threads of an operation, as far as TensorFlow has not started.
 
-    The engine refuses a run whose earlier rounds had another number.
+    A process of the user's is left as it is, unless the run's earlier rounds need it
+    otherwise: the user may compute something else there. The engine refuses a run whose
+    earlier rounds had another number.
     """
     from tfl_research.runtime import cores, kept_execution
 
     if settings.runtime != "in_process" or settings.operation_threads is not None:
         return
     threads = kept_execution.operation_threads(folder / _FILE)
-    if threads is None and clients is not None and settings.accelerator == "none":
-        # Sites, which execute clients separately, have rounds of few clients.
-        threads = None if settings.separately else cores.threads_for_rounds(clients)
+    # Sites, which execute clients separately, have rounds of few clients.
+    may_choose = settings.accelerator == "none" and not settings.separately
+    if threads is None and clients is not None and may_choose and _is_ours.is_set():
+        threads = cores.threads_for_rounds(clients)
     if threads is not None:
         cores.set_operation_threads(threads)
 

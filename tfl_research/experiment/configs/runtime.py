@@ -98,10 +98,11 @@ class Runtime(Settings):
     operation_threads: Optional[int] = settings.integer(
         None,
         "Threads that TensorFlow gives each operation of in_process, and of everything "
-        "else of the run. When not given: 1 if a round has at least as many clients as "
-        "the machine has cores, since cores then compute clients at the same time; "
-        "otherwise, and with --client_execution=separate_*, one for each core. A "
-        "resumed run keeps the number, with which sums are rounded.",
+        "else in the process. When not given, a command line takes 1 if a round has at "
+        "least as many clients as the machine has cores, since cores then compute "
+        "clients at the same time. Otherwise, from Python, and with "
+        "--client_execution=separate_*, TensorFlow takes one for each core. A resumed "
+        "run keeps the number, with which sums are rounded.",
         minimum=1,
     )
     accelerator: str = settings.choice(

@@ -271,25 +271,14 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
     """A ConcreteFunction as a function of flat tensors to flat tensors.
 
     Calling it the public way costs ten times as much for the binding of arguments,
-    which at three calls a round is a good part of a short round.
-
-    Several threads may call the function at the same time. TensorFlow's memory
-    optimizer would forbid that: it makes a sum of three or more tensors use a temporary
-    variable, whose name is the same in all calls, so that the second of two calls fails
-    with AlreadyExistsError. These calls are optimized without it.
+    which at three calls a round is a good part of a short round. Several threads may
+    call the function at the same time.
     """
     call = function._inference_function
 
     def run(*tensors: Any) -> Sequence[Any]:
-        context = _eager_context.context()
-        usual = context.function_call_options
-        context.function_call_options = _without_memory_optimizer(
-            usual.config_proto_serialized, usual.executor_type
-        )
-        try:
+        with calls_at_a_time():
             return call(*tensors)
-        finally:
-            context.function_call_options = usual
 
     return run
 
@@ -297,9 +286,35 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
 def structured_call(function: Any) -> Callable[[Sequence[Any]], Any]:
     """A ConcreteFunction as a function of a list of tensors to its structured results.
 
-    It does what calling the function does, without the binding of arguments.
+    It does what calling the function does, without the binding of arguments. Several
+    threads may call the function at the same time.
     """
-    return lambda tensors: function._call_flat(list(tensors), function.captured_inputs)
+
+    def run(tensors: Sequence[Any]) -> Any:
+        with calls_at_a_time():
+            return function._call_flat(list(tensors), function.captured_inputs)
+
+    return run
+
+
+@contextmanager
+def calls_at_a_time() -> Iterator[None]:
+    """Lets several threads call one function, in the calls of this thread.
+
+    TensorFlow's memory optimizer would forbid that: it makes a sum of three or more
+    tensors use a temporary variable, whose name is the same in all calls, so that the
+    second of two calls fails with AlreadyExistsError. These calls are optimized without
+    it.
+    """
+    context = _eager_context.context()
+    usual = context.function_call_options
+    context.function_call_options = _without_memory_optimizer(
+        usual.config_proto_serialized, usual.executor_type
+    )
+    try:
+        yield
+    finally:
+        context.function_call_options = usual
 
 
 @functools.lru_cache(maxsize=8)

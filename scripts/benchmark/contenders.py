@@ -76,13 +76,19 @@ def in_process(workload: Workload, accelerator: str = "none") -> Running:
     """The toolkit's in-process runtime, everything chosen by itself."""
     _import_tff()
     from tfl_research import runtime
+    from tfl_research.runtime import cores
 
     # Before anything is built: a GPU is to have its settings, or to be left alone.
-    runtime.prepare(accelerator)
     if workload.datasets:
+        runtime.prepare(accelerator)
         process, datasets = _tutorial(workload)
         engine = runtime.in_process(process, accelerator=accelerator)
         return _on_datasets(workload, process, engine, datasets)
+    # As scripts/run does for an experiment with cohorts of this size.
+    threads = None
+    if accelerator == "none":
+        threads = cores.threads_for_rounds(workload.expected_cohort_size)
+    runtime.prepare(accelerator, operation_threads=threads)
     engine = runtime.in_process(_process(workload), accelerator=accelerator)
     return _on_engine(workload, engine)
 

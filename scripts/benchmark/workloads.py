@@ -49,6 +49,13 @@ class Workload:
     record_clip: Optional[float] = None
     initial_weights: Optional[Callable[[], list[np.ndarray]]] = None
 
+    @property
+    def expected_cohort_size(self) -> float:
+        """Clients of a round; the average if it varies."""
+        if self.sampler is not None:
+            return self.sampler.expected_cohort_size
+        return len(self.cohort)
+
     def rounds_cohort(self, round_number: int) -> data.Cohort:
         """The cohort's local steps in a round (numbered from 0), shuffled anew."""
         cohort = self.cohort

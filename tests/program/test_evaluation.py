@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import resource
 
@@ -23,6 +24,7 @@ from tfl_research.program import (
     export_model,
     run,
 )
+from tfl_research.runtime import cores
 from tfl_research.storage import RunFolder
 from tfl_research.tasks import Card, Task, objectives
 
@@ -175,6 +177,46 @@ def test_the_auc_is_exact_for_few_positives_and_saturated_scores(share, scale, s
     # What a round selects the best model by.
     assert found.columns("eval")["eval_auc"] == found.overall["auc"]
     assert list(found.overall) == ["loss", "accuracy", "auc", "pr_auc"]
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+@pytest.mark.parametrize("separately", [False, True])
+def test_batches_at_a_time_change_nothing(monkeypatch, at_once, separately):
+    generator = np.random.default_rng(3)
+    sizes = [4, 0, 13, 1, 9]
+    y, scores = generator.integers(0, 2, 27), generator.normal(size=27)
+    tested, model = one_logit(sizes, y, scores)
+    evaluator = Evaluator(tested, batch_size=4, separately=separately)
+    expected = evaluator.evaluate(model)
+    monkeypatch.setattr(cores, "jobs_at_once", lambda: at_once)
+    found = evaluator.evaluate(model)
+    assert found.overall == expected.overall
+    for name, values in expected.per_client.items():
+        np.testing.assert_array_equal(found.per_client[name], values)
+    rows = np.split(np.arange(27), np.cumsum(sizes)[:-1])
+    accuracies = [np.mean((scores[r] > 0) == y[r]) if len(r) else np.nan for r in rows]
+    np.testing.assert_allclose(found.per_client["accuracy"], accuracies)
+
+
+def test_an_error_of_a_batch_at_a_time_is_raised(monkeypatch):
+    def losses(y, predictions):
+        check = tf.debugging.assert_less(predictions, 9.0, "too large")
+        with tf.control_dependencies([check]):
+            return tf.identity(predictions[:, 0])
+
+    def sums(y, predictions):
+        found = losses(y, predictions)
+        return {"loss": found, "examples": tf.ones_like(found)}
+
+    def finalize(totals):
+        return {"loss": totals["loss"] / totals["examples"]}
+
+    monkeypatch.setattr(cores, "jobs_at_once", lambda: 2)
+    tested, model = one_logit([4, 4, 4], np.zeros(12), np.arange(12.0))
+    objective = objectives.Objective(losses, sums, finalize)
+    tested = dataclasses.replace(tested, build_objective=lambda: objective)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
+        Evaluator(tested, batch_size=4).evaluate(model)
 
 
 def test_the_auc_of_no_examples_and_of_a_subset():

@@ -13,6 +13,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import clients, data, models, program, tasks
+from tfl_research.runtime import cores
 
 RATE = 0.1
 WEIGHT, BIAS = np.array([[0.3], [0.7]], np.float32), np.array([-0.2], np.float32)
@@ -128,6 +129,18 @@ def test_the_batch_size_changes_nothing(task, found):
     np.testing.assert_allclose(
         whole.personal.per_client["loss"], found.personal.per_client["loss"], rtol=1e-6
     )
+
+
+def test_clients_at_a_time_change_nothing(monkeypatch, task, found):
+    monkeypatch.setattr(cores, "jobs_at_once", lambda: 3)
+    at_a_time = evaluator(task).evaluate(state(), 7, progress_bar=False)
+    assert at_a_time.personal.client_ids == found.personal.client_ids
+    np.testing.assert_array_equal(at_a_time.train_examples, found.train_examples)
+    for name in ("global_model", "personal"):
+        one, other = getattr(at_a_time, name), getattr(found, name)
+        assert one.overall == other.overall
+        for metric, values in other.per_client.items():
+            np.testing.assert_array_equal(one.per_client[metric], values)
 
 
 def test_one_graph_serves_clients_of_every_size(make_linear_task):

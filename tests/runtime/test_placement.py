@@ -230,9 +230,9 @@ def test_another_accelerator_does_not_go_on(tmp_path):
     keep.write(Execution(Mode(), 2, "given", "gpu"))
     kept = keep.read()
     assert kept == Execution(Mode(), 2, "given", "gpu")
-    keep.check(kept, "gpu")
+    keep.check(kept, "gpu", 2)
     with pytest.raises(UserError, match="with accelerator=gpu"):
-        keep.check(kept, "none")
+        keep.check(kept, "none", 2)
 
 
 def test_on_a_gpu_xla_compiles_convolutions_too():

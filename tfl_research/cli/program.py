@@ -15,6 +15,7 @@ from typing import Any, Optional, TextIO
 from tfl_research import deferred_imports
 from tfl_research.cli import flag_files, flags, help_text, last_resort
 from tfl_research.cli.preset import Preset
+from tfl_research.experiment import engines
 from tfl_research.storage import safe_text
 
 # Begins the line of an error.
@@ -68,6 +69,7 @@ def main(preset: Preset) -> None:
     # And warnings of what its own functions call.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     deferred_imports.freeze_imports()
+    engines.take_process()
     code = last_resort.surviving(_PROGRAM, lambda: execute(preset, sys.argv))
     if "tensorflow_federated" in sys.modules:
         # A plugin may have imported TFF for a run that is refused.

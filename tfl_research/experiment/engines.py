@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional, TextIO
 
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from tfl_research.runtime import Engine, Mode
 
 _FILE = "runtime.json"
+# Set if this process does nothing but run experiments.
+_is_ours = threading.Event()
+
+
+def take_process() -> None:
+    """Says that this process does nothing but run experiments, as a binary does.
+
+    Runs then choose what TensorFlow has once in a process: the threads of an operation.
+    """
+    _is_ours.set()
 
 
 def build(
@@ -64,20 +75,58 @@ def build(
         raise UserError(f"--runtime={settings.runtime}: {error}") from error
 
 
-def use_devices(settings: Runtime, out: TextIO) -> None:
-    """Makes TensorFlow use the GPUs that the settings ask for, or the CPU alone.
+def use_devices(
+    settings: Runtime,
+    out: TextIO,
+    folder: pathlib.Path,
+    clients: Optional[float] = None,
+) -> None:
+    """Makes TensorFlow use the GPUs and the threads that the settings ask for.
 
     Imports TensorFlow, which must not have executed anything.
 
+    Args:
+      settings: of the run.
+      out: is told which GPUs are used.
+      folder: of the run, whose earlier rounds decide about the threads.
+      clients: of a round, or the number that is expected; None if it is not known yet,
+        or if the threads stay as they are.
+
     Raises:
-      UserError: TensorFlow finds no GPU.
+      UserError: TensorFlow finds no GPU, or has started with another number of threads
+        than the one that was given.
     """
     from tfl_research import runtime
 
-    cards = runtime.prepare(settings.accelerator)
+    cards = runtime.prepare(
+        settings.accelerator, operation_threads=settings.operation_threads
+    )
+    _use_threads(settings, folder, clients)
     if cards:
         progress.stage(out)
         out.write(f"clients' work runs on {', '.join(cards)}\n")
+
+
+def _use_threads(
+    settings: Runtime, folder: pathlib.Path, clients: Optional[float]
+) -> None:
+    """Chooses the threads of an operation, as far as TensorFlow has not started.
+
+    A process of the user's is left as it is, unless the run's earlier rounds need it
+    otherwise: the user may compute something else there. The engine refuses a run whose
+    earlier rounds had another number.
+    """
+    from tfl_research.runtime import cores, kept_execution
+
+    if settings.runtime != "in_process" or settings.operation_threads is not None:
+        return
+    threads = kept_execution.operation_threads(folder / _FILE)
+    # Sites, which execute clients separately, have rounds of few clients.
+    may_choose = settings.accelerator == "none" and not settings.separately
+    if threads is None and clients is not None and may_choose and _is_ours.is_set():
+        threads = cores.threads_for_rounds(clients)
+    if threads is not None:
+        cores.set_operation_threads(threads)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
@@ -124,7 +125,7 @@ def _opened(
         # Before data are read, and before the folder has anything of the run.
         progress.stage(out, "importing TensorFlow")
         deferred_imports.import_tff()
-        engines.use_devices(experiment.runtime, out)
+        engines.use_devices(experiment.runtime, out, pathlib.Path(path))
     progress.stage(out, "reading the data")
     try:
         with deferred_imports.loading_libraries():
@@ -158,7 +159,12 @@ def _opened(
         from tfl_research.experiment import building, noise_keys
 
         if experiment.runtime.accelerator == "none":
-            engines.use_devices(experiment.runtime, out)
+            engines.use_devices(
+                experiment.runtime,
+                out,
+                folder.path,
+                setup.reporting.expected_cohort_size,
+            )
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.runtime import failures
+from tfl_research.runtime import cores, failures
 from tfl_research.runtime.client_chunks import chunks_of_cohort, chunks_of_values
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import choice, chunks
@@ -75,7 +75,7 @@ class InProcessEngine(ClosedOnExit):
         self._keep = KeptExecution(choice_file, choice_key)
         kept = self._keep.read()
         if kept is not None:
-            self._keep.check(kept, accelerator)
+            self._keep.check(kept, accelerator, cores.operation_threads())
             mode, parallel = mode or kept.mode, parallel or kept.parallel
         programs, self.explanation = examine(process)
         if programs is None and mode is not None:
@@ -89,8 +89,8 @@ class InProcessEngine(ClosedOnExit):
         self._output_type = process.next.type_signature.result
         self._chunk_size = chunk_size
         # A GPU executes one chunk at a time.
-        cores = len(self.placement.devices) or chunks.available_cores()
-        self.parallel = parallel or cores
+        at_once = len(self.placement.devices) or cores.available()
+        self.parallel = parallel or at_once
         self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self.mode = mode
         self._is_built = False
@@ -119,7 +119,13 @@ class InProcessEngine(ClosedOnExit):
     def _write(self, mode: Optional[Mode], reason: str) -> None:
         """Keeps how rounds are executed."""
         self._keep.write(
-            Execution(mode, self.parallel, reason, self.placement.accelerator)
+            Execution(
+                mode,
+                self.parallel,
+                reason,
+                self.placement.accelerator,
+                cores.operation_threads(),
+            )
         )
 
     def _check(self, mode: Mode) -> None:
@@ -328,14 +334,7 @@ class InProcessEngine(ClosedOnExit):
             for job in itertools.islice(jobs, 1):
                 yield compute(job)
             self._has_computed = True
-        first = itertools.islice(jobs, self.parallel)
-        pending = [self._pool.submit(compute, job) for job in first]
-        while pending:
-            done = pending.pop(0).result()
-            pending += [
-                self._pool.submit(compute, j) for j in itertools.islice(jobs, 1)
-            ]
-            yield done
+        yield from cores.in_order(compute, jobs, self._pool, self.parallel)
 
     def close(self) -> None:
         """Ends the threads; compiled programs remain for other engines."""
@@ -389,7 +388,8 @@ def in_process(
 
     Raises:
       UserError: the choice file cannot be read, was edited or is missing, or names
-        another accelerator; TensorFlow finds no GPU.
+        another accelerator or another number of threads for an operation than this
+        process has (`runtime.prepare`); TensorFlow finds no GPU.
       UnsupportedProcess: the process cannot run in the mode that was given, or not on
         a GPU.
     """

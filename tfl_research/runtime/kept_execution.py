@@ -7,9 +7,13 @@ import pathlib
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
+from tfl_research.runtime import cores
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.placement import NONE
-from tfl_research.storage import kept_choice
+from tfl_research.storage import json_file, kept_choice
+
+# A file with more was edited.
+_MOST_THREADS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +25,16 @@ class Execution:
       parallel: number of chunks that are computed at the same time.
       reason: why, in words.
       accelerator: "none" or "gpu".
+      operation_threads: number of threads that TensorFlow gives each operation on the
+        CPU; None where nobody knows: earlier versions did not keep it, and TFF's
+        runtime has its own.
     """
 
     mode: Optional[Mode]
     parallel: int
     reason: str
     accelerator: str = NONE
+    operation_threads: Optional[int] = None
 
 
 class KeptExecution:
@@ -57,17 +65,31 @@ class KeptExecution:
                 "its rounds; restore it, or choose another --output_dir"
             )
 
-    def check(self, execution: Execution, accelerator: str) -> None:
-        """Refuses another accelerator than the one of the run's earlier rounds.
+    def check(
+        self, execution: Execution, accelerator: str, operation_threads: int
+    ) -> None:
+        """Refuses to execute a run's rounds otherwise than its earlier rounds.
+
+        Args:
+          execution: of the earlier rounds.
+          accelerator, operation_threads: of this process.
 
         Raises:
-          UserError: the two accelerators differ.
+          UserError: another accelerator, or another number of threads for an operation.
         """
         if execution.accelerator != accelerator:
             raise UserError(
                 f"--accelerator={accelerator}: the run executed its rounds with "
                 f"--accelerator={execution.accelerator} ({self._path}), which rounds "
                 "differently; give the run's own, or choose another --output_dir"
+            )
+        kept = execution.operation_threads
+        if kept is not None and kept != operation_threads:
+            raise UserError(
+                f"the run executed its rounds with {_threads(kept)} for each operation "
+                f"({self._path}), which rounds differently, and TensorFlow has started "
+                f"with {_threads(operation_threads)} in this process; go on in a new "
+                f"process, with {cores.VARIABLE}={kept} in its environment"
             )
 
     def write(self, execution: Execution) -> None:
@@ -78,6 +100,8 @@ class KeptExecution:
             how: dict[str, Any] = {"runtime": "tff"}
         else:
             how = {**dataclasses.asdict(execution.mode), "parallel": execution.parallel}
+            if execution.operation_threads is not None:
+                how["operation_threads"] = execution.operation_threads
         if execution.accelerator != NONE:
             how["accelerator"] = execution.accelerator
         kept_choice.keep(self._path, {**how, "reason": execution.reason}, self._key)
@@ -89,7 +113,33 @@ def _execution(record: dict[str, Any]) -> Execution:
     if record.get("runtime") == "tff":
         return Execution(None, 1, reason, accelerator)
     mode = Mode(record["clients"], record["compiler"])
-    return Execution(mode, int(record["parallel"]), reason, accelerator)
+    return Execution(
+        mode, int(record["parallel"]), reason, accelerator, _kept_threads(record)
+    )
+
+
+def _kept_threads(record: dict[str, Any]) -> Optional[int]:
+    threads = record.get("operation_threads")
+    return None if threads is None else int(threads)
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def operation_threads(path: pathlib.Path) -> Optional[int]:
+    """The threads of an operation that a run keeps in its file, not checked further.
+
+    They must be known before TensorFlow starts. Engines check the file.
+
+    Returns:
+      None if the file has no such number, or cannot be read.
+    """
+    try:
+        threads = _kept_threads(json_file.parsed(path.read_bytes()))
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return threads if threads is not None and 0 < threads <= _MOST_THREADS else None
 
 
 @dataclasses.dataclass(frozen=True)

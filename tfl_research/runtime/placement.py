@@ -13,11 +13,12 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 
 from tfl_research.errors import UserError
+from tfl_research.runtime import cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,28 +73,50 @@ class Placement:
             return [tf.identity(tensor) for tensor in tensors]
 
 
-def prepare(accelerator: str) -> list[str]:
-    """Makes TensorFlow in this process use GPUs, or the CPU alone.
+def prepare(
+    accelerator: str = NONE, *, operation_threads: Optional[int] = None
+) -> list[str]:
+    """Makes TensorFlow in this process use GPUs or the CPU alone, and so many threads.
 
     Call this before TensorFlow executes anything. After that, "none" leaves the GPUs
-    visible (engines do not use them), and with "gpu" TensorFlow takes all memory of a
-    GPU.
+    visible (engines do not use them), with "gpu" TensorFlow takes all memory of a
+    GPU, and the number of threads stays.
+
+    Example, for rounds of at least as many clients as the machine has cores:
+
+        runtime.prepare(operation_threads=1)
+        engine = runtime.in_process(process)
 
     With "gpu": operations are deterministic, so that a run that goes on from a
     checkpoint gets the same bits. An operation without a deterministic kernel fails.
     Products of float32 matrices have float32's precision (TensorFlow's default is
     TF32, with 10 bits).
 
+    Args:
+      accelerator: "none" or "gpu".
+      operation_threads: number of threads that TensorFlow gives each operation on the
+        CPU, in rounds and in everything else (`runtime.cores`); None for TensorFlow's
+        number, as many as there are cores.
+
     Returns:
       The kinds of GPU that are used, such as "NVIDIA H100".
 
     Raises:
-      ValueError: an unknown accelerator.
+      ValueError: an unknown accelerator, or a number of threads below 1.
       UserError: "gpu", and TensorFlow finds none, or XLA_FLAGS switches deterministic
-        operations off.
+        operations off; TensorFlow has started with another number of threads.
     """
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator must be one of {ACCELERATORS}: {accelerator!r}")
+    if operation_threads is not None and not cores.set_operation_threads(
+        operation_threads
+    ):
+        raise UserError(
+            f"operation_threads={operation_threads}: TensorFlow has started with "
+            f"{cores.operation_threads()} in this process; say the number before "
+            f"anything is executed, or start Python with {cores.VARIABLE}="
+            f"{operation_threads}"
+        )
     if accelerator == NONE:
         with contextlib.suppress(RuntimeError):
             # Fails if TensorFlow has executed something.

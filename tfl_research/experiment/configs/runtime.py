@@ -95,7 +95,16 @@ class Runtime(Settings):
         "Clients in a chunk of in_process. By default as many as fit into 32 MiB.",
         minimum=1,
     )
-
+    operation_threads: Optional[int] = settings.integer(
+        None,
+        "Threads that TensorFlow gives each operation of in_process, and of everything "
+        "else in the process. When not given, a command line takes 1 if a round has at "
+        "least as many clients as the machine has cores, since cores then compute "
+        "clients at the same time. Otherwise, from Python, and with "
+        "--client_execution=separate_*, TensorFlow takes one for each core. A resumed "
+        "run keeps the number, with which sums are rounded.",
+        minimum=1,
+    )
     accelerator: str = settings.choice(
         "none",
         "gpu: the GPUs of this machine execute clients' work in in_process, and the "
@@ -182,8 +191,9 @@ class Runtime(Settings):
                 "goes with --runtime=in_process and --runtime=remote only; leave it "
                 "out",
             )
-        if self.chunk_clients is not None:
-            raise self.refused("chunk_clients", only)
+        for name in ("chunk_clients", "operation_threads"):
+            if getattr(self, name) is not None:
+                raise self.refused(name, only)
 
     @property
     def _is_federation(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pathlib
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
@@ -90,7 +91,7 @@ def _opened(
 ) -> Iterator[dict[str, Any]]:
     run_folder.check_path(path)
     out = stream or sys.stdout
-    engines.use_devices(experiment.runtime, out)
+    engines.use_devices(experiment.runtime, out, pathlib.Path(path))
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(

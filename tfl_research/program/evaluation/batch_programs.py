@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,15 +48,19 @@ class BatchPrograms:
         self._calls: dict[Any, Callable[[Sequence[tf.Tensor]], Any]] = {}
         self._finalizing: dict[Any, Any] = {}
 
-    def sums_of_batch(
+    def prepared(
         self,
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
         examples: Mapping[str, np.ndarray],
         segments: np.ndarray,
         num_segments: int,
-    ) -> tuple[Mapping[str, tf.Tensor], Any]:
-        """The sums of a batch's examples by segment, and the predictions.
+    ) -> Callable[[], tuple[Mapping[str, tf.Tensor], Any]]:
+        """A function that computes a batch, and may do so in another thread.
+
+        The function returns the sums of the batch's examples by segment, and the
+        predictions. What must be traced for the batch's shapes is traced here: the
+        traces depend on the order of the shapes.
 
         An evaluation makes hundreds of calls with equal shapes. The public way of a
         call takes as long as a small model's batch.
@@ -74,12 +79,12 @@ class BatchPrograms:
         arguments = tf.nest.pack_sequence_as(given, flat)
         if tf.config.functions_run_eagerly():
             # Whoever debugs a model wants each of its calls.
-            return self.batch_sums(*arguments)
+            return lambda: self.batch_sums(*arguments)
         key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in flat)
         if key not in self._calls:
             traced = self.batch_sums.get_concrete_function(*arguments)
             self._calls[key] = _tff_compat.structured_call(traced)
-        return self._calls[key](flat)
+        return functools.partial(self._calls[key], flat)
 
     def finalize_each(self, sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         """The metrics of each row of sums; one trace serves splits of all sizes."""

@@ -14,10 +14,13 @@ from tfl_research.clients.local_state import own_state
 from tfl_research.program.evaluation.batch_programs import BatchPrograms, programs_for
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.flat_examples import FlatExamples
+from tfl_research.runtime import cores
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
 
+# Computes a batch: its sums and its predictions.
+_Call = Callable[[], tuple[Mapping[str, tf.Tensor], Any]]
 # The clients' states, float32 `[clients, d]`, by their ids.
 StateRows = Callable[[Sequence[str]], np.ndarray]
 
@@ -52,9 +55,10 @@ class Evaluator:
     `evaluate` on the client's examples. Neither does a model with layers of the user's
     own get padding.
 
-    Each example's sums (`Objective.sums`) are added up by client in float64. Memory
-    holds the activations of one batch and one copy of the evaluated examples. It also
-    holds the predictions if the objective has metrics of all examples
+    Each example's sums (`Objective.sums`) are added up by client in float64. If an
+    operation takes one thread (`runtime.cores`), each core computes a batch. Memory
+    holds the activations of these batches and one copy of the evaluated examples. It
+    also holds the predictions if the objective has metrics of all examples
     (`Metric.of_examples`, as the AUC).
 
     Args:
@@ -117,7 +121,7 @@ class Evaluator:
             *(task, model, self._objective, self._clients, batch_size),
             padded=not self._of_each and not model.predicts_no_padding,
         )
-        self._batch_sums = programs.sums_of_batch
+        self._prepared = programs.prepared
         self._finalize_each = programs.finalize_each
 
     @property
@@ -275,25 +279,26 @@ class Evaluator:
         num_segments = 1 + max(int(np.ptp(b)) + 1 for _, b in batches)
         totals: dict[str, np.ndarray] = {}
         predictions: list[Any] = []
-        for start, batch_ranks in batches:
-            real = len(batch_ranks)
-            batch_clients = np.unique(batch_ranks)
-            used: Sequence[tf.Tensor] = state
-            if model.local:
-                client_id = client_ids[present[batch_ranks[0]]]
-                used = self._own_state(client_id, state)
-            rows = real if model.predicts_no_padding else size
-            segments = np.full(rows, num_segments - 1, np.int32)
-            segments[:real] = np.searchsorted(batch_clients, batch_ranks)
-            sums, found = self._batch_sums(
-                weights,
-                used,
-                flat.padded_batch(start, real, rows),
-                segments,
-                num_segments,
-            )
+
+        def calls() -> Iterator[_Call]:
+            for start, batch_ranks in batches:
+                real = len(batch_ranks)
+                used: Sequence[tf.Tensor] = state
+                if model.local:
+                    client_id = client_ids[present[batch_ranks[0]]]
+                    used = self._own_state(client_id, state)
+                rows = real if model.predicts_no_padding else size
+                segments = np.full(rows, num_segments - 1, np.int32)
+                segments[:real] = batch_ranks - batch_ranks[0]
+                batch = flat.padded_batch(start, real, rows)
+                yield self._prepared(weights, used, batch, segments, num_segments)
+
+        # In the order of the batches, so that sums round alike.
+        results = cores.on_all_cores(calls())
+        for (_, batch_ranks), (sums, found) in zip(batches, results):
             if self._objective.of_examples:
-                predictions.append(_rows(found, 0, real))
+                predictions.append(_rows(found, 0, len(batch_ranks)))
+            batch_clients = np.unique(batch_ranks)
             for name, value in sums.items():
                 array = value.numpy()
                 if name not in totals:

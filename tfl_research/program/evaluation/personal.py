@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
+import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, TextIO
 
 import numpy as np
@@ -12,43 +12,19 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research import autograph, models
-from tfl_research.clients import PersonalModel
-from tfl_research.clients.local_state import own_state
-from tfl_research.data import ClientData, Examples, PoissonBatching, structures
+from tfl_research.data import Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.evaluator import StateRows, joined
 from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation
+from tfl_research.program.evaluation.personal_models import (
+    ClientModels,
+    PersonalFunction,
+    PersonalModels,
+    call_of,
+)
+from tfl_research.runtime import cores
 from tfl_research.tasks.objectives import labels_of
 from tfl_research.tasks.task import Task
-
-# (server weights, local steps, round number[, shared]) -> personal weights.
-PersonalFunction = Callable[..., Any]
-
-
-class ClientModels(NamedTuple):
-    """The models of a client, each with its non-trainable weights.
-
-    Attributes:
-      weights: the weights of the global model.
-      state: the server's non-trainable weights, or those that the client keeps.
-      own_weights: the weights of the personal model.
-      own_state: non-trainable weights of the personal model.
-      train_examples: distinct examples that the personal model was trained on.
-    """
-
-    weights: Sequence[tf.Tensor]
-    state: Sequence[Any]
-    own_weights: Sequence[tf.Tensor]
-    own_state: Sequence[Any]
-    train_examples: int
-
-
-class _Sent(NamedTuple):
-    """What the server sends to every client."""
-
-    weights: list[tf.Tensor]
-    state: tuple[tf.Tensor, ...]
-    shared: tuple[Any, ...]
 
 
 class _Result(NamedTuple):
@@ -62,12 +38,35 @@ class _Result(NamedTuple):
     predictions: Sequence[Any]
 
 
+class _Client(NamedTuple):
+    """A client whose models are made."""
+
+    client_id: str
+    test_examples: Examples
+    models: ClientModels
+
+
+# A client, and the results of the global and of the personal model.
+_Tested = tuple[_Client, list[_Result]]
+
+
+def _made(
+    client_id: str, test_examples: Examples, make: Callable[[], ClientModels]
+) -> _Client:
+    return _Client(client_id, test_examples, make())
+
+
+def _tested(client: _Client, tests: Sequence[Callable[[], _Result]]) -> _Tested:
+    return client, [test() for test in tests]
+
+
 class PersonalEvaluator:
     """Trains the clients' personal models one after another and evaluates each.
 
     A client takes the local steps of the round after the evaluated model's round. One
-    graph serves clients of every size, and one client is in memory at a time. All test
-    examples are evaluated, also where `max_evaluation_examples` is set.
+    graph serves clients of every size, and one client is in memory at a time; one for
+    each core if an operation takes one thread (`runtime.cores`). All test examples are
+    evaluated, also where `max_evaluation_examples` is set.
 
     Args:
       task: the task; its clients without test examples are left out.
@@ -102,13 +101,9 @@ class PersonalEvaluator:
                 "Poisson sampling; give the task plain batching"
             )
         self._task = task
-        self._train_ids = frozenset(task.train.client_ids)
-        self._shared = shared
-        self._seed = seed
+        self._models = PersonalModels(task, personal, model, shared, seed)
         self._batch_size = batch_size
         self._objective = task.build_objective()
-        self._model = model
-        self._make = autograph.function(personal, reduce_retracing=True)
 
         @autograph.function(reduce_retracing=True)
         def batch_sums(
@@ -144,9 +139,7 @@ class PersonalEvaluator:
           stream: where the progress bar is drawn; standard output by default.
           progress_bar: whether a progress bar is drawn; by default on a terminal.
         """
-        sent = self._sent(state)
-        model_results: list[list[_Result]] = [[], []]
-        ids, examples, trained = [], [], []
+        sent = self._models.sent(state)
         bar = tqdm.tqdm(
             self._task.test.items(),
             total=len(self._task.test),
@@ -156,21 +149,35 @@ class PersonalEvaluator:
             disable=None if progress_bar is None else not progress_bar,
             leave=False,
         )
-        for client_id, test_examples in bar:
-            count = structures.num_examples(test_examples)
-            if count == 0:
-                continue
-            self._task.fitting.check(client_id, test_examples, "eval")
-            made = self._models(client_id, sent, round_number, states)
-            for results, *parts in zip(
-                model_results,
-                (made.weights, made.own_weights),
-                (made.state, made.own_state),
-            ):
-                results.append(self._result(parts[0], parts[1], test_examples))
-            ids.append(client_id)
-            examples.append(count)
-            trained.append(made.train_examples)
+
+        def training() -> Iterator[Callable[[], _Client]]:
+            for client_id, test_examples in bar:
+                if structures.num_examples(test_examples) == 0:
+                    continue
+                self._task.fitting.check(client_id, test_examples, "eval")
+                make = self._models.making(client_id, sent, round_number, states)
+                yield functools.partial(_made, client_id, test_examples, make)
+
+        def testing() -> Iterator[Callable[[], _Tested]]:
+            for client in cores.on_all_cores(training()):
+                models = client.models
+                of_both = (
+                    self._testing(weights, kept, client.test_examples)
+                    for weights, kept in (
+                        (models.weights, models.state),
+                        (models.own_weights, models.own_state),
+                    )
+                )
+                yield functools.partial(_tested, client, list(of_both))
+
+        model_results: list[list[_Result]] = [[], []]
+        ids, examples, trained = [], [], []
+        for client, found in cores.on_all_cores(testing()):
+            for results, result in zip(model_results, found):
+                results.append(result)
+            ids.append(client.client_id)
+            examples.append(structures.num_examples(client.test_examples))
+            trained.append(client.models.train_examples)
         common, personal = (
             self._evaluation(ids, examples, results) for results in model_results
         )
@@ -192,79 +199,36 @@ class PersonalEvaluator:
           client_id: the client.
           state: see `evaluate`, as `round_number` and `states`.
         """
-        return self._models(client_id, self._sent(state), round_number, states)
+        return self._models.making(
+            client_id, self._models.sent(state), round_number, states
+        )()
 
-    def _sent(self, state: Any) -> _Sent:
-        weights = [tf.constant(w) for w in state.global_model_weights.trainable]
-        common_state = tuple(
-            tf.constant(w) for w in state.global_model_weights.non_trainable
-        )
-        sent = self._shared(tuple(weights), state.finalizer)
-        shared = () if sent is None else (tf.nest.map_structure(tf.constant, sent),)
-        return _Sent(weights, common_state, shared)
-
-    def _models(
-        self,
-        client_id: str,
-        sent: _Sent,
-        round_number: int,
-        states: Optional[StateRows],
-    ) -> ClientModels:
-        steps = self._steps(client_id, round_number + 1, states, sent.state)
-        own = self._make(sent.weights, steps, tf.constant(round_number), *sent.shared)
-        kept: Sequence[Any] = sent.state
-        if self._model.local and states is not None:
-            kept = own_state(self._model, states([client_id])[0], sent.state)
-        own_weights, personal_state = own, kept
-        if isinstance(own, PersonalModel):
-            own_weights, personal_state = own
-        count = int(steps["num_examples"])
-        return ClientModels(sent.weights, kept, own_weights, personal_state, count)
-
-    def _steps(
-        self,
-        client_id: str,
-        round_number: int,
-        states: Optional[StateRows],
-        model_state: Sequence[tf.Tensor],
-    ) -> Mapping[str, Any]:
-        """The client's local steps; no steps for a client that is not trained on."""
-        train: ClientData = self._task.train
-        if client_id in self._train_ids:
-            cohort = train.cohort(
-                [client_id], seed=self._seed, round_number=round_number
-            )
-            steps = cohort.batches(0)
-        else:
-            nobody = train.cohort([], seed=self._seed, round_number=round_number)
-            stacked = nobody.stacked(num_clients=1, num_steps=0)
-            steps = collections.OrderedDict((n, v[0]) for n, v in stacked.items())
-        if states is not None:
-            steps["client_state"] = states([client_id])[0]
-        tensors: dict[str, Any] = {n: tf.constant(v) for n, v in steps.items()}
-        if model_state:
-            tensors["model_state"] = tuple(model_state)
-        return tensors
-
-    def _result(
+    def _testing(
         self,
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
         examples: Examples,
-    ) -> _Result:
-        total: dict[str, np.ndarray] = {}
-        predictions: list[Any] = []
+    ) -> Callable[[], _Result]:
+        """A function that tests a model, and may do so in another thread."""
         arrays = structures.example_arrays(examples)
+        calls = []
         for first in range(0, structures.num_examples(arrays), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            sums, found = self._batch_sums(
-                list(weights), tuple(state), {n: a[rows] for n, a in arrays.items()}
-            )
-            for name, value in sums.items():
-                total[name] = total.get(name, 0.0) + value.numpy()
-            if self._objective.of_examples:
-                predictions.append(tf.nest.map_structure(np.asarray, found))
-        return _Result(total, labels_of(arrays), predictions)
+            batch = {n: tf.constant(a[rows]) for n, a in arrays.items()}
+            calls.append(call_of(self._batch_sums, list(weights), tuple(state), batch))
+
+        def result() -> _Result:
+            total: dict[str, np.ndarray] = {}
+            predictions: list[Any] = []
+            for call in calls:
+                sums, found = call()
+                for name, value in sums.items():
+                    total[name] = total.get(name, 0.0) + value.numpy()
+                if self._objective.of_examples:
+                    predictions.append(tf.nest.map_structure(np.asarray, found))
+            return _Result(total, labels_of(arrays), predictions)
+
+        return result
 
     def _evaluation(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -16,11 +15,6 @@ CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
 # Padding that takes no noticeable time; compiling another shape takes a second.
 SPARE_BYTES = 512 * 2**10
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def bucket(size: int) -> int:

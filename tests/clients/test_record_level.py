@@ -241,6 +241,43 @@ class TestAgainstNumPy:
         )
 
 
+def model_of_type(dtype):
+    """The logistic model with weights of another type."""
+
+    def forward(weights, state, x, training, seed):
+        del training, seed
+        logits = tf.matmul(tf.cast(x, dtype), weights[0]) + weights[1]
+        return models.Forward(
+            tf.cast(logits, tf.float32), tf.constant(0.0), tuple(state)
+        )
+
+    initial = [w.astype(dtype.as_numpy_dtype) for w in logistic_model().initial_weights]
+    return models.FunctionalModel(tuple(initial), forward, is_random=False)
+
+
+@pytest.mark.parametrize("microbatch_size", [1, 3])
+def test_weights_of_double_precision(microbatch_size):
+    """Of the type of the weights, and with the noise of float32 weights."""
+    batching = batching_of(microbatch_size)
+    batches, x, y, cohort = drawn_steps(batching, seed=4)
+    model = model_of_type(tf.float64)
+    work = work_of(batching, noise_multiplier=1.3)
+    function = work.build(model, objectives.binary())
+    result = function(start_of(model), batches, tf.constant(0))
+    assert all(u.dtype == tf.float64 for u in result.update)
+    expected = run_by_hand(
+        cohort, x, y, 6.0 / microbatch_size, z=1.3, means=microbatch_size > 1
+    )
+    np.testing.assert_allclose(vector(result.update), expected, atol=1e-6)
+    assert np.abs(expected).max() > 0.02
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_weights_of_half_precision_are_refused(dtype):
+    with pytest.raises(ValueError, match=rf"{dtype.name} rounds above the clip"):
+        work_of(batching_of()).build(model_of_type(dtype), objectives.binary())
+
+
 SPECIAL = st.sampled_from([0.0, 1.0, -3.0, 1e-30, 1e20, -3e38, np.nan, np.inf])
 RECORD = st.tuples(SPECIAL, SPECIAL, SPECIAL, st.integers(0, 1))
 

@@ -331,6 +331,50 @@ def test_others_are_left_to_keras(name):
     assert_equal(tf.cast(found, tf.float32), tf.cast(expected, tf.float32))
 
 
+UNFUSED = {
+    "derived": Derived,
+    "two_axes": norm(axis=[1, 2]),
+    "two_axes_by_number": norm(axis=[-2, -1]),
+    "derived_two_axes": lambda: Derived(axis=[1, 2]),
+    "without_gamma": norm(axis=[1, 2], scale=False),
+    "bfloat16": norm(dtype="mixed_bfloat16"),
+}
+
+
+@pytest.mark.parametrize("name", UNFUSED)
+def test_no_layer_uses_the_kernel_that_refuses_several_axes(name):
+    """TensorFlow's executor joins that kernel with gamma and beta."""
+    keras, model = both(stack([3, 4], UNFUSED[name]), SIGNALS)
+    weights = weights_of(model)
+    for training in (False, True):
+        nodes = operations(model, SIGNALS, training)
+        assert not [n for n in nodes if n.op.startswith("FusedBatchNorm")]
+    run = tf.function(lambda x: forward(model, weights, x, training=False))
+    x = L.Dense(4, weights=keras.layers[1].get_weights())(SIGNALS).numpy()
+    axes = (1, 2) if "axes" in name or name == "without_gamma" else (2,)
+    mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    expected = (x - mean) / np.sqrt(variance + 1e-3)
+    layer = keras.layers[-1]
+    if layer.gamma is not None:
+        expected = expected * layer.gamma.numpy()
+    expected = expected + layer.beta.numpy()
+    expected *= 2 if isinstance(layer, Derived) else 1
+    tolerance = 0.05 if name == "bfloat16" else 1e-5
+    assert_equal(run(tf.constant(SIGNALS)), expected, tolerance)
+
+
+def test_a_layer_is_fused_again_afterwards():
+    layer = Norm(axis=[1, 2])
+    layer(SIGNALS)
+    assert layer._fused
+    with own_normalizations([layer]):
+        assert not layer._fused
+    assert layer._fused
+    with pytest.raises(KeyError), own_normalizations([layer]):
+        raise KeyError
+    assert layer._fused
+
+
 def test_ragged_inputs_are_left_to_keras():
     layer = Norm()
     x = tf.RaggedTensor.from_row_lengths(tf.constant(VECTORS), [2, 0, 3])

@@ -24,7 +24,7 @@ def clipped_records(
     whose factor is too small for float32 (below about 10^-38).
 
     Args:
-      gradients: float32 `[records, ...]`, one for each weight.
+      gradients: float32 or float64 `[records, ...]`, one for each weight.
       mask: bool `[records]`; gradients of records without the mask become zero.
       l2_norm_clip: C.
 
@@ -41,7 +41,8 @@ def clipped_sum(
     """The sum of the records' clipped gradients (see `clipped_records`).
 
     Args:
-      gradients: float32 `[records, ...]`, or its factors, one for each weight.
+      gradients: float32 or float64 `[records, ...]`, or its factors, one for each
+        weight.
       mask: bool `[records]`, records that count.
       l2_norm_clip: C.
 
@@ -80,7 +81,8 @@ def _factors(
 def _scaled(gradient: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     # Zero if the factor is zero, also for gradients with NaN.
     shape = [-1] + [1] * (gradient.shape.rank - 1)
-    return tf.math.multiply_no_nan(gradient, tf.reshape(factors, shape))
+    factors = tf.cast(tf.reshape(factors, shape), gradient.dtype)
+    return tf.math.multiply_no_nan(gradient, factors)
 
 
 def step_noise(

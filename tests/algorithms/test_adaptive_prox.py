@@ -11,7 +11,7 @@ from tfl_research import algorithms
 from tfl_research.processes import Aggregated
 
 
-def test_the_strength_changes_within_rounds_of(run_algorithm):
+def test_the_strength_changes_within_three_rounds(run_algorithm):
     """Otherwise the comparison with the paper would show little."""
     found = [float(run_algorithm("adaptive_prox").server(i)[1]) for i in range(3)]
     assert len({round(mu, 6) for mu in found}) > 1

@@ -51,7 +51,7 @@ def test_each_has_a_version_by_hand():
 
 
 @names
-def test_rounds_of_are_the_papers(run_algorithm, name):
+def test_three_rounds_are_the_papers(run_algorithm, name):
     """Models after each round, and what server and clients remember."""
     ours, twin = run_algorithm(name), twins.TWINS[name]
     exchanges = 2 if name == "mime" else 1

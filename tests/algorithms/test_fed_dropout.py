@@ -111,7 +111,7 @@ def trained(weights, factors, client):
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_rounds_of_by_hand(six_clients, share):
+def test_three_rounds_by_hand(six_clients, share):
     task = dataclasses.replace(six_clients, build_model=mlp)
     algorithm = algorithms.build_fed_dropout(rounds.sgd(), share=share)
     process = algorithm.build(task, max_cohort_size=4)

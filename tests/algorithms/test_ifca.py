@@ -32,7 +32,7 @@ def model(server_state, j):
     return rounds.vector([np.asarray(tensor)[j] for tensor in server_state])
 
 
-def test_two_models_are_in_use_within_rounds_of():
+def test_two_models_are_in_use_within_three_rounds():
     """Otherwise the comparison with the paper would show little."""
     expected = paper_personal.ifca(MODELS, rounds.paper_rounds(), rounds.RATE)
     assert [set(c.values()) for _, _, c in expected] == [{0, 1}] * 3

@@ -15,6 +15,8 @@ from tfl_research import processes, runtime
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import chunk_execution
 
+pytestmark = pytest.mark.slow
+
 LENGTH, WIDTH, CLASSES = 6, 8, 300
 MODES = [
     Mode("folded", "graph"),
@@ -23,7 +25,7 @@ MODES = [
     Mode("vectorised", "xla"),
     Mode("vectorised", "graph"),
 ]
-# TensorFlow takes long to vectorise attention, and then both compilers get one program.
+# TensorFlow takes long to vectorise attention. Both compilers get the same graph.
 if os.environ.get("TFL_CAMPAIGN") != "all":
     MODES.pop()
 
@@ -62,7 +64,7 @@ def examples(count, seed):
 
 def task_of(layer):
     builder = functools.partial(attention_model, layer)
-    return toy_processes.make_task(builder, (7, 3, 12, 1, 5), examples)
+    return toy_processes.make_task(builder, (7, 3, 5), examples)
 
 
 @pytest.fixture(scope="module", params=[Shares, CenterBatch])

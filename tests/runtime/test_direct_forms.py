@@ -37,6 +37,7 @@ def bits(value):
 UNDER_XLA = ("fed_adam", "secure", "adaptive_gaussian")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(OURS))
 def test_rounds_have_the_bits_of_tffs_form(name, monkeypatch):
     task = make_task()

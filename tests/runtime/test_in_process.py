@@ -17,10 +17,10 @@ from toy_processes import (
     dropout_builder,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     summing_process,
     tff_processes,
-    rounds_of,
 )
 
 from tfl_research import processes, runtime

@@ -8,8 +8,8 @@ from toy_processes import (
     dropout_builder,
     leaves,
     make_task,
-    sgd,
     rounds_of,
+    sgd,
 )
 
 from tfl_research import processes, runtime

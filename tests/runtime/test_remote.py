@@ -14,11 +14,11 @@ from toy_processes import (
     cohorts_of,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     slow_process,
     summing_process,
     tff_processes,
-    rounds_of,
 )
 
 from tfl_research import aggregators, processes, runtime

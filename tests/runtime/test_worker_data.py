@@ -14,10 +14,10 @@ from toy_processes import (
     cohorts_of,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     summing_process,
     tff_processes,
-    rounds_of,
 )
 
 from tfl_research import data, processes, runtime

@@ -74,7 +74,9 @@ class InProcess:
     def __init__(self, mechanism):
         built = build(mechanism)
         state_type = built.initialize.type_signature.result
-        pair = tff.StructWithPythonType([("value", VALUE_TYPE), ("weight", FLOAT)], dict)
+        pair = tff.StructWithPythonType(
+            [("value", VALUE_TYPE), ("weight", FLOAT)], dict
+        )
         value_of = tff.tensorflow.computation(lambda client: client["value"], pair)
         weight_of = tff.tensorflow.computation(lambda client: client["weight"], pair)
 

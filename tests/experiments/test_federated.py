@@ -78,7 +78,7 @@ def test_lost_states_are_one_line(train, execute, tmp_path):
     train("federated", tmp_path / "run", *SCAFFOLD, "--rounds=1")
     for path in (tmp_path / "run").glob("client_states.sqlite*"):
         path.unlink()
-    flags = ["--task=heart", *SCAFFOLD, "--rounds=2", "--runtime=tff"]
+    flags = ["--task=heart", *SCAFFOLD, "--rounds=2", "--client_execution=folded_graph"]
     code, _, errors = execute(
         "federated", [*flags, "--notensorboard", f"--output_dir={tmp_path / 'run'}"]
     )

@@ -28,7 +28,7 @@ def numbers(rows):
 
 @pytest.mark.slow
 def test_a_robust_run_goes_on_with_fewer_workers(tmp_path, train, execute, workers):
-    expected = train("robust_fed_avg", tmp_path / "tff", *ROBUST)
+    expected = train("robust_fed_avg", tmp_path / "alone", *ROBUST)
     pair, whole = on(*workers), tmp_path / "whole"
     found = train("robust_fed_avg", whole, *ROBUST, *pair)
     for row, wanted in zip(found, expected):

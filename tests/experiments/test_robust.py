@@ -9,7 +9,12 @@ import pytest
 
 from tfl_research import privacy
 
-HEART = ("--task=heart", "--runtime=tff", "--notensorboard", "--evaluate_every=1")
+HEART = (
+    "--task=heart",
+    "--client_execution=folded_graph",
+    "--notensorboard",
+    "--evaluate_every=1",
+)
 
 
 def table(folder):

@@ -13,13 +13,14 @@ from toy_processes import (
     assert_same,
     client_datasets,
     cohorts_of,
+    cohorts_of_one_shape,
     dropout_builder,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     summing_process,
     tff_processes,
-    three_rounds,
 )
 
 from tfl_research import processes, runtime
@@ -41,14 +42,15 @@ MODES = [
 def test_our_processes_agree_with_tffs_runtime(name):
     task = make_task()
     process = processes.build_fed_avg(task, **OURS[name])
-    cohorts = cohorts_of(task)
-    expected = three_rounds(runtime.tff_local(process), cohorts)
+    cohorts = cohorts_of_one_shape(task)
     modes = MODES if name in ("fed_avg", "adaptive_gaussian") else MODES[:2]
     if name == "fed_avg":
+        cohorts = cohorts_of(task)
         modes = [*modes, Mode("vectorised", "xla")]
+    expected = rounds_of(runtime.tff_local(process), cohorts)
     for mode in modes:
         assert_same(
-            three_rounds(runtime.in_process(process, mode=mode), cohorts), expected
+            rounds_of(runtime.in_process(process, mode=mode), cohorts), expected
         )
 
 
@@ -57,10 +59,10 @@ def test_dropout_is_the_same_on_both_runtimes():
     task = make_task(dropout_builder)
     process = processes.build_fed_avg(task, client_optimizer=sgd())
     cohorts = cohorts_of(task)
-    expected = three_rounds(runtime.tff_local(process), cohorts)
+    expected = rounds_of(runtime.tff_local(process), cohorts)
     for mode in MODES[:2]:
         assert_same(
-            three_rounds(runtime.in_process(process, mode=mode), cohorts), expected
+            rounds_of(runtime.in_process(process, mode=mode), cohorts), expected
         )
 
 
@@ -78,8 +80,8 @@ def test_tffs_dataset_processes_run_in_process(name):
     values = client_datasets()
     rounds = [values, values[:1], values[1:]]
     assert_same(
-        three_rounds(runtime.in_process(process), rounds),
-        three_rounds(runtime.tff_local(process), rounds),
+        rounds_of(runtime.in_process(process), rounds),
+        rounds_of(runtime.tff_local(process), rounds),
     )
 
 
@@ -318,7 +320,7 @@ def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "choose", lambda *_, **__: measured.pop(0))
     with runtime.in_process(process, parallel=1, choice_file=path) as engine:
         assert not path.exists()
-        first = three_rounds(engine, cohorts)
+        first = rounds_of(engine, cohorts)
     record = {"clients": "folded", "compiler": "graph", "parallel": 1}
     found = json.loads(path.read_text())
     assert len(found.pop("seal")) == 64
@@ -326,13 +328,13 @@ def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
     content = path.read_bytes()
     with runtime.in_process(process, choice_file=path) as engine:
         assert (engine.mode, engine.parallel) == (Mode("folded", "graph"), 1)
-        again = three_rounds(engine, cohorts)
+        again = rounds_of(engine, cohorts)
     assert path.read_bytes() == content
     for found, wanted in zip(leaves(again), leaves(first)):
         np.testing.assert_array_equal(found, wanted)
     # Without the file, a later start measures again.
     with runtime.in_process(process, parallel=1) as engine:
-        three_rounds(engine, cohorts)
+        rounds_of(engine, cohorts)
         assert engine.mode == Mode("folded", "xla")
 
 

@@ -8,8 +8,8 @@ from toy_processes import (
     dropout_builder,
     leaves,
     make_task,
+    rounds_of,
     sgd,
-    three_rounds,
 )
 
 from tfl_research import processes, runtime
@@ -81,7 +81,7 @@ def test_padding_changes_no_bit(mode, builder, monkeypatch):
             if shape:
                 engine._programs.shapes.add(shape)
                 engine._programs.shapes.add((2, shape[1]))
-            found.append(leaves(three_rounds(engine, cohorts)))
+            found.append(leaves(rounds_of(engine, cohorts)))
             assert not shape or len(engine._programs.shapes) <= 3
     for padded in found[1:]:
         for ours, own in zip(padded, found[0]):

@@ -14,11 +14,11 @@ from toy_processes import (
     cohorts_of,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     slow_process,
     summing_process,
     tff_processes,
-    three_rounds,
 )
 
 from tfl_research import aggregators, processes, runtime
@@ -55,9 +55,9 @@ def test_rounds_are_those_of_the_other_runtimes(addresses, name):
     task = make_task()
     process = processes.build_fed_avg(task, **PROCESSES[name])
     cohorts = cohorts_of(task)
-    expected = three_rounds(runtime.in_process(process, mode=GRAPH), cohorts)
+    expected = rounds_of(runtime.in_process(process, mode=GRAPH), cohorts)
     engine = runtime.remote(process, addresses, mode=GRAPH)
-    assert_same(three_rounds(engine, cohorts), expected)
+    assert_same(rounds_of(engine, cohorts), expected)
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_stacks_of_two_workers_that_do_not_fit_into_one(addresses):
     process = processes.build_fed_avg(task, **arguments)
     # Six clients have examples, three of them in each part.
     engine = runtime.remote(process, addresses, mode=GRAPH)
-    _, history = three_rounds(engine, cohorts_of(task)[:1])
+    _, history = rounds_of(engine, cohorts_of(task)[:1])
     measured = history[0]["aggregator"]
     assert (int(measured["stacked"]), int(measured["dropped"])) == (4, 2)
 
@@ -78,8 +78,8 @@ def test_datasets_of_tffs_own_processes(addresses):
     values = client_datasets()
     rounds = [values, values[:1], values[1:]]
     assert_same(
-        three_rounds(runtime.remote(process, addresses), rounds),
-        three_rounds(runtime.in_process(process), rounds),
+        rounds_of(runtime.remote(process, addresses), rounds),
+        rounds_of(runtime.in_process(process), rounds),
     )
 
 
@@ -178,7 +178,7 @@ def test_results_depend_on_the_parts_and_not_on_the_workers(addresses):
 
     def run(workers, parts):
         engine = runtime.remote(process, workers, parts=parts, mode=GRAPH)
-        return leaves(three_rounds(engine, cohorts))
+        return leaves(rounds_of(engine, cohorts))
 
     alone = run(addresses[:1], 3)
     for other in (run(addresses, 3), run(addresses[::-1], 3)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context as tf_context
-from toy_processes import OURS, assert_same, cohorts_of, leaves, make_task, three_rounds
+from toy_processes import OURS, assert_same, cohorts_of, leaves, make_task, rounds_of
 
 from tfl_research import _tff_compat, processes, runtime
 from tfl_research.runtime import Mode
@@ -22,7 +22,7 @@ def trained(name="gaussian", make=lambda p: runtime.in_process(p, mode=GRAPH)):
     """Three rounds of a process that is built for them."""
     task = make_task()
     process = processes.build_fed_avg(task, **OURS[name])
-    return three_rounds(make(process), cohorts_of(task))
+    return rounds_of(make(process), cohorts_of(task))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_one_process_in_two_engines_at_once(expected):
     process = processes.build_fed_avg(task, **OURS["gaussian"])
 
     def go(_):
-        return three_rounds(runtime.in_process(process, mode=GRAPH), cohorts_of(task))
+        return rounds_of(runtime.in_process(process, mode=GRAPH), cohorts_of(task))
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for result in pool.map(go, range(2)):

@@ -14,10 +14,10 @@ from toy_processes import (
     cohorts_of,
     leaves,
     make_task,
+    rounds_of,
     sgd,
     summing_process,
     tff_processes,
-    three_rounds,
 )
 
 from tfl_research import data, processes, runtime
@@ -62,7 +62,7 @@ def test_shipped_and_read_data_give_the_same_bits(addresses, tmp_path, name):
 
     def run(**how):
         engine = runtime.remote(process, addresses, mode=mode, **how)
-        return leaves(three_rounds(engine, cohorts))
+        return leaves(rounds_of(engine, cohorts))
 
     shipped = run()
     read = run(data_folder=tmp_path, clients=task.train)

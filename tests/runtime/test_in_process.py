@@ -1,6 +1,7 @@
 """The in-process runtime against TFF's own: same states, same metrics."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from toy_processes import (
 
 from tfl_research import processes, runtime
 from tfl_research.errors import UserError
-from tfl_research.runtime import Mode
+from tfl_research.runtime import Mode, cores
 from tfl_research.runtime.compiler import choice, families, shared_programs
 
 ROUNDS = 3
@@ -42,7 +43,8 @@ MODES = [
 def test_our_processes_agree_with_tffs_runtime(name):
     task = make_task()
     process = processes.build_fed_avg(task, **OURS[name])
-    cohorts = cohorts_of_one_shape(task)
+    campaign = os.environ.get("TFL_CAMPAIGN") == "all"
+    cohorts = cohorts_of(task) if campaign else cohorts_of_one_shape(task)
     modes = MODES if name in ("fed_avg", "adaptive_gaussian") else MODES[:2]
     if name == "fed_avg":
         cohorts = cohorts_of(task)
@@ -321,7 +323,12 @@ def test_a_measured_mode_stays_that_of_the_run(tmp_path, monkeypatch):
     with runtime.in_process(process, parallel=1, choice_file=path) as engine:
         assert not path.exists()
         first = rounds_of(engine, cohorts)
-    record = {"clients": "folded", "compiler": "graph", "parallel": 1}
+    record = {
+        "clients": "folded",
+        "compiler": "graph",
+        "parallel": 1,
+        "operation_threads": cores.operation_threads(),
+    }
     found = json.loads(path.read_text())
     assert len(found.pop("seal")) == 64
     assert found == {**record, "reason": "first"}
@@ -343,7 +350,12 @@ def test_a_given_mode_is_kept_too(tmp_path):
     path = tmp_path / "runtime.json"
     mode = Mode("folded", "graph")
     with runtime.in_process(process, mode=mode, parallel=2, choice_file=path):
-        record = {"clients": "folded", "compiler": "graph", "parallel": 2}
+        record = {
+            "clients": "folded",
+            "compiler": "graph",
+            "parallel": 2,
+            "operation_threads": cores.operation_threads(),
+        }
         found = json.loads(path.read_text())
         assert len(found.pop("seal")) == 64
         assert found == {**record, "reason": "given"}

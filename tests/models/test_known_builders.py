@@ -117,3 +117,47 @@ def test_a_users_change_of_initial_weights_stays_with_the_user():
         assert not any((weights == 7).any() for weights in model.initial_weights)
         for weights in model.initial_weights:
             weights[...] = 7
+
+
+def drawn_after(seed):
+    tf.random.set_seed(seed)
+    return float(tf.random.uniform([]))
+
+
+class TestLeftSeeds:
+    def test_other_code_finds_the_seed_that_a_model_would_leave(self):
+        expected = drawn_after(3)
+        known_builders.leave_seed(3)
+        assert float(tf.random.uniform([])) == expected
+
+    def test_the_toolkits_own_code_alone_leaves_it_until_other_code_runs(self):
+        expected, other = drawn_after(3), drawn_after(5)
+        tf.random.set_seed(5)
+        with known_builders.own_code_alone():
+            known_builders.leave_seed(2)
+            known_builders.leave_seed(3)
+            assert float(tf.random.uniform([])) == other
+        known_builders.settle()
+        assert float(tf.random.uniform([])) == expected
+        # It is set once.
+        assert float(tf.random.uniform([])) != expected
+        known_builders.settle()
+        assert float(tf.random.uniform([])) != expected
+
+    def test_a_model_that_is_built_later_sets_its_own(self):
+        expected = drawn_after(4)
+        with known_builders.own_code_alone():
+            known_builders.leave_seed(3)
+            models.initialized(lambda: None, 4)
+        known_builders.settle()
+        assert float(tf.random.uniform([])) == expected
+
+    def test_an_error_ends_it(self):
+        expected = drawn_after(3)
+        with (
+            pytest.raises(ValueError, match="fails"),
+            known_builders.own_code_alone(),
+        ):
+            raise ValueError("fails")
+        known_builders.leave_seed(3)
+        assert float(tf.random.uniform([])) == expected

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models import known_builders
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
 from tfl_research.models.tracing import one_line
@@ -34,6 +35,7 @@ def initialized(build_model: Callable[[], Any], seed: int) -> Any:
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
+        known_builders.seed_is_set()
         tf.keras.utils.set_random_seed(seed)
         return build_model()
     finally:

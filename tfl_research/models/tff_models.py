@@ -14,7 +14,6 @@ from tfl_research.models import known_builders
 from tfl_research.models.functional_model import Forward, FunctionalModel
 from tfl_research.models.keras_model import (
     built_model,
-    initialized,
     of_keras_model,
 )
 from tfl_research.models.mixing import mixes_predictions
@@ -79,7 +78,7 @@ def _of_known(
     seeds: dict[int, FunctionalModel] = known_builders.made_once(key, dict)
     if seed in seeds:
         # What building the model would have left behind.
-        initialized(lambda: None, seed)
+        known_builders.leave_seed(seed)
         return _with_own_weights(seeds[seed])
     built = built_model(model, x_spec, seed=seed)
     if not seeds:

@@ -313,6 +313,11 @@ class MapReduce:
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
         is_compiled = name in _OF_CLIENTS and self.by_xla(mode)
+        whole: list[Graph] = []
+        if name.startswith("finish"):
+            whole = [self.report, self.update]
+        elif is_compiled:
+            whole = [self.work]
         return self.sharing.program(
-            (name, mode), program, signature, is_compiled, [self.work]
+            (name, mode), program, signature, is_compiled, whole
         )

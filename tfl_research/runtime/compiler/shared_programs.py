@@ -25,10 +25,11 @@ class SharedPrograms:
 
     A process' results are to the last bit the same as if there had been no other one.
     Compilers compute with constants: they turn a division by one into a product, and
-    join two products. So TensorFlow's executor gets each process' own constants. XLA
-    compiles for a second; there, learning rates of clients are arguments always, and
-    other constants that differ from the earlier process' become arguments once a trial
-    has shown that this changes no bit.
+    join two products. So some constants are arguments always: learning rates of
+    clients, where XLA compiles, and noise multipliers. Of others, TensorFlow's executor
+    gets each process' own. XLA compiles for a second; there, constants that differ from
+    the earlier process' become arguments, once a trial has shown that this changes no
+    bit.
 
     Args:
       family: of the process.
@@ -65,13 +66,13 @@ class SharedPrograms:
           trace: adds the program to a graph.
           signature: specs of its arguments.
           compiled: whether XLA compiles it.
-          whole: graphs of which the program has all. If XLA compiles it, their
-            learning rates are arguments; see `constants.ARGUMENT`.
+          whole: graphs of the program whose constants `constants.ARGUMENT` are
+            arguments, with a sweep and without one. It has all of each.
         """
         with _tracing:
             if key not in self._own:
                 self._own[key] = self._found(
-                    key, trace, signature, compiled, self._always(whole, compiled)
+                    key, trace, signature, compiled, self._always(whole)
                 )
             return self._own[key]
 
@@ -79,7 +80,7 @@ class SharedPrograms:
         self, trace: Callable[..., Any], whole: Sequence[Graph]
     ) -> tuple[Callable[..., Any], list[float]]:
         """A program of learning rates and its arguments, and the learning rates."""
-        always = self._always(whole, True)
+        always = self._always(whole)
 
         def program(constants: Sequence[tf.Tensor], *values: Any) -> Any:
             with self._lifting(dict(zip(always, constants))):
@@ -87,11 +88,11 @@ class SharedPrograms:
 
         return program, [self._constants[index] for index in always]
 
-    def _always(self, whole: Sequence[Graph], compiled: bool) -> tuple[int, ...]:
+    def _always(self, whole: Sequence[Graph]) -> tuple[int, ...]:
         """Indices of the constants that are arguments of a program in any case."""
         found, first = list[int](), 0
         for graph in self._graphs:
-            if compiled and graph in whole:
+            if graph in whole:
                 found += [first + index for index in graph.arguments]
             first += len(graph.constants)
         return tuple(found)

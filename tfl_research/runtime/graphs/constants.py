@@ -20,8 +20,8 @@ _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 _LOOPS = ("While", "StatelessWhile")
 # Operations that can pass further arguments to the functions that they call.
 _OPEN = (*_CALLS, *_BRANCHES, *_LOOPS)
-# In the name of a constant: programs that XLA compiles always take it as an argument.
-# So they have the same bits whatever the constants of a sweep's other points are.
+# In the name of a constant: the programs that say so always take it as an argument. So
+# they have the same bits whatever the constants of a sweep's other points are.
 ARGUMENT = "tfl_research_argument"
 
 # (0 for the graph itself or the number of a function, index of the node in it).

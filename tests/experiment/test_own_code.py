@@ -12,7 +12,7 @@ import tfl_research as tfl
 from tfl_research import registry
 from tfl_research.experiment.sweeps import Point, Sweep
 from tfl_research.experiment.sweeps.point import by_own_code
-from tfl_research.models import known_builders
+from tfl_research.models import global_seed, known_builders
 from tfl_research.tasks import shared
 
 BASE = tfl.Experiment("heart", training=tfl.Training(rounds=1, print_every=2))
@@ -28,9 +28,9 @@ def sets_seeds_at_once(experiment):
     expected = float(tf.random.uniform([]))
     tf.random.set_seed(9)
     with by_own_code(experiment):
-        known_builders.leave_seed(7)
+        global_seed.leave(7)
         found = float(tf.random.uniform([])) == expected
-    known_builders.settle()
+    global_seed.settle()
     return found
 
 
@@ -48,7 +48,7 @@ def test_what_an_earlier_point_left_is_set_before_a_users_code():
     tf.random.set_seed(7)
     expected = float(tf.random.uniform([]))
     with by_own_code(BASE):
-        known_builders.leave_seed(7)
+        global_seed.leave(7)
     with by_own_code(dataclasses.replace(BASE, callbacks=[Watcher()])):
         assert float(tf.random.uniform([])) == expected
 

@@ -9,10 +9,9 @@ may read a file, count its calls, or be changed between two runs.
 from __future__ import annotations
 
 import collections
-import contextlib
 import threading
 import types
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, Optional, TypeVar
 
 _Made = TypeVar("_Made")
@@ -24,9 +23,6 @@ _MOST = 12
 
 _lock = threading.RLock()
 _made: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
-# Whether the toolkit's own code alone runs, and the seed that it has left unset.
-_runs_alone = False
-_left: Optional[int] = None
 
 
 def key_of(builder: Any) -> Optional[Hashable]:
@@ -88,42 +84,3 @@ def forget() -> None:
     """Forgets everything, so that it is made again."""
     with _lock:
         _made.clear()
-
-
-@contextlib.contextmanager
-def own_code_alone() -> Iterator[None]:
-    """Inside, no code but the toolkit's own runs until `settle`.
-
-    TensorFlow's global seed then decides nothing: models are built from seeds of their
-    own, and all other random numbers are functions of integers. Setting it makes
-    TensorFlow prepare each function anew that it executes, for 0.1 CPU seconds or more.
-    """
-    global _runs_alone
-    _runs_alone = True
-    try:
-        yield
-    finally:
-        _runs_alone = False
-
-
-def leave_seed(seed: int) -> None:
-    """Leaves TensorFlow's global seed as building a model would; later, if it can."""
-    global _left
-    _left = seed
-    if not _runs_alone:
-        settle()
-
-
-def seed_is_set() -> None:
-    """Says that the global seed is set anew, so that none is left."""
-    global _left
-    _left = None
-
-
-def settle() -> None:
-    """Sets the global seed that `leave_seed` has left, before other code runs."""
-    if _left is None:
-        return
-    from tfl_research.models.keras_model import initialized
-
-    initialized(lambda: None, _left)

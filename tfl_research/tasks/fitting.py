@@ -14,7 +14,7 @@ import numpy as np
 
 from tfl_research.data import ClientData, Examples, structures
 from tfl_research.errors import UserError
-from tfl_research.models import known_builders
+from tfl_research.models import global_seed
 from tfl_research.tasks import heads
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Fitting:
         self._heads = known
         if known.floats is not None:
             # What building the model would have left behind.
-            known_builders.leave_seed(0)
+            global_seed.leave(0)
 
     def _check_heads(
         self,

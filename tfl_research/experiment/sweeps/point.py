@@ -11,7 +11,7 @@ from typing import Any
 from tfl_research import registry
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.experiment import Experiment
-from tfl_research.models import known_builders
+from tfl_research.models import global_seed
 from tfl_research.storage import run_record
 
 # What decides no result: a point that has ended keeps its results whatever these are.
@@ -110,10 +110,10 @@ def by_own_code(experiment: Experiment) -> Iterator[None]:
 
     plain = not registry.has_further_items()
     if plain and known_work.recipe_key(experiment) is not None:
-        with known_builders.own_code_alone():
+        with global_seed.own_code_alone():
             yield
         return
-    known_builders.settle()
+    global_seed.settle()
     yield
 
 

@@ -19,6 +19,14 @@ _LOADING: contextvars.ContextVar[Optional[str]] = contextvars.ContextVar(
     "the plugin that is being imported", default=None
 )
 
+# Registries, by identity, with names of items that are not the toolkit's own.
+_further: set[tuple[int, str]] = set()
+
+
+def has_further_items() -> bool:
+    """Whether any registry has an item that is not the toolkit's own."""
+    return bool(_further)
+
 
 class Registry(Generic[Item]):
     """Items by name, in the order in which they were added.
@@ -82,12 +90,15 @@ class Registry(Generic[Item]):
             )
         self._items[name] = item
         self._origins[name] = _origin(item)
+        if self._origins[name] is not None:
+            _further.add((id(self), name))
 
     def unregister(self, name: str) -> None:
         """Removes an item; ValueError if there is no item of that name."""
         self._check(name)
         del self._items[name]
         del self._origins[name]
+        _further.discard((id(self), name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._items

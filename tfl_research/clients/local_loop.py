@@ -24,6 +24,7 @@ from tfl_research.clients.client_work import (
 )
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
+from tfl_research.runtime.graphs.constants import ARGUMENT
 from tfl_research.tasks.objectives import Objective
 
 # Examples of a local step: flat arrays [batch, ...] by name, mask bool [batch], seed
@@ -305,7 +306,8 @@ class LocalLoop:
             return tf.cast(self.steps.learning_rate_schedule(round_number), tf.float32)
         state = self.steps.optimizer.initialize(self.model.weight_specs)
         key = tff.learning.optimizers.LEARNING_RATE_KEY
-        return tf.cast(self.steps.optimizer.get_hparams(state)[key], tf.float32)
+        rate = self.steps.optimizer.get_hparams(state)[key]
+        return tf.cast(_as_argument(rate), tf.float32)
 
 
 def initial_optimizer_state(
@@ -316,8 +318,19 @@ def initial_optimizer_state(
 ) -> Any:
     """Creates an optimizer state, with the learning rate of a schedule if given."""
     state = optimizer.initialize(model.weight_specs)
+    if learning_rate_schedule is None:
+        hparams = optimizer.get_hparams(state)
+        key = tff.learning.optimizers.LEARNING_RATE_KEY
+        if key in hparams:
+            hparams[key] = _as_argument(hparams[key])
+            state = optimizer.set_hparams(state, hparams)
     state = at_scheduled_rate(optimizer, state, learning_rate_schedule, round_number)
     return tf.nest.map_structure(tf.convert_to_tensor, state)
+
+
+def _as_argument(rate: Any) -> Any:
+    """A learning rate, which the programs of a sweep take as an argument."""
+    return tf.constant(rate, name=ARGUMENT) if type(rate) is float else rate
 
 
 def at_scheduled_rate(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
-import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models import global_seed
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
 from tfl_research.models.tracing import one_line
@@ -32,13 +31,8 @@ def initialized(build_model: Callable[[], Any], seed: int) -> Any:
     The process-wide generators of Python and NumPy do not change. TensorFlow's global
     seed is set, since TensorFlow cannot restore an earlier seed.
     """
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        tf.keras.utils.set_random_seed(seed)
+    with global_seed.seeded(seed):
         return build_model()
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
 
 
 def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -> Any:

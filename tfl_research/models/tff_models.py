@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.models import known_builders
+from tfl_research.models import global_seed, known_builders
 from tfl_research.models.functional_model import Forward, FunctionalModel
 from tfl_research.models.keras_model import (
     built_model,
-    initialized,
     of_keras_model,
 )
 from tfl_research.models.mixing import mixes_predictions
@@ -79,7 +78,7 @@ def _of_known(
     seeds: dict[int, FunctionalModel] = known_builders.made_once(key, dict)
     if seed in seeds:
         # What building the model would have left behind.
-        initialized(lambda: None, seed)
+        global_seed.leave(seed)
         return _with_own_weights(seeds[seed])
     built = built_model(model, x_spec, seed=seed)
     if not seeds:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfl_research.data import ClientData, Examples, structures
 from tfl_research.errors import UserError
+from tfl_research.models import global_seed
 from tfl_research.tasks import heads
 
 if TYPE_CHECKING:
@@ -153,10 +154,8 @@ class Fitting:
         """Takes what was found about the heads before."""
         self._heads = known
         if known.floats is not None:
-            from tfl_research.models.keras_model import initialized
-
             # What building the model would have left behind.
-            initialized(lambda: None, 0)
+            global_seed.leave(0)
 
     def _check_heads(
         self,

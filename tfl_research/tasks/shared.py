@@ -14,6 +14,7 @@ import threading
 from collections.abc import Hashable, Iterator
 from typing import Any, Optional
 
+from tfl_research.models import global_seed
 from tfl_research.tasks import registry
 from tfl_research.tasks.task import Task
 
@@ -40,6 +41,7 @@ def within_sweep() -> Iterator[None]:
             _sweeps -= 1
             if not _sweeps:
                 _tasks.clear()
+                global_seed.settle()
 
 
 def is_sweep() -> bool:

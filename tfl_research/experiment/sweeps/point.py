@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfl_research import registry
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.experiment import Experiment
+from tfl_research.models import global_seed
 from tfl_research.storage import run_record
 
 # What decides no result: a point that has ended keeps its results whatever these are.
@@ -93,6 +96,25 @@ class Point:
         flat = run_record.plain_hparams(self.experiment.flat())
         kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
         return {"experiment": self.experiment.name, **kept}
+
+
+@contextlib.contextmanager
+def by_own_code(experiment: Experiment) -> Iterator[None]:
+    """Says that no user's code runs inside, if that is so.
+
+    It is so for an experiment that holds numbers, names and the toolkit's own settings
+    alone, if no name can mean a user's own.
+    """
+    # Imports TensorFlow, which must not happen before the sweep's process is divided.
+    from tfl_research.processes import known_work
+
+    plain = not registry.has_further_items()
+    if plain and known_work.recipe_key(experiment) is not None:
+        with global_seed.own_code_alone():
+            yield
+        return
+    global_seed.settle()
+    yield
 
 
 def refused(name: str, error: UserError) -> str:

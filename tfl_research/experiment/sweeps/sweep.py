@@ -19,7 +19,7 @@ from typing import Any, Optional, TextIO, Union
 
 from tfl_research.errors import SettingError, TrainingDivergedError, UserError
 from tfl_research.experiment.sweeps import parallel as processes
-from tfl_research.experiment.sweeps.point import Point, refused
+from tfl_research.experiment.sweeps.point import Point, by_own_code, refused
 from tfl_research.experiment.sweeps.told import Told
 from tfl_research.storage import atomic, json_file
 from tfl_research.tasks import shared
@@ -269,7 +269,8 @@ class Sweep:
         quiet = point.experiment.with_settings(progress_bar=False, tensorboard=False)
         try:
             again = recharge and quiet.privacy is not None
-            quiet.run(self.path(point), recharge=again, stream=stream)
+            with by_own_code(quiet):
+                quiet.run(self.path(point), recharge=again, stream=stream)
         except TrainingDivergedError as error:
             # A run that diverged has ended too, and left its summary.
             sys.stderr.write(f"point {point.name}: {error.for_command_line}\n")

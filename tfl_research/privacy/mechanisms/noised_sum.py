@@ -20,6 +20,7 @@ from tfl_research.privacy.mechanisms.noise.noise_processes import (
     NoiseProcess,
     noise,
 )
+from tfl_research.runtime.graphs.constants import ARGUMENT
 
 _INDEPENDENT = IndependentNoise()
 
@@ -181,7 +182,11 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
         def release(state: Any, total: Any) -> Any:
             clip, seed = state["clip_norm"], state["noise_seed"]
             round_number = state["round_number"]
-            stddev = self.value_noise_multiplier * clip
+            # The points of a sweep that differ in it share their programs.
+            multiplier = tf.constant(
+                self.value_noise_multiplier, tf.float32, name=ARGUMENT
+            )
+            stddev = multiplier * clip
             value = total if plain else total["value"]
             values = tf.nest.flatten(value)
             if self.unit_records:

@@ -75,11 +75,13 @@ class Programs:
 
     Args:
       used: see the attribute.
-      first: a program with its constants.
+      first: a program with its constants. What it takes as arguments all others take,
+        too: no trial is needed for these.
     """
 
     def __init__(self, used: Sequence[int], first: Program):
         self.used = tuple(used)
+        self._always = first.lifted
         self._whole, self._lifted = [first], list[Program]()
 
     def own(self, constants: Sequence[float]) -> tuple[float, ...]:
@@ -87,11 +89,11 @@ class Programs:
         return tuple(constants[index] for index in self.used)
 
     def whole(self, constants: Sequence[float]) -> Optional[Program]:
-        """A program that has exactly these constants."""
+        """A program that has these constants in it, but for those that all take."""
         return next((p for p in self._whole if p.serves(constants)), None)
 
     def lifted(self, constants: Sequence[float]) -> Optional[Program]:
-        """A program that takes these constants as arguments, with the same results."""
+        """A program that takes more constants as arguments, with the same results."""
         usable = (p for p in self._lifted if p.agrees is not False)
         return next((p for p in usable if p.serves(constants)), None)
 
@@ -114,13 +116,13 @@ class Programs:
             return value in _LEFT_OUT or (powers and _is_power(value))
 
         for program in self._whole:
-            differing = program.differing(constants)
-            places = sorted({*self._earlier(), *differing})
-            shown = (program.constants[index] for index in places)
+            differing = set(program.differing(constants)) - set(self._always)
+            further = {*self._earlier(), *differing} - set(self._always)
+            shown = (program.constants[index] for index in further)
             if any(is_special(value) or _is_exact(value) for value in shown):
                 continue
             if not any(is_special(constants[index]) for index in differing):
-                return program, places
+                return program, sorted({*self._always, *further})
         return None
 
     def _earlier(self) -> set[int]:
@@ -134,7 +136,7 @@ class Programs:
 
     def add(self, program: Program) -> None:
         """Keeps a program, and the first one with constants of its own."""
-        if program.lifted:
+        if program.lifted != self._always:
             self._lifted.append(program)
             return
         self._whole.append(program)

@@ -95,7 +95,7 @@ class MapReduce:
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
         structure = (*fingerprints, *arguments, layout)
         programs = family(structure, self.work.loops, self.accumulate.fingerprint)
-        self._sharing = SharedPrograms(programs, self.graphs, constants)
+        self.sharing = SharedPrograms(programs, self.graphs, constants)
         # Of processes of equal structure, see `Family`.
         self.shapes, self.measured = programs.shapes, programs.measured
         self.measured_alike = programs.alike
@@ -111,7 +111,7 @@ class MapReduce:
 
         See `Graph.trace`; constants that the program has as arguments are replaced.
         """
-        lifted = self._sharing.lifted_in(graph)
+        lifted = self.sharing.lifted_in(graph)
         return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
     def reported(
@@ -313,4 +313,11 @@ class MapReduce:
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
         is_compiled = name in _OF_CLIENTS and self.by_xla(mode)
-        return self._sharing.program((name, mode), program, signature, is_compiled)
+        whole: list[Graph] = []
+        if name.startswith("finish"):
+            whole = [self.report, self.update]
+        elif is_compiled:
+            whole = [self.work]
+        return self.sharing.program(
+            (name, mode), program, signature, is_compiled, whole
+        )

@@ -25,9 +25,11 @@ class SharedPrograms:
 
     A process' results are to the last bit the same as if there had been no other one.
     Compilers compute with constants: they turn a division by one into a product, and
-    join two products. So TensorFlow's executor gets each process' own constants. XLA
-    compiles for a second; there, constants that differ from the earlier process' become
-    arguments, once a trial has shown that this changes no bit.
+    join two products. So some constants are arguments always: learning rates of
+    clients, where XLA compiles, and noise multipliers. Of others, TensorFlow's executor
+    gets each process' own. XLA compiles for a second; there, constants that differ from
+    the earlier process' become arguments, once a trial has shown that this changes no
+    bit.
 
     Args:
       family: of the process.
@@ -50,7 +52,12 @@ class SharedPrograms:
         return self._tensors.get(graph)
 
     def program(
-        self, key: Hashable, trace: Any, signature: Sequence[Any], compiled: bool
+        self,
+        key: Hashable,
+        trace: Any,
+        signature: Sequence[Any],
+        compiled: bool,
+        whole: Sequence[Graph] = (),
     ) -> Callable[..., list[tf.Tensor]]:
         """A program, as a function of structures of tensors.
 
@@ -59,38 +66,74 @@ class SharedPrograms:
           trace: adds the program to a graph.
           signature: specs of its arguments.
           compiled: whether XLA compiles it.
+          whole: graphs of the program whose constants `constants.ARGUMENT` are
+            arguments, with a sweep and without one. It has all of each.
         """
         with _tracing:
             if key not in self._own:
-                self._own[key] = self._found(key, trace, signature, compiled)
+                self._own[key] = self._found(
+                    key, trace, signature, compiled, self._always(whole)
+                )
             return self._own[key]
 
+    def with_arguments(
+        self, trace: Callable[..., Any], whole: Sequence[Graph]
+    ) -> tuple[Callable[..., Any], list[float]]:
+        """A program of learning rates and its arguments, and the learning rates."""
+        always = self._always(whole)
+
+        def program(constants: Sequence[tf.Tensor], *values: Any) -> Any:
+            with self._lifting(dict(zip(always, constants))):
+                return trace(*values)
+
+        return program, [self._constants[index] for index in always]
+
+    def _always(self, whole: Sequence[Graph]) -> tuple[int, ...]:
+        """Indices of the constants that are arguments of a program in any case."""
+        found, first = list[int](), 0
+        for graph in self._graphs:
+            if graph in whole:
+                found += [first + index for index in graph.arguments]
+            first += len(graph.constants)
+        return tuple(found)
+
     def _found(
-        self, key: Hashable, trace: Any, signature: Sequence[Any], compiled: bool
+        self,
+        key: Hashable,
+        trace: Any,
+        signature: Sequence[Any],
+        compiled: bool,
+        always: tuple[int, ...],
     ) -> Callable[..., list[tf.Tensor]]:
+        # A process of the same structure may name other constants `ARGUMENT`.
+        key = (key, always) if always else key
         known = self._family.get(key)
         if known is None:
             self._traced = set()
-            first = self._built(trace, signature, compiled, (), ())
+            first = self._built(trace, signature, compiled, always, range(len(always)))
             used = self._constants_of(self._traced)
             first.constants = tuple(self._constants[index] for index in used)
+            first.lifted = tuple(map(used.index, always))
             self._family.put(key, Programs(used, first))
-            return trials.calling(first, ())
+            return trials.calling(first, first.constants)
         own = known.own(self._constants)
 
         def whole() -> Program:
             found = known.whole(own)
             if found is None:
-                found = self._built(trace, signature, compiled, known.used, ())
+                places = map(known.used.index, always)
+                found = self._built(
+                    trace, signature, compiled, known.used, tuple(places)
+                )
                 known.add(found)
             return found
 
         if known.whole(own) is not None or not compiled or known.disagree:
-            return trials.calling(whole(), ())
+            return trials.calling(whole(), own)
         powers = any("Pow" in graph.op_types for graph in self._graphs)
         trial = known.to_try(own, powers=powers)
         if trial is None:
-            return trials.calling(whole(), ())
+            return trials.calling(whole(), own)
         reference, places = trial
         lifted = known.lifted(own)
         if lifted is None:
@@ -116,7 +159,7 @@ class SharedPrograms:
                     if lifted.agrees is None:
                         lifted.agrees = trials.agree(lifted, reference, values)
                     one = trials.calling(lifted, own) if lifted.agrees else None
-                    chosen.append(one or trials.calling(whole(), ()))
+                    chosen.append(one or trials.calling(whole(), own))
             return chosen[0](*values)
 
         return run

@@ -25,7 +25,7 @@ def calling(
 
     Args:
       program: to call.
-      constants: that the program has; may be empty if it takes none as arguments.
+      constants: that the program has.
     """
     call = program.call
     given = [tf.constant(constants[index]) for index in program.lifted]
@@ -48,7 +48,7 @@ def agree(lifted: Program, reference: Program, values: Sequence[Any]) -> Optiona
 
     Args:
       lifted: the program with arguments.
-      reference: has its constants in it.
+      reference: has its constants in it, but for those that both take.
       values: arguments of both programs but for the constants.
 
     Returns:
@@ -56,8 +56,9 @@ def agree(lifted: Program, reference: Program, values: Sequence[Any]) -> Optiona
       on the values, which then tell nothing.
     """
     constants = reference.constants
-    theirs, ours = calling(reference, ()), calling(lifted, constants)
-    others = {i: calling(lifted, _changed(constants, i)) for i in lifted.lifted}
+    theirs, ours = calling(reference, constants), calling(lifted, constants)
+    tried = set(lifted.lifted) - set(reference.lifted)
+    others = {i: calling(lifted, _changed(constants, i)) for i in tried}
     dependent = dict.fromkeys(others, 0)
     generator = np.random.default_rng(0)
     given: Any = values

@@ -12,6 +12,8 @@ import tensorflow_federated as tff
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.compiler.shared_programs import SharedPrograms
+from tfl_research.runtime.tracing.graph import Graph
 from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 
@@ -38,10 +40,9 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
       mode: how clients are executed; not "separate".
     """
     trace = ChunkProgram(programs, mode).trace
-    is_compiled = programs.by_xla(mode)
-    program: Any = tf.function(trace, jit_compile=is_compiled, autograph=False)
-    if is_compiled:
-        program = on_one_thread(program)
+    program: Any = tf.function(trace, autograph=False)
+    if programs.by_xla(mode):
+        program = by_xla(programs, mode)
     context_type = type_of(programs.context_specs)
     leaves_type = type_of([*programs.layout.specs, tf.TensorSpec([], tf.int32)])
 
@@ -51,6 +52,18 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
         return program(list(given[0]), leaves, count)
 
     return WorkerProgram(chunk, context_type, leaves_type)
+
+
+def by_xla(programs: MapReduce, mode: Mode) -> Any:
+    """The programs that XLA compiles in process, so that results are the same."""
+    program = ChunkProgram(programs, mode)
+    return _compiled(programs.sharing, program.trace, programs.work)
+
+
+def _compiled(sharing: SharedPrograms, trace: Any, whole: Graph) -> Any:
+    lifted, rates = sharing.with_arguments(trace, [whole])
+    program = on_one_thread(tf.function(lifted, jit_compile=True, autograph=False))
+    return lambda *values: program([tf.constant(rate) for rate in rates], *values)
 
 
 def type_of(specs: Sequence[tf.TensorSpec]) -> tff.StructType:

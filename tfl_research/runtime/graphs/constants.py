@@ -20,6 +20,9 @@ _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 _LOOPS = ("While", "StatelessWhile")
 # Operations that can pass further arguments to the functions that they call.
 _OPEN = (*_CALLS, *_BRANCHES, *_LOOPS)
+# In the name of a constant: the programs that say so always take it as an argument. So
+# they have the same bits whatever the constants of a sweep's other points are.
+ARGUMENT = "tfl_research_argument"
 
 # (0 for the graph itself or the number of a function, index of the node in it).
 Position = tuple[int, int]
@@ -40,6 +43,7 @@ class ScalarConstants:
         structure decides, so that equal positions of two graphs of equal structure mean
         the same constant.
       values: float32 `[constants]`, by position.
+      arguments: indices of the constants that are named `ARGUMENT`.
       functions: names of the functions that hold some of the positions.
     """
 
@@ -55,6 +59,7 @@ class ScalarConstants:
         self._numbers: dict[str, int] = {}
         self.positions: list[Position] = []
         self.values: list[float] = []
+        self.arguments: list[int] = []
         self._visit(0, graph_def.node, closed)
         self.functions = frozenset(self._numbers)
 
@@ -80,6 +85,8 @@ class ScalarConstants:
     def _visit(self, number: int, nodes: Any, closed: frozenset[str]) -> None:
         for index, node in enumerate(nodes):
             if is_scalar(node):
+                if ARGUMENT in node.name:
+                    self.arguments.append(len(self.positions))
                 self.positions.append((number, index))
                 self.values.append(float(tf.make_ndarray(node.attr["value"].tensor)))
             for _, reference in references(node):

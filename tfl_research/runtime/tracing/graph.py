@@ -31,6 +31,7 @@ class Graph:
       fingerprint: equal for computations that differ only in names and in the values
         of `constants`.
       constants: values of its scalar float constants, by position.
+      arguments: indices of those that compiled programs always take as arguments.
     """
 
     def __init__(self, computation: Union[tff.Computation, Part]):
@@ -77,6 +78,7 @@ class Graph:
         self._graph_def = graph_def
         self._scalars = ScalarConstants(graph_def)
         self.constants = tuple(self._scalars.values)
+        self.arguments = tuple(self._scalars.arguments)
         self.fingerprint = fingerprint(
             graph_def, self._inputs, self._outputs, self._scalars.functions
         )

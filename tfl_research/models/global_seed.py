@@ -1,0 +1,65 @@
+"""TensorFlow's global seed, which building a model sets.
+
+Setting it makes TensorFlow prepare each function anew that it executes, for 0.1 CPU
+seconds or more. While the toolkit's own code alone runs, the seed decides nothing:
+models are built from seeds of their own, and all other random numbers are functions of
+integers. So a model that is taken from an earlier point of a sweep sets it later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Optional
+
+import numpy as np
+
+# Whether the toolkit's own code alone runs, and the seed that it has left unset.
+_runs_alone = False
+_left: Optional[int] = None
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Sets the seed of TensorFlow and Keras; inside, those of Python and NumPy too.
+
+    TensorFlow's stays, since TensorFlow cannot restore an earlier seed.
+    """
+    import tensorflow as tf
+
+    global _left
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        _left = None
+        tf.keras.utils.set_random_seed(seed)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def own_code_alone() -> Iterator[None]:
+    """Inside, no code but the toolkit's own runs, and after it none until `settle`."""
+    global _runs_alone
+    _runs_alone = True
+    try:
+        yield
+    finally:
+        _runs_alone = False
+
+
+def leave(seed: int) -> None:
+    """Leaves the seed as building a model would; later, if it can."""
+    global _left
+    _left = seed
+    if not _runs_alone:
+        settle()
+
+
+def settle() -> None:
+    """Sets the seed that `leave` has left, before other code runs."""
+    if _left is not None:
+        with seeded(_left):
+            pass

@@ -145,7 +145,7 @@ class TestChunks:
         for a, b in zip(leaves(first), leaves(second)):
             np.testing.assert_array_equal(a, b)
 
-    def test_a_sweep_in_one_process_compiles_twice(self, monkeypatch):
+    def test_a_sweep_in_one_process_compiles_once(self, monkeypatch):
         """Another seed of the weights is the same program, another rate an argument."""
         task = make_task()
         cohort = task.train.cohort(task.train.client_ids, seed=3, round_number=1)
@@ -170,7 +170,8 @@ class TestChunks:
 
         swept = [trained(rate) for rate in (0.1, 0.2, 0.05)]
         trained(0.1, seed=9)
-        assert lifted == [0, 1]
+        # The rate is an argument of the first program already.
+        assert lifted == [1]
         for rate, found in zip((0.1, 0.2, 0.05), swept):
             monkeypatch.setattr(families, "_families", {})
             for ours, alone in zip(leaves(found), leaves(trained(rate))):

@@ -86,7 +86,7 @@ def in_process(workload: Workload, accelerator: str = "none") -> Running:
         return _on_datasets(workload, process, engine, datasets)
     # As scripts/run does for an experiment with cohorts of this size.
     threads = None
-    if accelerator == "none":
+    if accelerator == "none" and workload.clip is None and workload.rule is None:
         threads = cores.threads_for_rounds(workload.expected_cohort_size)
     runtime.prepare(accelerator, operation_threads=threads)
     engine = runtime.in_process(_process(workload), accelerator=accelerator)

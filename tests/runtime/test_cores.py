@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
 import tfl_research as tfl
 from tfl_research import runtime
 from tfl_research.errors import UserError
-from tfl_research.experiment import engines
+from tfl_research.experiment import engines, execution, setup as setups
 from tfl_research.runtime import Mode, cores, placement
 from tfl_research.runtime.kept_execution import (
     Execution,
@@ -213,6 +214,8 @@ _PARSED = {"task": "heart", "cohort_size": 4.0, "client_execution": "folded_grap
         (False, {}, 4, 7, 7),
         (False, {"client_execution": "separate_xla"}, None, 7, 7),
         (True, {"runtime": "tff"}, 4, 7, None),
+        # Of an earlier version, which did not keep the number.
+        (True, {}, 4, "none", None),
     ],
 )
 def test_who_chooses_the_number(
@@ -230,10 +233,28 @@ def test_who_chooses_the_number(
     )
     if kept is not None:
         KeptExecution(tmp_path / "runtime.json", b"").write(
-            Execution(Mode(), 4, "given", "none", kept)
+            Execution(Mode(), 4, "given", "none", None if kept == "none" else kept)
         )
     engines.use_devices(tfl.Runtime(**parts), io.StringIO(), tmp_path, clients)
     assert found == ([] if asked is None else [asked])
+
+
+@pytest.mark.parametrize(
+    ("parts", "clients"),
+    [
+        ({}, 3.0),
+        ({"aggregator": "clipping"}, 3.0),
+        ({"aggregator": "coordinate_median"}, None),
+        ({"attack": tfl.Attack("sign_flip")}, None),
+        ({"aggregator": tff.aggregators.MeanFactory()}, None),
+        ({"privacy": tfl.UserLevelPrivacy(noise_multiplier=1.0)}, None),
+    ],
+)
+def test_servers_that_do_more_than_add_keep_all_cores(parts, clients):
+    experiment = tfl.Experiment(
+        "heart", cohorts=tfl.Cohorts("fixed", cohort_size=3), **parts
+    )
+    assert execution._clients_alone(setups.prepare(experiment)) == clients
 
 
 def _prepare_without_gpus(accelerator, *, operation_threads):

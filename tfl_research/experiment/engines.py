@@ -123,7 +123,9 @@ def _use_threads(
     threads = kept_execution.operation_threads(folder / _FILE)
     # Sites, which execute clients separately, have rounds of few clients.
     may_choose = settings.accelerator == "none" and not settings.separately
-    if threads is None and clients is not None and may_choose and _is_ours.is_set():
+    # Earlier rounds of a run whose file has no number had TensorFlow's.
+    is_new = not (folder / _FILE).exists()
+    if is_new and clients is not None and may_choose and _is_ours.is_set():
         threads = cores.threads_for_rounds(clients)
     if threads is not None:
         cores.set_operation_threads(threads)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research import deferred_imports
+from tfl_research.aggregators import RuleSettings, TrustedRoot
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
 from tfl_research.experiment import changed_settings, engines, setup as setups
@@ -163,7 +164,7 @@ def _opened(
                 experiment.runtime,
                 out,
                 folder.path,
-                setup.reporting.expected_cohort_size,
+                _clients_alone(setup),
             )
         if experiment.audit is not None:
             from tfl_research.experiment.private import audited
@@ -246,6 +247,19 @@ def _opened(
                     "states": program.StateOptions(keep_initial_state=False),
                 },
             )
+
+
+def _clients_alone(setup: Setup) -> Optional[float]:
+    """The clients of a round, if clients do nearly all of its work; otherwise None.
+
+    A server's rule over all updates, and its noise, may need all cores.
+    """
+    experiment = setup.experiment
+    chosen = experiment.chosen_aggregator
+    sums = chosen is not None and not isinstance(chosen, (RuleSettings, TrustedRoot))
+    if setup.user_level is not None or not (sums and experiment.attack.is_none):
+        return None
+    return setup.reporting.expected_cohort_size
 
 
 def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:

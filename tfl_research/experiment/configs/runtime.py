@@ -99,10 +99,11 @@ class Runtime(Settings):
         None,
         "Threads that TensorFlow gives each operation of in_process, and of everything "
         "else in the process. When not given, a command line takes 1 if a round has at "
-        "least as many clients as the machine has cores, since cores then compute "
-        "clients at the same time. Otherwise, from Python, and with "
-        "--client_execution=separate_*, TensorFlow takes one for each core. A resumed "
-        "run keeps the number, with which sums are rounded.",
+        "least as many clients as the machine has cores and the server adds up their "
+        "updates, without a rule or noise: cores then compute clients at the same "
+        "time. Otherwise, from Python, and with --client_execution=separate_*, "
+        "TensorFlow takes one for each core. A resumed run keeps the number, with "
+        "which sums are rounded.",
         minimum=1,
     )
     accelerator: str = settings.choice(

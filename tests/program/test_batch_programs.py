@@ -42,7 +42,7 @@ def test_sums_are_those_of_the_traced_function(programs, model, sizes):
     weights = [tf.constant(w) for w in model.initial_weights]
     for index, size in enumerate(sizes):
         examples, segments, count = batch(size, 2 + index)
-        found, _ = programs.sums_of_batch(weights, [], examples, segments, count)
+        found, _ = programs.prepared(weights, [], examples, segments, count)()
         expected, _ = programs.batch_sums(
             weights, [], examples, segments, np.int32(count)
         )
@@ -56,7 +56,7 @@ def test_a_model_under_debugging_is_called_for_each_batch(programs, monkeypatch)
     monkeypatch.setattr(programs, "batch_sums", lambda *given: calls.append(given))
     monkeypatch.setattr(tf.config, "functions_run_eagerly", lambda: True)
     for _ in range(2):
-        programs.sums_of_batch([], [], *batch(8, 2))
+        programs.prepared([], [], *batch(8, 2))()
     assert len(calls) == 2
 
 

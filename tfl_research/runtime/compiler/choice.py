@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
+from tfl_research.runtime import cores
 from tfl_research.runtime.compiler import choice_cache, measurement
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
@@ -106,6 +107,9 @@ def choose(
     kind = hardware or ("CPU beside GPUs" if sees_gpus else "")
     if fills_cores and not hardware:
         kind = f"{kind} by the time of all cores".strip()
+    threads = cores.operation_threads()
+    if threads != cores.available():
+        kind += f", threads of an operation: {threads}"
     key = choice_cache.key(programs.work.fingerprint, shapes, kind)
     measured = programs.measured
     remembered = choice_cache.recall(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -32,14 +33,7 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     """
     import tensorflow as tf
 
-    from tfl_research.runtime import cores
-
-    machine = (
-        *user_cache.machine(),
-        cores.available(),
-        cores.operation_threads(),
-        hardware,
-    )
+    machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
     # How XLA's programs compute in this version. Choices that were measured with other
     # programs do not count.
     programs = "one thread, products of a pool, other forms, sizes of data checked"

@@ -98,6 +98,16 @@ def test_chunks_of_other_shapes_and_machines_are_measured(chosen):
     assert chosen((2, 10), hardware="gpu") == 4
 
 
+def test_another_number_of_threads_is_measured(chosen, monkeypatch):
+    keys = []
+    monkeypatch.setattr(choice.choice_cache, "recall", keys.append)
+    for number, threads in enumerate([3, 5, 3]):
+        monkeypatch.setattr(choice.cores, "operation_threads", lambda n=threads: n)
+        assert chosen((2, 10)) == min(number + 1, 2)
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
+
+
 def test_modes_are_not_passed_on_from_chunk_to_chunk(chosen):
     """The third chunk is near the second, but not near the measured first."""
     assert chosen((2, 10), (2, 30), (2, 90)) == 2

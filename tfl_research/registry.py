@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Optional, TypeVar, Union
 
@@ -19,13 +20,16 @@ _LOADING: contextvars.ContextVar[Optional[str]] = contextvars.ContextVar(
     "the plugin that is being imported", default=None
 )
 
-# Registries, by identity, with names of items that are not the toolkit's own.
-_further: set[tuple[int, str]] = set()
+_registries: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
 
 
 def has_further_items() -> bool:
     """Whether any registry has an item that is not the toolkit's own."""
-    return bool(_further)
+    return any(
+        origin is not None
+        for registry in _registries
+        for origin in registry._origins.values()
+    )
 
 
 class Registry(Generic[Item]):
@@ -56,6 +60,7 @@ class Registry(Generic[Item]):
         self.what = what
         self._items: dict[str, Union[str, Item]] = dict(items or {})
         self._origins: dict[str, Optional[str]] = dict.fromkeys(self._items)
+        _registries.add(self)
 
     def register(self, name: str, item: Union[str, Item]) -> None:
         """Adds an item.
@@ -90,15 +95,12 @@ class Registry(Generic[Item]):
             )
         self._items[name] = item
         self._origins[name] = _origin(item)
-        if self._origins[name] is not None:
-            _further.add((id(self), name))
 
     def unregister(self, name: str) -> None:
         """Removes an item; ValueError if there is no item of that name."""
         self._check(name)
         del self._items[name]
         del self._origins[name]
-        _further.discard((id(self), name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._items

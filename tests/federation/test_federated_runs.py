@@ -1,7 +1,6 @@
 """Runs over four sites against simulations of them, to the last bit."""
 
 import json
-import os
 import pathlib
 import shutil
 
@@ -65,13 +64,8 @@ RUNS = {
 }
 
 
-# The demonstration is under XLA too. XLA takes a second for each run and each shape.
-_UNDER_XLA = (
-    tuple(RUNS)
-    if os.environ.get("TFL_CAMPAIGN") == "all"
-    else ("fed_avg", "gaussian", "secure sums")
-)
 GRAPH = {"execution": "separate_graph"}
+_CAMPAIGN = pytest.mark.campaign
 # Runs that show what another run shows too.
 _FURTHER = (
     # The demonstration has records and secure sums.
@@ -84,15 +78,20 @@ _FURTHER = (
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "compiler"),
     [
-        pytest.param(row, marks=pytest.mark.campaign if row in _FURTHER else ())
-        for row in RUNS
+        # XLA takes a second for each run and each shape. The demonstration uses it too.
+        *(
+            pytest.param(row, "xla", marks=() if row == "fed_avg" else _CAMPAIGN)
+            for row in RUNS
+        ),
+        *((row, "graph") for row in RUNS if row not in ("fed_avg", *_FURTHER)),
     ],
 )
-def test_a_federation_is_its_simulation_to_the_last_bit(federation, tmp_path, name):
-    compiler = "xla" if name in _UNDER_XLA else "graph"
-    more = {} if name in _UNDER_XLA else GRAPH
+def test_a_federation_is_its_simulation_to_the_last_bit(
+    federation, tmp_path, name, compiler
+):
+    more = GRAPH if compiler == "graph" else {}
     experiment = federation.experiment(**RUNS[name], **more)
     assert _differences(federation, experiment, tmp_path, compiler) == []
 

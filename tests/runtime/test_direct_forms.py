@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +13,6 @@ from tfl_research.errors import UserError
 from tfl_research.runtime.conversion import direct_forms
 from tfl_research.runtime.conversion.round_values import Unknown
 
-CAMPAIGN = os.environ.get("TFL_CAMPAIGN") == "all"
 NUMBER = tff.FederatedType(np.float32, tff.CLIENTS)
 AT_SERVER = tff.FederatedType(np.float32, tff.SERVER)
 
@@ -33,25 +30,30 @@ def bits(value):
     return [np.asarray(leaf).tobytes() for leaf in tf.nest.flatten(value)]
 
 
-# Whose rounds are compared under XLA too; the forms are the same for both compilers.
+# Their rounds are compared under XLA too. The forms do not depend on the compiler.
 UNDER_XLA = ("fed_adam", "secure", "adaptive_gaussian")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(OURS))
-def test_rounds_have_the_bits_of_tffs_form(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "compiler"),
+    [
+        *((name, "graph") for name in OURS),
+        *(
+            pytest.param(
+                name, "xla", marks=() if name in UNDER_XLA else pytest.mark.campaign
+            )
+            for name in OURS
+        ),
+    ],
+)
+def test_rounds_have_the_bits_of_tffs_form(name, compiler, monkeypatch):
     task = make_task()
     cohorts = cohorts_of_one_shape(task)
-    compilers = ["graph", "xla"] if name in UNDER_XLA or CAMPAIGN else ["graph"]
+    mode = runtime.Mode("folded", compiler)
 
     def ran(process):
-        return [
-            rounds_of(
-                runtime.in_process(process, mode=runtime.Mode("folded", compiler)),
-                cohorts,
-            )
-            for compiler in compilers
-        ]
+        return rounds_of(runtime.in_process(process, mode=mode), cohorts)
 
     def built():
         return processes.build_fed_avg(task, **OURS[name])

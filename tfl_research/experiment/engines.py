@@ -89,8 +89,9 @@ def use_devices(
       settings: of the run.
       out: is told which GPUs are used.
       folder: of the run, whose earlier rounds decide about the threads.
-      clients: of a round, or the number that is expected; None if it is not known yet,
-        or if the threads stay as they are.
+      clients: the expected number of clients of a round. None if it is not known yet,
+        or if clients do not do nearly all of a round's work: then a new run keeps
+        TensorFlow's number of threads.
 
     Raises:
       UserError: TensorFlow finds no GPU, or has started with another number of threads

@@ -22,9 +22,10 @@ _left: Optional[int] = None
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Sets the seed of TensorFlow and Keras; inside, those of Python and NumPy too.
+    """Sets the seeds of TensorFlow, Python and NumPy.
 
-    TensorFlow's stays, since TensorFlow cannot restore an earlier seed.
+    At the end of the block, Python's and NumPy's generators are as they were before.
+    TensorFlow keeps the new seed, since it cannot restore an earlier one.
     """
     import tensorflow as tf
 
@@ -41,7 +42,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_code_alone() -> Iterator[None]:
-    """Inside, no code but the toolkit's own runs, and after it none until `settle`."""
+    """Says that only the toolkit's own code runs inside the block.
+
+    After the block too, no other code may run before `settle`.
+    """
     global _runs_alone
     _runs_alone = True
     try:
@@ -51,7 +55,7 @@ def own_code_alone() -> Iterator[None]:
 
 
 def leave(seed: int) -> None:
-    """Leaves the seed as building a model would; later, if it can."""
+    """Sets the seed that building a model would leave; later, if only own code runs."""
     global _left
     _left = seed
     if not _runs_alone:

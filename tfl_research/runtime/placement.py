@@ -112,8 +112,8 @@ def prepare(
         operation_threads
     ):
         raise UserError(
-            f"operation_threads={operation_threads}: TensorFlow has started with "
-            f"{cores.operation_threads()} in this process; say the number before "
+            f"--operation_threads={operation_threads}: TensorFlow has started with "
+            f"{cores.operation_threads()} in this process; give the number before "
             f"anything is executed, or start Python with {cores.VARIABLE}="
             f"{operation_threads}"
         )

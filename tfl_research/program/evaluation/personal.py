@@ -61,10 +61,10 @@ def _tested(client: _Client, tests: Sequence[Callable[[], _Result]]) -> _Tested:
 
 
 class PersonalEvaluator:
-    """Trains the clients' personal models one after another and evaluates each.
+    """Trains the clients' personal models and evaluates each.
 
     A client takes the local steps of the round after the evaluated model's round. One
-    graph serves clients of every size, and one client is in memory at a time; one for
+    graph serves clients of every size. One client is in memory at a time, or one for
     each core if an operation takes one thread (`runtime.cores`). All test examples are
     evaluated, also where `max_evaluation_examples` is set.
 

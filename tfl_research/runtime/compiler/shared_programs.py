@@ -79,7 +79,14 @@ class SharedPrograms:
     def with_arguments(
         self, trace: Callable[..., Any], whole: Sequence[Graph]
     ) -> tuple[Callable[..., Any], list[float]]:
-        """A program of learning rates and its arguments, and the learning rates."""
+        """A program that is not shared, with the arguments that all shared ones have.
+
+        Args:
+          trace: see `program`, as `whole`.
+
+        Returns:
+          The function (constants, *values) to trace, and this process' constants.
+        """
         always = self._always(whole)
 
         def program(constants: Sequence[tf.Tensor], *values: Any) -> Any:

@@ -12,8 +12,6 @@ import tensorflow_federated as tff
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.compiler.shared_programs import SharedPrograms
-from tfl_research.runtime.tracing.graph import Graph
 from tfl_research.runtime.tracing.one_thread import on_one_thread
 
 
@@ -42,7 +40,7 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
     trace = ChunkProgram(programs, mode).trace
     program: Any = tf.function(trace, autograph=False)
     if programs.by_xla(mode):
-        program = by_xla(programs, mode)
+        program = _compiled(programs, trace)
     context_type = type_of(programs.context_specs)
     leaves_type = type_of([*programs.layout.specs, tf.TensorSpec([], tf.int32)])
 
@@ -54,16 +52,11 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
     return WorkerProgram(chunk, context_type, leaves_type)
 
 
-def by_xla(programs: MapReduce, mode: Mode) -> Any:
-    """The programs that XLA compiles in process, so that results are the same."""
-    program = ChunkProgram(programs, mode)
-    return _compiled(programs.sharing, program.trace, programs.work)
-
-
-def _compiled(sharing: SharedPrograms, trace: Any, whole: Graph) -> Any:
-    lifted, rates = sharing.with_arguments(trace, [whole])
+def _compiled(programs: MapReduce, trace: Any) -> Any:
+    """A program for XLA with the arguments that it has in process: the same results."""
+    lifted, constants = programs.sharing.with_arguments(trace, [programs.work])
     program = on_one_thread(tf.function(lifted, jit_compile=True, autograph=False))
-    return lambda *values: program([tf.constant(rate) for rate in rates], *values)
+    return lambda *values: program(list(map(tf.constant, constants)), *values)
 
 
 def type_of(specs: Sequence[tf.TensorSpec]) -> tff.StructType:

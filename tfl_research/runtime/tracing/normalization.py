@@ -4,9 +4,9 @@ Keras' `LayerNormalization` normalises rows as the channels of `FusedBatchNormV3
 that a shorter batch has fewer channels. TensorFlow's oneDNN kernel keeps the number of
 channels in a variable that concurrent calls share. If the calls of a loop's steps, or
 of two chunks, have different numbers, the kernel writes beyond its outputs, and the
-process ends. Here such a normalisation consists of plain operations. Layers of Keras
-models have other operations anyway (`models.layer_normalization`); those of TFF's
-functional models, and of processes of a user's own, come here.
+process ends. Here such a normalisation consists of plain operations. This concerns
+TFF's functional models and processes of a user's own. Keras models never use the kernel
+(`models.layer_normalization`).
 """
 
 from __future__ import annotations

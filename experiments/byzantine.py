@@ -13,7 +13,7 @@ runs, and the success rate of a backdoor. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 import pathlib
 

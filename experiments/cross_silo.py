@@ -15,7 +15,7 @@ models on the test examples of each silo, and ε of each silo's records. Example
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 import federated
 import record_dp_fed_avg

@@ -25,7 +25,7 @@ their data. Examples:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, cli, privacy
 from tfl_research.experiment import configs

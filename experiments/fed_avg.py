@@ -10,7 +10,7 @@ arXiv 2003.00295). Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs

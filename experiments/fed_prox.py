@@ -10,7 +10,7 @@ Each local objective gains the proximal term μ/2 ||w - w_t||² (Li et al. 2020,
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs

@@ -15,7 +15,7 @@ with the global model. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, algorithms, cli
 from tfl_research.experiment import configs

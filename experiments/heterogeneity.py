@@ -14,7 +14,7 @@ the target first, by each of these measures. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 import pathlib
 

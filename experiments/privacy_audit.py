@@ -18,7 +18,7 @@ audited run. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import cli, privacy
 from tfl_research.experiment import configs

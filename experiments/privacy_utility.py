@@ -12,7 +12,7 @@ stopped. Flags of the two experiments are passed on to their runs. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 import pathlib
 

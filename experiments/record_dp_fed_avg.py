@@ -16,7 +16,7 @@ abandoned (--minimum_clients), because what other clients sent has been seen. Ex
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs

@@ -16,7 +16,7 @@ success rate (accuracy) of a backdoor. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import aggregators, cli
 from tfl_research.experiment import configs

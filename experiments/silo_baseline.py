@@ -12,7 +12,7 @@ evaluated on the test examples of every silo. Example:
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 from tfl_research import cli
 from tfl_research.experiment import configs

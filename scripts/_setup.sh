@@ -20,10 +20,18 @@ fail() {
   exit 1
 }
 
+# Memory in huge pages for the programs that this shell starts from here on.
+# tfl_research/cli/starting.py says why, and does the same for a program started by hand.
+use_huge_pages() {
+  case "${GLIBC_TUNABLES-}" in *glibc.malloc.hugetlb=*) return ;; esac
+  export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
+}
+
 # Replaces this shell by a program of the package, whose first instruction is
-# starting.end_on_signals(). SIGINT and SIGTERM wait until then: before, Python would
-# print a traceback. (coreutils 8.31 or newer; with earlier ones, it may.)
+# starting.begin(). SIGINT and SIGTERM wait until then: before, Python would print a
+# traceback. (coreutils 8.31 or newer; with earlier ones, it may.)
 exec_program() {
+  use_huge_pages
   if env --block-signal=INT,TERM true 2>/dev/null; then
     exec env --block-signal=INT,TERM "$PYTHON" "$@"
   fi

@@ -18,6 +18,19 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. A zombie has ended, whoever is to wait for it.
+
+    A process may end while its file is open: then reading fails, and not opening.
+    """
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    # The state follows the name in brackets, which may have spaces.
+    return text.rpartition(")")[2].split()[0] != "Z"
+
+
 def descendants(pid: int) -> list[int]:
     """Returns all processes that a process and its descendants have started."""
     found = []

@@ -16,6 +16,7 @@ import time
 from typing import Any, Optional
 
 from benchmark import protocol
+from tfl_research.cli import starting
 
 # The network that rounds are predicted for and then measured on.
 LATENCY, BANDWIDTH = 0.010, 12.5e6
@@ -163,4 +164,5 @@ def main(workload: str, workers: str, how: str, count: str) -> None:
 
 
 if __name__ == "__main__":
+    starting.use_huge_pages()
     main(*sys.argv[1:])

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tfl_research.cli import starting
+
 # Round one's further CPU seconds, above the median of the later rounds', are `compile`.
 PHASES = (
     *("data", "process", "form", "compile", "rounds", "evaluation", "export"),
@@ -152,6 +154,7 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
+    starting.use_huge_pages()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     json.dump(measure(sys.argv[1], pathlib.Path(sys.argv[2])), answers)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import sys
 
 from benchmark import protocol
+from tfl_research.cli import starting
+
+# What the command lines of the experiments run on.
+_OURS = ("in_process", "in_process_gpu", "tff_runtime")
 
 
 def main(contender: str, workload: str) -> None:
+    if contender in _OURS:
+        # As the command lines do.
+        starting.use_huge_pages()
     answers = protocol.take_stdout()
     from benchmark import contenders, workloads
 

@@ -89,15 +89,6 @@ def children():
     return set(process_tree.children(os.getpid()))
 
 
-def is_alive(pid):
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    # A zombie has ended, whoever is to hear of it.
-    return text.rpartition(")")[2].split()[0] != "Z"
-
-
 def pids(folder):
     return {p.parent.name: int(p.read_text()) for p in folder.glob("points/*/pid")}
 
@@ -252,6 +243,6 @@ def test_signals(tmp_path, number):
     else:
         assert program.returncode == 128 + number, errors
         assert saved == 2
-    while any(map(is_alive, found)):
+    while any(map(process_tree.is_alive, found)):
         assert time.monotonic() < deadline
         time.sleep(0.02)

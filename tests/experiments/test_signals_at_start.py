@@ -110,5 +110,5 @@ def test_the_scripts_start_programs_in_this_way():
     for path in (ROOT / "experiments").glob("*.py"):
         lines = path.read_text(encoding="utf-8").splitlines()
         first = lines.index('if __name__ == "__main__":')
-        assert lines[first + 3] == "    starting.end_on_signals()"
+        assert lines[first + 3] == "    starting.begin()"
         assert not any(line.startswith(("import", "from")) for line in lines[:first])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import process_tree
 import pytest
 
 from tfl_research.runtime import Worker
@@ -23,19 +24,11 @@ print(worker.pid, worker.address, flush=True)
 """
 
 
-def alive(pid):
-    try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return False
-    return state[0] != "Z"
-
-
 def gone_within(pid, seconds):
     deadline = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < deadline:
+    while process_tree.is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not alive(pid)
+    return not process_tree.is_alive(pid)
 
 
 @pytest.mark.slow
@@ -58,7 +51,7 @@ def test_the_worker_goes_with_its_parent(then, end):
     )
     pid, address = parent.stdout.readline().split()
     worker, folder = int(pid), pathlib.Path(address[len("unix:") :]).parent
-    assert then == "" or "raise" in then or alive(worker)
+    assert then == "" or "raise" in then or process_tree.is_alive(worker)
     if end is not None:
         parent.send_signal(end)
     # The pipe is at its end only when nobody holds it any more, the worker included.
@@ -74,13 +67,13 @@ def test_closing_ends_it_and_a_later_call_starts_another():
     worker = Worker()
     worker.stub()
     first = worker.pid
-    assert alive(first)
+    assert process_tree.is_alive(first)
     worker.close()
     worker.close()
-    assert not alive(first)
+    assert not process_tree.is_alive(first)
     assert worker.pid is None
     worker.stub()
-    assert alive(worker.pid)
+    assert process_tree.is_alive(worker.pid)
     worker.close()
 
 

@@ -10,6 +10,7 @@ import sys
 import types
 
 import numpy as np
+import process_tree
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,12 +75,7 @@ def fake(tmp_path, monkeypatch):
 
 def _running(log):
     """Whether the process whose id a fake contender logged is still there."""
-    pid = int(log.read_text().split()[0])
-    try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except FileNotFoundError:
-        return False
-    return state[0] != "Z"
+    return process_tree.is_alive(int(log.read_text().split()[0]))
 
 
 def test_contenders_take_turns_and_leave_nothing(fake, tmp_path, capsys):

@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+import process_tree
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -254,15 +255,6 @@ sys.exit(driver.run("scripts/compare_frameworks", program.main))
 """
 
 
-def _is_gone(pid):
-    """Whether a process is no more, or a zombie that nobody has waited for."""
-    status = pathlib.Path(f"/proc/{pid}/status")
-    try:
-        return "State:\tZ" in status.read_text()
-    except OSError:
-        return True
-
-
 def _awaited(condition, process):
     """Waits until a condition holds; nothing is timed but a failure."""
     end = time.monotonic() + 120
@@ -310,7 +302,7 @@ def test_a_killed_driver_leaves_no_process_and_goes_on(tmp_path):
     # The program and its child, which has a session of its own, and their files.
     for pid in pids.read_text().split():
         end = time.monotonic() + 120
-        while not _is_gone(pid) or any((tmp_path / "tmp").iterdir()):
+        while process_tree.is_alive(int(pid)) or any((tmp_path / "tmp").iterdir()):
             assert time.monotonic() < end, pid
             time.sleep(0.02)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     from tfl_research.cli import starting
 
-    starting.end_on_signals()
+    starting.begin()
 
 import argparse
 import os

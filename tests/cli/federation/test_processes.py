@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import process_tree
 import pytest
 
 from tfl_research.cli.federation.processes import Started, ending
@@ -21,14 +22,6 @@ def _started(folder: pathlib.Path, code: str, name: str = "site north") -> Start
     return Started(
         name, [sys.executable, "-c", code], folder=folder, log=folder / "log"
     )
-
-
-def _runs(pid: int) -> bool:
-    try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except OSError:
-        return False
-    return state.split()[0] != "Z"
 
 
 def test_processes_are_ended_whatever_happens(tmp_path):
@@ -81,11 +74,11 @@ time.sleep(60)
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    assert _runs(child)
+    assert process_tree.is_alive(child)
     parent.kill()
     parent.wait()
     parent.stdout.close()
     end = time.monotonic() + 10
-    while _runs(child) and time.monotonic() < end:
+    while process_tree.is_alive(child) and time.monotonic() < end:
         time.sleep(0.02)
-    assert not _runs(child)
+    assert not process_tree.is_alive(child)

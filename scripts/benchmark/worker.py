@@ -7,12 +7,12 @@ import sys
 from benchmark import protocol
 from tfl_research.cli import starting
 
-# What the command lines of the experiments run on.
-_OURS = ("in_process", "in_process_gpu", "tff_runtime")
+# What the command lines of the experiments run on, and the rate that it is held to.
+_IN_HUGE_PAGES = ("in_process", "in_process_gpu", "tff_runtime", "roofline")
 
 
 def main(contender: str, workload: str) -> None:
-    if contender in _OURS:
+    if contender in _IN_HUGE_PAGES:
         # As the command lines do.
         starting.use_huge_pages()
     answers = protocol.take_stdout()

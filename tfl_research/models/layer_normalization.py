@@ -2,18 +2,11 @@
 
 TensorFlow's gradient of Keras' layer makes about 28 passes over the activations, this
 one about 13.
-
-With an epsilon of more than 1e-5 Keras normalises by `FusedBatchNormV3`. Its kernel
-writes beyond its memory (`runtime.tracing.normalization`). In a graph TensorFlow also
-joins it with gamma and beta to a kernel that takes vectors alone, and then refuses a
-gamma over several axes ("scale must be 1D"). So no layer uses it here: Keras' own code
-has plain operations too, for small epsilons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -21,49 +14,19 @@ import tensorflow as tf
 from tfl_research.models import own_gradients
 
 
-@contextmanager
-def own_normalizations(modules: Sequence[Any]) -> Iterator[None]:
-    """Gives LayerNormalization layers our own operations while a model is traced.
+def own_call(layer: Any) -> Optional[Callable[[Any], Any]]:
+    """What takes the place of a layer's `call`; None for Keras' own code.
 
-    Predictions and gradients equal Keras' up to rounding. Left to Keras' own code, with
-    plain operations, are: derived classes, layers with a `call` of their own, other
-    types than float32, normalisation over another axis than the last one or over
+    Left to Keras' own code are: derived classes, layers with a `call` of their own,
+    other types than float32, normalisation over another axis than the last one or over
     several, and ragged inputs.
-
-    Args:
-      modules: the model's layers and other modules.
     """
-    changed, fused = [], []
-    try:
-        for layer in modules:
-            if _is_fused(layer):
-                layer._fused = False  # Keras decides it in `build`, for each layer.
-                fused.append(layer)
-            if _is_plain(layer):
-                layer.call = _call(layer)
-                changed.append(layer)
-        yield
-    finally:
-        for layer in changed:
-            del layer.call
-        for layer in fused:
-            layer._fused = True
-
-
-def _is_fused(layer: Any) -> bool:
-    is_normalization = isinstance(layer, tf.keras.layers.LayerNormalization)
-    return is_normalization and vars(layer).get("_fused") is True
-
-
-def _is_plain(layer: Any) -> bool:
-    return (
-        type(layer) is tf.keras.layers.LayerNormalization
-        and "call" not in vars(layer)
-        and layer.compute_dtype == layer.dtype == "float32"
-    )
-
-
-def _call(layer: Any) -> Callable[[Any], Any]:
+    if (
+        type(layer) is not tf.keras.layers.LayerNormalization
+        or "call" in vars(layer)
+        or not layer.compute_dtype == layer.dtype == "float32"
+    ):
+        return None
     keras_call = layer.call
 
     @tf.autograph.experimental.do_not_convert

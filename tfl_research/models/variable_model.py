@@ -20,7 +20,6 @@ from tfl_research.models.functional_model import (
     check_changing,
     check_non_trainable,
 )
-from tfl_research.models.layer_normalization import own_normalizations
 from tfl_research.models.lookups import replaced_tables, tables_in
 from tfl_research.models.mixing import (
     has_own_layer,
@@ -30,6 +29,7 @@ from tfl_research.models.mixing import (
     mixes_predictions,
 )
 from tfl_research.models.modules import inside
+from tfl_research.models.normalizations import own_normalizations
 from tfl_research.models.random_draws import drawn_from, random_layers
 from tfl_research.models.reached_weights import check_reached, has_custom_gradient
 from tfl_research.models.recurrent.layers import own_loops

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -352,9 +351,7 @@ def test_a_site_that_ends_and_comes_back_within_the_time(sites):
     handler = Doubling()
     timer = threading.Timer(0.3, lambda: sites.start("nord", handler))
     timer.start()
-    begun = time.monotonic()
     assert isinstance(_only(exchange), Message)
     timer.join()
-    assert time.monotonic() - begun < 3
     assert len(handler.requests) == 1
     assert np.array_equal(handler.requests[0].tensors["x"], asked().tensors["x"])

@@ -228,7 +228,7 @@ class TestAnswers:
             assert int(total) == int(state) == 600_000
             lost = f"no TFF worker answers at {stopped.address}; others do its part"
             assert said == [lost]
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
             for _ in range(200):
                 state, total = engine.next(state, [1, 2])
                 if len(said) == 2:
@@ -245,7 +245,7 @@ class TestAnswers:
             started = time.monotonic()
             with pytest.raises(runtime.WorkerUnavailable, match="within 1 s"):
                 engine.next(state, [10_000_000])
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 20
             timer.join()
             assert not pathlib.Path(f"/proc/{pid}/exe").exists()
             # A new one does the round.
@@ -260,7 +260,7 @@ class TestAnswers:
         started = time.monotonic()
         engine.close()
         call.join()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def _ignoring(engine, state):

@@ -91,7 +91,8 @@ def test_a_run_is_followed_while_it_trains(root, client):
         while len(set(done)) < 3:
             assert time.monotonic() < latest, done
             page = text_of(client.get("/run/sweep/points/a"))
-            done.append(int(re.search(r"([0-9]+) of 20000 rounds so far", page)[1]))
+            found = re.search(r"([0-9,]+) of 20,000 rounds so far", page)[1]
+            done.append(int(found.replace(",", "")))
         assert "sweep/points/a" in text_of(client.get("/"))
     finally:
         stop.set()
@@ -100,10 +101,10 @@ def test_a_run_is_followed_while_it_trains(root, client):
     rows = len((folder / "metrics.csv").read_text().splitlines()) - 1
     end(folder, rows)
     last = text_of(client.get("/run/sweep/points/a"))
-    assert f"{rows} rounds: all planned rounds are done" in last
+    assert f"{rows:,} rounds: all planned rounds are done" in last
     listed = text_of(client.get("/"))
     assert "No run in this folder is running." in listed
-    assert f"<td>{rows} of 20000</td><td>0.5" in listed
+    assert f"<td>{rows:,} of 20,000</td><td>0.5" in listed
 
 
 def test_a_running_run_has_a_bar(root, client):

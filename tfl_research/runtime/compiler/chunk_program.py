@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfl_research.runtime.compiler.mode import Mode
+from tfl_research.runtime.tracing import rows
 from tfl_research.runtime.tracing.imports import Use
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ChunkProgram:
         form = self._form
 
         def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
-            client = form.layout.unpack([leaf[index] for leaf in leaves])
+            client = form.layout.unpack([self._row(leaf, index) for leaf in leaves])
             return form.reported(client, context, self._use, violations)
 
         return report
@@ -67,9 +68,13 @@ class ChunkProgram:
 
         def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
             violations.append(violated[index])
-            return [value[index] for value in reported]
+            return [self._row(value, index) for value in reported]
 
         return report
+
+    def _row(self, values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """A client's part of the values of all clients."""
+        return rows.row(values, index) if self._xla else values[index]
 
     def _accumulated(self, report: Any, count: tf.Tensor) -> list[tf.Tensor]:
         """Accumulates the results of `report(index, violations)` for `count` clients.

@@ -20,7 +20,7 @@ from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_
 from tfl_research.runtime.graphs.in_place import reuse_buffers
 from tfl_research.runtime.graphs.loading import Loader
 from tfl_research.runtime.graphs.sequences import ClientSequence
-from tfl_research.runtime.tracing import other_forms
+from tfl_research.runtime.tracing import other_forms, rows
 
 
 class CannotTrace(ValueError):
@@ -189,6 +189,9 @@ class Trace:
     def _other_form(self, node: Any) -> Optional[list[tf.Tensor]]:
         """The outputs of a node in another form; None if the node is copied."""
         if not other_forms.may_have(node, for_xla=self.interpreter.guarded):
+            return None
+        if self.interpreter.at_once and rows.may_be_indexed(node):
+            # `data_sizes` has to see it.
             return None
         names = [name for name in node.input if not name.startswith("^")]
         found = other_forms.of(node, [self.tensor(name, node) for name in names])

@@ -1,0 +1,72 @@
+"""Parts of tensors at positions that a program computes, as XLA executes them fast.
+
+If a graph does not know the sizes of `x`, XLA's form of `x[i]` doubles every axis that
+is taken as a whole. For a chunk of 50 clients with 100 images of 784 pixels each, it
+writes 125 MB. XLA's gather reads the wanted part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+
+def row(x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """`x[index]` for an index in range."""
+    return tf.gather(x, index)
+
+
+def may_be_indexed(node: Any) -> bool:
+    """Whether a NodeDef takes positions out of whole axes."""
+    return (
+        node.op == "StridedSlice"
+        and node.attr["shrink_axis_mask"].i != 0
+        and not node.attr["ellipsis_mask"].i
+        and not node.attr["new_axis_mask"].i
+    )
+
+
+def indexed(
+    node: Any, inputs: Sequence[tf.Tensor]
+) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
+    """The value of a node of which `may_be_indexed` is true.
+
+    Args:
+      node: a NodeDef.
+      inputs: the values of its inputs.
+
+    Returns:
+      The value, and whether a position is out of range, which TensorFlow refuses. None
+      if the positions are constants, if the node takes a part of an axis, or if the
+      number of axes is not known.
+    """
+    x, begin, _, strides = inputs
+    if x.shape.rank is None or not begin.shape.is_fully_defined():
+        return None
+    if tf.get_static_value(begin) is not None:
+        return None
+    shrink = _bits(node, "shrink_axis_mask")
+    from_begin, to_end = _bits(node, "begin_mask"), _bits(node, "end_mask")
+    step = tf.get_static_value(strides)
+    result, bad = x, tf.constant(False)
+    # From the last axis on, so that the numbers of earlier axes stay.
+    for axis in reversed(range(begin.shape[0])):
+        if axis in shrink:
+            if axis in from_begin:
+                return None
+            position = begin[axis]
+            size = tf.shape(x, out_type=begin.dtype)[axis]
+            bad |= (position >= size) | (position < -size)
+            position = tf.where(position < 0, position + size, position)
+            result = tf.gather(result, position, axis=axis)
+        elif axis not in from_begin & to_end or step is None or step[axis] != 1:
+            return None
+    return result, bad
+
+
+def _bits(node: Any, name: str) -> frozenset[int]:
+    """The axes of a mask."""
+    mask = node.attr[name].i
+    return frozenset(axis for axis in range(mask.bit_length()) if (mask >> axis) & 1)

@@ -36,7 +36,7 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
     machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
     # How XLA's programs compute in this version. Choices that were measured with other
     # programs do not count.
-    programs = "one thread, products of a pool, other forms, sizes of data checked"
+    programs = "one thread, products of a pool, other forms, positions gathered"
     given = [tuple(shape) for shape in shapes]
     parts = (fingerprint, given, machine, tf.__version__, programs)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -12,6 +12,9 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+# Types of a gather's positions. A strided slice may have others.
+_POSITIONS = (tf.int32, tf.int64)
+
 
 def row(x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """`x[index]` for an index in range."""
@@ -39,13 +42,13 @@ def indexed(
 
     Returns:
       The value, and whether a position is out of range, which TensorFlow refuses. None
-      if the positions are constants, if the node takes a part of an axis, or if the
-      number of axes is not known.
+      if the positions are constants or of another type than int32 and int64, if the
+      node takes a part of an axis, or if the number of axes is not known.
     """
     x, begin, _, strides = inputs
     if x.shape.rank is None or not begin.shape.is_fully_defined():
         return None
-    if tf.get_static_value(begin) is not None:
+    if tf.get_static_value(begin) is not None or begin.dtype not in _POSITIONS:
         return None
     shrink = _bits(node, "shrink_axis_mask")
     from_begin, to_end = _bits(node, "begin_mask"), _bits(node, "end_mask")

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from normalization_checks import (
-    SEED,
-    assert_equal,
+    assert_as_before_afterwards,
+    assert_as_keras,
+    assert_left_to_keras,
+    assert_operations_can_be_the_callers,
+    assert_second_derivatives,
+    assert_vectorised,
     both,
     derived,
     forward,
     operations,
     stack,
-    total,
     weights_of,
 )
 
-from tfl_research.models import inlining
 from tfl_research.models.normalizations import own_normalizations
 
 L = tf.keras.layers
@@ -68,19 +70,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_keras(name):
-    build, x = CASES[name]
-    keras, model = both(build, x)
-    weights = weights_of(model)
-    for training in (False, True):
-        expected = keras(x, training=training)
-        assert_equal(forward(model, weights, x, training), expected)
-    with tf.GradientTape() as tape:
-        x = tf.constant(x)
-        tape.watch(x)
-        loss = total(keras(x, training=True))
-    expected = tape.gradient(loss, [*keras.trainable_variables, x])
-    found = derived(lambda *given: forward(model, given[:-1], given[-1]), [*weights, x])
-    assert_equal(found, expected, 2e-5)
+    assert_as_keras(*CASES[name], 2e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -130,8 +120,6 @@ def test_against_float64():
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_second_derivatives(in_graph):
     _, model = both(only_normalization, PLACES)
-    gamma, beta = model.initial_weights
-    directions = [RNG.normal(size=a.shape) for a in (gamma, beta, PLACES)]
 
     def plain(gamma, beta, x):
         grouped = tf.reshape(x, [2, 6, 2, 2])
@@ -140,54 +128,13 @@ def test_second_derivatives(in_graph):
         normal = (grouped - mean) / tf.sqrt(variance + 1e-3)
         return tf.reshape(normal, [2, 3, 2, 4]) * gamma + beta
 
-    def ours(gamma, beta, x):
-        return forward(model, [gamma, beta], x)
-
-    def product(function, dtype):
-        """The Hessian times the directions."""
-        arguments = [tf.constant(a, dtype) for a in (gamma, beta, PLACES)]
-        along = [tf.constant(d, dtype) for d in directions]
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            first = derived(function, arguments)
-            inner = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(first, along)])
-        return tape.gradient(inner, arguments)
-
-    run = tf.function(product) if in_graph else product
-    expected = product(plain, tf.float64)
-    assert all(np.abs(e).max() > 0.1 for e in expected)
-    found = run(ours, tf.float32)
-    assert_equal(found, [tf.cast(e, tf.float32) for e in expected], 1e-4)
+    assert_second_derivatives(plain, model, PLACES, in_graph=in_graph, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("name", ["vectors", "images", "without_both", "two"])
 @pytest.mark.parametrize("own_weights", [False, True])
 def test_vectorised(name, own_weights):
-    """Gradients of single examples, and of clients with weights of their own."""
-    build, x = CASES[name]
-    _, model = both(build, x)
-    weights = weights_of(model)
-    count = len(x)
-    rows = tf.constant(x)[:, tf.newaxis]
-    if own_weights:
-        rows = tf.repeat(rows, 2, axis=1)
-    stacked = [
-        tf.stack([w * (1 + 0.1 * i * own_weights) for i in range(count)])
-        for w in weights
-    ]
-
-    def of_one(given):
-        *own, x = given
-        own = own if own_weights else weights
-        return derived(lambda *w: forward(model, w, x), own)
-
-    together = tf.function(
-        lambda g: tf.vectorized_map(of_one, g, fallback_to_while_loop=False)
-    )([*stacked, rows])
-    single = tf.function(of_one)
-    for index in range(count):
-        expected = single([*(s[index] for s in stacked), rows[index]])
-        assert_equal([t[index] for t in together], expected, 2e-5)
+    assert_vectorised(*CASES[name], own_weights=own_weights, tolerance=2e-5)
 
 
 def test_groups_that_are_not_finite_stay_alone():
@@ -235,63 +182,19 @@ OTHERS = {
 }
 
 
-def traced_operations(layer, x, **arguments):
-    @tf.function(autograph=False)
-    def compute(x):
-        with own_normalizations([layer]):
-            return layer(x, **arguments)
-
-    graph = compute.get_concrete_function(x).graph
-    nodes = graph.as_graph_def().node
-    return [n for n in nodes if "_gradient_op_type" in n.attr], compute(x)
-
-
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_are_left_to_keras(name):
-    layer = OTHERS[name]()
-    x = tf.constant(SIGNALS)
-    expected = layer(x)
-    ours, found = traced_operations(layer, x)
-    assert not ours
-    assert found.dtype == expected.dtype
-    assert_equal(tf.cast(found, tf.float32), tf.cast(expected, tf.float32))
+    assert_left_to_keras(OTHERS[name](), tf.constant(SIGNALS))
 
 
 def test_masks_are_left_to_keras():
-    layer = Norm(2)
     mask = tf.constant(RNG.integers(0, 2, SIGNALS.shape), tf.bool)
-    expected = layer(SIGNALS, mask=mask)
-    ours, found = traced_operations(layer, tf.constant(SIGNALS), mask=mask)
-    assert not ours
-    assert_equal(found, expected)
+    assert_left_to_keras(Norm(2), tf.constant(SIGNALS), mask=mask)
 
 
 def test_a_layer_is_as_before_afterwards():
-    layer = Norm(2)
-    expected = layer(SIGNALS)
-    before = set(vars(layer))
-    ours, found = traced_operations(layer, tf.constant(SIGNALS))
-    assert ours
-    assert set(vars(layer)) == before
-    assert_equal(found, expected)
-    np.testing.assert_array_equal(layer(SIGNALS), expected)
-    with pytest.raises(KeyError), own_normalizations([layer]):
-        raise KeyError
-    assert "call" not in vars(layer)
+    assert_as_before_afterwards(Norm(2), SIGNALS)
 
 
 def test_the_operations_can_be_the_callers():
-    """So record-level privacy keeps its products of vectors."""
-    build, x = CASES["images"]
-    _, model = both(build, x)
-    weights = weights_of(model)
-    operations = inlining.in_graph(model.forward)
-    assert operations is not None
-
-    @tf.function(autograph=False)
-    def compute(x, *weights):
-        y = operations(list(weights), (), x, SEED).predictions
-        return tf.gradients(total(y), list(weights))
-
-    expected = derived(lambda *w: forward(model, w, x), weights)
-    assert_equal(compute(tf.constant(x), *weights), expected)
+    assert_operations_can_be_the_callers(*CASES["images"])

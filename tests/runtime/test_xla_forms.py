@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
+from xla_programs import formed, normal
 
 from tfl_research.runtime.compiler import xla
 from tfl_research.runtime.tracing import xla_forms
 from tfl_research.runtime.tracing.graph import Graph
-from tfl_research.runtime.tracing.imports import Use
 
 LONG = 300
 
@@ -18,28 +18,6 @@ LONG = 300
 @pytest.fixture(autouse=True, scope="module")
 def flags():
     xla.set_flags()
-
-
-def formed(function, *specs):
-    """A program of a function's graph for XLA: its results, violated, and operations.
-
-    The program's results end with whether a guard was violated.
-    """
-    types = [tff.TensorType(spec.dtype.as_numpy_dtype, spec.shape) for spec in specs]
-    graph = Graph(tff.tensorflow.computation(function, *types))
-
-    def program(*values):
-        violations = [tf.constant(False)]
-        results = graph.trace(*values, use=Use(guarded=True), violations=violations)
-        return [*results, tf.reduce_any(tf.stack(violations))]
-
-    whole = tf.function(program, jit_compile=True, input_signature=specs)
-    graph = whole.get_concrete_function().graph
-    return whole, {op.type for op in graph.get_operations()}
-
-
-def normal(*shape):
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def _bias_gradient(data_format, gradient):
@@ -287,94 +265,3 @@ def test_a_process_that_sees_gpus_leaves_the_operations(monkeypatch):
     assert xla_forms.has_form(node)
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     assert not xla_forms.has_form(node)
-
-
-POSITIONS = {
-    "first": (lambda x, i: x[i[0]], [(0,), (2,), (-1,), (-3,)]),
-    "later": (lambda x, i: x[:, i[0]], [(0,), (4,), (-5,)]),
-    "last": (lambda x, i: x[:, :, i[0]], [(6,), (-7,)]),
-    "two": (lambda x, i: x[i[0], :, i[1]], [(1, 2), (-1, -7)]),
-    "all": (lambda x, i: x[i[0], i[1], i[2]], [(2, 4, 6), (0, -1, 3)]),
-}
-
-
-class TestPositions:
-    """`x[i]` for a position that the program computes."""
-
-    @pytest.mark.parametrize("name", POSITIONS)
-    @pytest.mark.parametrize("is_known", [True, False])
-    @pytest.mark.parametrize("dtype", [tf.float32, tf.int64, tf.bool])
-    def test_the_same_values(self, name, is_known, dtype):
-        take, positions = POSITIONS[name]
-        shape = [3, 5, 7] if is_known else [None, 5, None]
-        program, operations = formed(
-            take, tf.TensorSpec(shape, dtype), tf.TensorSpec([3], tf.int32)
-        )
-        assert "GatherV2" in operations
-        x = tf.cast(10 * normal(3, 5, 7), dtype)
-        for given in positions:
-            found, violated = program(x, [*given, *[0] * (3 - len(given))])
-            assert not violated
-            np.testing.assert_array_equal(found, x.numpy()[self._index(name, given)])
-
-    @staticmethod
-    def _index(name, given):
-        every = slice(None)
-        return {
-            "first": given,
-            "later": (every, *given),
-            "last": (every, every, *given),
-            "two": (given[0], every, *given[1:]),
-            "all": given,
-        }[name]
-
-    @pytest.mark.parametrize("name", POSITIONS)
-    @pytest.mark.parametrize("place", [7, -8, 2**31 - 1, -(2**31)])
-    def test_a_position_out_of_range_is_a_violation(self, name, place):
-        take, _ = POSITIONS[name]
-        program, _ = formed(
-            take, tf.TensorSpec([3, 5, 7]), tf.TensorSpec([3], tf.int32)
-        )
-        *_, violated = program(normal(3, 5, 7), [place, place, place])
-        assert violated
-
-    def test_no_axis_is_doubled(self):
-        """As XLA does for TensorFlow's own operation."""
-
-        def total(x, i):
-            def body(j, found):
-                return j + 1, found + x[j + i[0]]
-
-            return tf.while_loop(lambda j, _: j < 3, body, (0, 0 * x[0]))[1]
-
-        def texts():
-            specs = tf.TensorSpec([None, None, None]), tf.TensorSpec([3], tf.int32)
-            plain = tf.function(total, jit_compile=True, input_signature=specs)
-            for program in (plain, formed(total, *specs)[0]):
-                given = tf.constant(normal(3, 5, 7)), tf.constant([0, 0, 0])
-                text = program.experimental_get_compiler_ir(*given)
-                yield text(stage="optimized_hlo")
-
-        theirs, ours = texts()
-        assert "f32[3,10,14]" in theirs
-        assert "f32[3,10,14]" not in ours
-
-    @pytest.mark.parametrize(
-        "take",
-        [
-            lambda x, i: x[i[0], :2],
-            lambda x, i: x[i[0], ::2],
-            lambda x, i: x[i[0], ..., 1],
-            lambda x, i: x[i[0], tf.newaxis],
-            lambda x, i: x[-1],
-        ],
-        ids=["part", "step", "ellipsis", "new axis", "constant"],
-    )
-    def test_others_have_the_same_values(self, take):
-        program, _ = formed(
-            take, tf.TensorSpec([3, 5, 7]), tf.TensorSpec([3], tf.int32)
-        )
-        x = normal(3, 5, 7)
-        found, violated = program(x, [1, 0, 0])
-        assert not violated
-        np.testing.assert_array_equal(found, take(tf.constant(x), [1, 0, 0]))

@@ -18,8 +18,8 @@ from typing import Optional
 
 _LINE = b"interrupted\n"
 # Read by glibc when a process starts, as NAME=VALUE:NAME=VALUE.
-TUNABLES = "GLIBC_TUNABLES"
-HUGE_PAGES = "glibc.malloc.hugetlb"
+_TUNABLES = "GLIBC_TUNABLES"
+_HUGE_PAGES = "glibc.malloc.hugetlb"
 
 
 def begin() -> None:
@@ -39,8 +39,8 @@ def use_huge_pages() -> None:
     Nothing happens if the variable holds a value for huge pages already, also 0, or if
     a debugger or profiler watches the program. A glibc before 2.35 ignores the value.
     """
-    given = os.environ.get(TUNABLES, "")
-    if f"{HUGE_PAGES}=" in given or sys.gettrace() or sys.getprofile():
+    given = os.environ.get(_TUNABLES, "")
+    if f"{_HUGE_PAGES}=" in given or sys.gettrace() or sys.getprofile():
         return
     if not sys.executable:
         # Started under a name that is no program's: Python cannot be found again.
@@ -48,12 +48,12 @@ def use_huge_pages() -> None:
     with contextlib.suppress(OSError):
         with open("/proc/self/cmdline", "rb") as file:
             command = file.read().split(b"\0")[:-1]
-        tunables = ":".join(filter(None, (given, f"{HUGE_PAGES}=1")))
+        tunables = ":".join(filter(None, (given, f"{_HUGE_PAGES}=1")))
         # By its full path: Python finds its packages by the name of the command.
         os.execve(
             sys.executable,
             [os.fsencode(sys.executable), *command[1:]],
-            {**os.environ, TUNABLES: tunables},
+            {**os.environ, _TUNABLES: tunables},
         )
 
 

@@ -17,19 +17,12 @@ import tensorflow as tf
 from tfl_research.models import own_gradients
 
 
-def own_call(layer: Any) -> Optional[Callable[..., Any]]:
-    """What takes the place of a layer's `call`; None for Keras' own code.
+def own_call(layer: Any) -> Callable[..., Any]:
+    """What takes the place of a layer's `call`.
 
-    Left to Keras' own code are: derived classes, layers with a `call` of their own,
-    other types than float32, another axis than the last one, masks, and inputs with an
-    unknown size beside the number of examples.
+    Keras' own code still computes calls over another axis than the last one, with a
+    mask, or with an unknown size beside the number of examples.
     """
-    if (
-        type(layer) is not tf.keras.layers.GroupNormalization
-        or "call" in vars(layer)
-        or not layer.compute_dtype == layer.dtype == "float32"
-    ):
-        return None
     keras_call = layer.call
 
     @tf.autograph.experimental.do_not_convert
@@ -133,11 +126,4 @@ def _gradient(*, scales: bool, shifts: bool) -> own_gradients.Gradient:
     return gradient
 
 
-_GRADIENTS = {
-    (scales, shifts): (
-        "TflGroupNormalization" + "_scaled" * scales + "_shifted" * shifts,
-        _gradient(scales=scales, shifts=shifts),
-    )
-    for scales in (False, True)
-    for shifts in (False, True)
-}
+_GRADIENTS = own_gradients.by_weights("TflGroupNormalization", _gradient)

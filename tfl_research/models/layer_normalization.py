@@ -14,19 +14,12 @@ import tensorflow as tf
 from tfl_research.models import own_gradients
 
 
-def own_call(layer: Any) -> Optional[Callable[[Any], Any]]:
-    """What takes the place of a layer's `call`; None for Keras' own code.
+def own_call(layer: Any) -> Callable[[Any], Any]:
+    """What takes the place of a layer's `call`.
 
-    Left to Keras' own code are: derived classes, layers with a `call` of their own,
-    other types than float32, normalisation over another axis than the last one or over
-    several, and ragged inputs.
+    Keras' own code still computes calls over another axis than the last one, over
+    several axes, or of ragged inputs.
     """
-    if (
-        type(layer) is not tf.keras.layers.LayerNormalization
-        or "call" in vars(layer)
-        or not layer.compute_dtype == layer.dtype == "float32"
-    ):
-        return None
     keras_call = layer.call
 
     @tf.autograph.experimental.do_not_convert
@@ -106,11 +99,4 @@ def _gradient(*, scales: bool, shifts: bool) -> own_gradients.Gradient:
     return gradient
 
 
-_GRADIENTS = {
-    (scales, shifts): (
-        "TflLayerNormalization" + "_scaled" * scales + "_shifted" * shifts,
-        _gradient(scales=scales, shifts=shifts),
-    )
-    for scales in (False, True)
-    for shifts in (False, True)
-}
+_GRADIENTS = own_gradients.by_weights("TflLayerNormalization", _gradient)

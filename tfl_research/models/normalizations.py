@@ -17,14 +17,19 @@ import tensorflow as tf
 
 from tfl_research.models import group_normalization, layer_normalization
 
+_OWN_CALLS = {
+    tf.keras.layers.LayerNormalization: layer_normalization.own_call,
+    tf.keras.layers.GroupNormalization: group_normalization.own_call,
+}
+
 
 @contextmanager
 def own_normalizations(modules: Sequence[Any]) -> Iterator[None]:
     """Gives layer and group normalisations our own operations.
 
-    Predictions and gradients equal Keras' up to rounding. The functions `own_call` of
-    `layer_normalization` and `group_normalization` say which layers are left to Keras'
-    own code, with plain operations.
+    Predictions and gradients equal Keras' up to rounding. Keras' own code, with plain
+    operations, still computes derived classes, layers with a `call` of their own, other
+    types than float32, and the calls that the functions `own_call` name.
 
     Args:
       modules: the model's layers and other modules.
@@ -35,11 +40,8 @@ def own_normalizations(modules: Sequence[Any]) -> Iterator[None]:
             if _is_fused(layer):
                 layer._fused = False  # Keras decides it in `build`, for each layer.
                 fused.append(layer)
-            call = layer_normalization.own_call(layer)
-            if call is None:
-                call = group_normalization.own_call(layer)
-            if call is not None:
-                layer.call = call
+            if _is_plain(layer):
+                layer.call = _OWN_CALLS[type(layer)](layer)
                 changed.append(layer)
         yield
     finally:
@@ -52,3 +54,11 @@ def own_normalizations(modules: Sequence[Any]) -> Iterator[None]:
 def _is_fused(layer: Any) -> bool:
     is_normalization = isinstance(layer, tf.keras.layers.LayerNormalization)
     return is_normalization and vars(layer).get("_fused") is True
+
+
+def _is_plain(layer: Any) -> bool:
+    return (
+        type(layer) in _OWN_CALLS
+        and "call" not in vars(layer)
+        and layer.compute_dtype == layer.dtype == "float32"
+    )

@@ -50,6 +50,26 @@ def attached(
         return tf.identity_n([*outputs, *others])[: len(outputs)]
 
 
+def by_weights(
+    name: str, gradient: Callable[..., Gradient]
+) -> dict[tuple[bool, bool], tuple[str, Gradient]]:
+    """A name and a gradient for each kind of normalisation, by (scales, shifts).
+
+    Args:
+      name: begins the names.
+      gradient: makes the gradient; takes `scales` and `shifts`, whether the
+        normalisation has a factor and a summand.
+    """
+    return {
+        (scales, shifts): (
+            name + "_scaled" * scales + "_shifted" * shifts,
+            gradient(scales=scales, shifts=shifts),
+        )
+        for scales in (False, True)
+        for shifts in (False, True)
+    }
+
+
 def is_attached(name: str) -> bool:
     """Whether a gradient of this name was given to `attached`."""
     return name in _registered

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfl_research.runtime.compiler.mode import Mode
-from tfl_research.runtime.tracing import rows
 from tfl_research.runtime.tracing.imports import Use
 
 if TYPE_CHECKING:
@@ -74,7 +73,8 @@ class ChunkProgram:
 
     def _row(self, values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """A client's part of the values of all clients."""
-        return rows.row(values, index) if self._xla else values[index]
+        # `tracing.rows` says why XLA gets a gather.
+        return tf.gather(values, index) if self._xla else values[index]
 
     def _accumulated(self, report: Any, count: tf.Tensor) -> list[tf.Tensor]:
         """Accumulates the results of `report(index, violations)` for `count` clients.

@@ -191,7 +191,7 @@ class Trace:
         if not other_forms.may_have(node, for_xla=self.interpreter.guarded):
             return None
         if self.interpreter.at_once and rows.may_be_indexed(node):
-            # `data_sizes` has to see it.
+            # `data_sizes` checks the copy: these clients have one size in common.
             return None
         names = [name for name in node.input if not name.startswith("^")]
         found = other_forms.of(node, [self.tensor(name, node) for name in names])

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.runtime.tracing import contractions, normalization, xla_forms
+from tfl_research.runtime.tracing import contractions, normalization, rows, xla_forms
 from tfl_research.runtime.tracing.xla_forms import Formed
 
 
@@ -20,7 +20,7 @@ def may_have(node: Any, *, for_xla: bool) -> bool:
     """
     if node.op == contractions.EINSUM or normalization.may_vary(node):
         return True
-    return for_xla and xla_forms.has_form(node)
+    return for_xla and (rows.may_be_indexed(node) or xla_forms.has_form(node))
 
 
 def of(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
@@ -39,4 +39,6 @@ def of(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
     if normalization.may_vary(node):
         outputs = normalization.plain(node, inputs)
         return None if outputs is None else Formed(outputs)
+    if rows.may_be_indexed(node):
+        return rows.indexed(node, inputs)
     return xla_forms.formed(node, inputs)

@@ -12,13 +12,11 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from tfl_research.runtime.graphs import guards
+from tfl_research.runtime.tracing.xla_forms import Formed
+
 # Types of a gather's positions. A strided slice may have others.
 _POSITIONS = (tf.int32, tf.int64)
-
-
-def row(x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """`x[index]` for an index in range."""
-    return tf.gather(x, index)
 
 
 def may_be_indexed(node: Any) -> bool:
@@ -31,19 +29,16 @@ def may_be_indexed(node: Any) -> bool:
     )
 
 
-def indexed(
-    node: Any, inputs: Sequence[tf.Tensor]
-) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
-    """The value of a node of which `may_be_indexed` is true.
+def indexed(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
+    """The value of a node of which `may_be_indexed` is true, by a gather.
 
     Args:
       node: a NodeDef.
       inputs: the values of its inputs.
 
     Returns:
-      The value, and whether a position is out of range, which TensorFlow refuses. None
-      if the positions are constants or of another type than int32 and int64, if the
-      node takes a part of an axis, or if the number of axes is not known.
+      None if the positions are constants or of another type than int32 and int64, if
+      the node takes a part of an axis, or if the number of axes is not known.
     """
     x, begin, _, strides = inputs
     if x.shape.rank is None or not begin.shape.is_fully_defined():
@@ -53,7 +48,7 @@ def indexed(
     shrink = _bits(node, "shrink_axis_mask")
     from_begin, to_end = _bits(node, "begin_mask"), _bits(node, "end_mask")
     step = tf.get_static_value(strides)
-    result, bad = x, tf.constant(False)
+    result, violated = x, tf.constant(False)
     # From the last axis on, so that the numbers of earlier axes stay.
     for axis in reversed(range(begin.shape[0])):
         if axis in shrink:
@@ -61,12 +56,12 @@ def indexed(
                 return None
             position = begin[axis]
             size = tf.shape(x, out_type=begin.dtype)[axis]
-            bad |= (position >= size) | (position < -size)
             position = tf.where(position < 0, position + size, position)
+            violated |= guards.gathered(x, position, axis)
             result = tf.gather(result, position, axis=axis)
         elif axis not in from_begin & to_end or step is None or step[axis] != 1:
             return None
-    return result, bad
+    return Formed([result], violated)
 
 
 def _bits(node: Any, name: str) -> frozenset[int]:

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.runtime.tracing import rows
-
 # Shorter rows, and fewer columns, are left to XLA.
 _LONG_ROW, _FEW_COLUMNS = 256, 8
 # Rows of the factor of a sum. XLA calls a fast product for several rows only.
@@ -170,8 +168,6 @@ def has_form(node: Any) -> bool:
 
     The forms are for the CPU: a process that sees GPUs leaves the operations to XLA.
     """
-    if rows.may_be_indexed(node):
-        return True
     if node.op not in _FORMS or node.attr["T"].type != tf.float32.as_datatype_enum:
         return False
     return not tf.config.get_visible_devices("GPU")
@@ -187,7 +183,4 @@ def formed(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
     Returns:
       None if XLA's own form is as fast, or if too little is known of the inputs.
     """
-    if rows.may_be_indexed(node):
-        found = rows.indexed(node, inputs)
-        return None if found is None else Formed([found[0]], found[1])
     return _FORMS[node.op](node, inputs)

@@ -46,7 +46,9 @@ def only_normalization():
 
 
 CASES = {
-    "vectors": (stack([4], norm()), VECTORS),
+    "vectors": (stack([4], norm(1)), VECTORS),
+    # Without a large epsilon, gradients of two numbers in a group cancel.
+    "pairs": (stack([4], norm(epsilon=1.0)), VECTORS),
     "signals": (stack([3, 4], norm()), SIGNALS),
     "images": (stack([4, 2, 4], norm()), IMAGES),
     "volumes": (stack([2, 3, 2, 4], norm()), VOLUMES),

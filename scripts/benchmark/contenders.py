@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmark.by_hand import limit
 from benchmark.images import NOISE_MULTIPLIER
+from benchmark.products import products
 from benchmark.running import Running
 from benchmark.specs import ROOFLINE_PRODUCTS, ROOFLINE_SIZE
 from benchmark.workloads import Workload
@@ -201,7 +202,7 @@ def roofline(workload: Workload) -> Running:
     matrix = tf.random.stateless_uniform(size, [1, 2]) / ROOFLINE_SIZE
 
     @tf.function
-    def products() -> Any:
+    def powers() -> Any:
         product = matrix
         for _ in range(ROOFLINE_PRODUCTS):
             product = tf.matmul(product, matrix)
@@ -209,7 +210,7 @@ def roofline(workload: Workload) -> Running:
 
     def run(round_number: int) -> None:
         del round_number
-        float(products())
+        float(powers())
 
     return Running(run)
 
@@ -221,4 +222,5 @@ CONTENDERS: dict[str, Callable[[Workload], Running]] = {
     "in_process_gpu": in_process_gpu,
     "limit": limit,
     "roofline": roofline,
+    "products": products,
 }

@@ -13,6 +13,8 @@ from benchmark.specs import ROOFLINE_FLOPS
 
 # Kinds of seconds that are not a contender's median.
 _OTHER_SECONDS = ("_start_seconds", "_cpu_seconds")
+# Contenders that only multiply matrices.
+_PRODUCTS = ("roofline", "products")
 
 
 def summary(
@@ -53,8 +55,8 @@ def summary(
     ours: Optional[float] = result.get("in_process_seconds")
     if ours is not None:
         for name in running:
-            if name == "roofline":
-                result["of_roofline"] = result["roofline_seconds"] / ours
+            if name in _PRODUCTS:
+                result[f"of_{name}"] = result[f"{name}_seconds"] / ours
             elif name != "in_process" and name not in other:
                 key = {"plain_tff": "speedup", "limit": "over_limit"}.get(
                     name, f"speedup_over_{name}"
@@ -143,6 +145,11 @@ def remarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if "of_roofline" in result:
                 line += f", in_process at {result['of_roofline']:.0%} of that"
             lines.append(line)
+        if "of_products" in result:
+            lines.append(
+                f"{workload}: the model's own products take "
+                f"{result['of_products']:.0%} of in_process' round"
+            )
         for what, key, scale, unit in (
             ("rounds that count", "rounds", 1, ""),
             ("CPU seconds a round", "cpu_seconds", 1.0, ""),

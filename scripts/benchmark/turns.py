@@ -36,10 +36,11 @@ def commands(
     workload: str, contenders: list[str], peers: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Commands of those that run the workload, and why other peers are absent."""
-    # A program by hand for the small models, and the rate of products for the others.
+    # A program by hand for the small models, and products of matrices for the others.
     runs_on: dict[str, Any] = {
         "limit": [n for n, s in IMAGES.items() if s.record_clip is None],
         "roofline": LARGE,
+        "products": [n for n, s in LARGE.items() if s.model != "resnet"],
         "plain_tff": [n for n in WORKLOADS if n not in _NOT_IN_TFF],
     }
     chosen = {

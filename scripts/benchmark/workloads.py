@@ -35,6 +35,7 @@ class Workload:
         `images.NOISE_MULTIPLIER`, or None.
       initial_weights: the trainable weights that every contender starts from, in
         Keras' order; None for each contender's own.
+      large: what a workload on random data for a larger model is; None for others.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Workload:
     datasets: bool = False
     record_clip: Optional[float] = None
     initial_weights: Optional[Callable[[], list[np.ndarray]]] = None
+    large: Optional[Large] = None
 
     @property
     def expected_cohort_size(self) -> float:
@@ -139,6 +141,7 @@ def on_large(spec: Large) -> Workload:
         tuple(clients.client_ids),
         client_rate=spec.client_rate,
         initial_weights=spec.initial_weights,
+        large=spec,
     )
 
 

@@ -351,6 +351,16 @@ def test_the_roofline_is_the_time_of_as_many_products():
     assert norms == "W5, norm of the first update: in_process 0.5"
 
 
+def test_the_share_of_a_models_own_products_is_reported():
+    running = {"in_process": _made_up([2.0]), "products": _made_up([1.4, 1.5, 1.6])}
+    result = report.summary(running, {}, flops=1e9)
+    assert result["of_products"] == pytest.approx(0.75)
+    assert "speedup_over_products" not in result
+    assert "W5: the model's own products take 75% of in_process' round" in (
+        report.remarks({"W5": result})
+    )
+
+
 def test_table_and_plot_show_every_contender(tmp_path):
     results = {
         "W1": {
@@ -451,12 +461,14 @@ def test_peers_run_on_random_images_alone(monkeypatch, tmp_path):
         "distributed",
     ]
     assert absent == {"flower": "no wheel"}
-    contenders = ["limit", "in_process", "roofline", "plain_tff"]
+    contenders = ["limit", "in_process", "roofline", "products", "plain_tff"]
     chosen, absent = turns.commands("heart", contenders, peers)
     assert (list(chosen), absent) == (["in_process", "plain_tff"], {})
     chosen, absent = turns.commands("W5", contenders, peers)
-    expected = ["in_process", "roofline", "plain_tff", "pfl_distributed"]
+    expected = ["in_process", "roofline", "products", "plain_tff", "pfl_distributed"]
     assert (list(chosen), absent) == (expected, {})
+    chosen, _ = turns.commands("W7", contenders, [])
+    assert list(chosen) == ["in_process", "roofline", "plain_tff"]
     chosen, _ = turns.commands("W9", contenders, [*peers, "jax_vmapped"])
     assert list(chosen) == ["in_process", "jax_vmapped"]
     assert chosen["jax_vmapped"][1:] == [

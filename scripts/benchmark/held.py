@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from benchmark.contender import TOO_LONG
-from tfl_research.storage import provenance, user_cache
+from tfl_research.storage import provenance
+from tfl_research.storage.files import user_cache
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CODE = ("tfl_research", "scripts/benchmark")

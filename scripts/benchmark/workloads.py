@@ -80,7 +80,7 @@ def on_images(images: Images, clients: Optional[data.ClientData] = None) -> Work
     def build_model() -> Any:
         import tensorflow as tf
 
-        from tfl_research.models import image_models
+        from tfl_research.models.architectures import image_models
 
         if images.model == "mlp":
             model = image_models.mlp(784, images.num_classes)

@@ -19,7 +19,7 @@ from tfl_research.experiment.private import accounts
 from tfl_research.privacy.accounting.events.gaussian_event import (
     GaussianEvent,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 EVENT = GaussianEvent("poisson", 1.25, 0.5, 8, 4.0, "add_or_remove_one")
 ROUNDS, BEFORE = 6, 4

@@ -55,7 +55,7 @@ def test_generated_damage(folders, tmp_path):
 
 def test_a_silent_change_is_found(folders, tmp_path, monkeypatch):
     """Without the copy and the digest, a changed cell would pass."""
-    from tfl_research.storage import kept_rows
+    from tfl_research.storage.metrics import kept_rows
 
     def change(folder):
         path = folder / "metrics.csv"

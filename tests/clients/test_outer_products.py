@@ -14,7 +14,7 @@ from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.clients.example_gradients import example_gradients
 from tfl_research.clients.outer_products import OuterProducts
 from tfl_research.data.poisson_batching import ROW_ENDS_MICROBATCH, ROW_ENDS_STEP
-from tfl_research.models import inlining
+from tfl_research.models.execution import inlining
 from tfl_research.tasks import objectives
 
 LAYERS = tf.keras.layers

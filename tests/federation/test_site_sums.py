@@ -18,7 +18,7 @@ from tfl_research.federation.secure_sums import (
     VectorSpec,
     session_of,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 NAMES = names_of(4)
 A, B, C, D = NAMES

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import models
-from tfl_research.models import inlining
-from tfl_research.models.normalizations import own_normalizations
+from tfl_research.models.execution import inlining
+from tfl_research.models.layers.normalizations import own_normalizations
 
 L = tf.keras.layers
 SEED = tf.constant([3, 4])

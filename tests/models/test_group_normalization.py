@@ -18,7 +18,7 @@ from normalization_checks import (
     weights_of,
 )
 
-from tfl_research.models.normalizations import own_normalizations
+from tfl_research.models.layers.normalizations import own_normalizations
 
 L = tf.keras.layers
 Norm = L.GroupNormalization

@@ -21,8 +21,8 @@ from normalization_checks import (
 )
 
 from tfl_research import models
-from tfl_research.models import inlining
-from tfl_research.models.normalizations import own_normalizations
+from tfl_research.models.execution import inlining
+from tfl_research.models.layers.normalizations import own_normalizations
 
 L = tf.keras.layers
 Norm = L.LayerNormalization

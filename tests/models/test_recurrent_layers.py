@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import models
+from tfl_research.models.execution.random_draws import drawn_from
+from tfl_research.models.layers.recurrent import layers as recurrent
 from tfl_research.models.modules import modules_of
-from tfl_research.models.random_draws import drawn_from
-from tfl_research.models.recurrent import layers as recurrent
 
 L, R = tf.keras.layers, tf.keras.regularizers
 ALL = os.environ.get("TFL_CAMPAIGN") == "all"

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.models.recurrent.products import Product
+from tfl_research.models.layers.recurrent.products import Product
 
 
 def test_the_kernel_is_transposed_outside_of_the_loop():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from tfl_research.program.progress import Progress, breakdown_line
-from tfl_research.storage.round_metrics import round_row
+from tfl_research.storage.metrics.round_metrics import round_row
 
 
 def row(cohort_size=2, **aggregator):

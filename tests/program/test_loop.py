@@ -21,7 +21,7 @@ import pytest
 from tfl_research.errors import TrainingDivergedError, UserError
 from tfl_research.program import RunConfig, progress
 from tfl_research.program.interrupts import Interrupt, raised_on_signals
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 
 def same_state(one, other):

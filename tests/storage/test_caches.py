@@ -22,7 +22,7 @@ import pytest
 import tfl_research
 from tfl_research.privacy.mechanisms.noise import factor_search, factorization
 from tfl_research.runtime.compiler import choice_cache
-from tfl_research.storage import user_cache
+from tfl_research.storage.files import user_cache
 from tfl_research.tasks.built_in import play_texts, shakespeare
 
 _PLAY = "ACT I.\n\nHAMLET.\nTo be, or not to be.\n\nOPHELIA.\nGood my lord.\n"

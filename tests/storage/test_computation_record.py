@@ -10,7 +10,8 @@ import stat
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.storage import RunFolder, atomic
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import atomic
 from tfl_research.storage.fingerprint import Fingerprint
 
 DIGESTS = {

@@ -8,7 +8,8 @@ import pathlib
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.storage import RunFolder, file_kinds, json_file, user_paths
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import file_kinds, json_file, user_paths
 
 HPARAMS = {"task": "x"}
 

@@ -10,8 +10,8 @@ import pytest
 
 from tfl_research.errors import UserError
 from tfl_research.storage import MetricsLog
-from tfl_research.storage.metrics_log import COLUMNS
-from tfl_research.storage.round_metrics import round_row
+from tfl_research.storage.metrics.metrics_log import COLUMNS
+from tfl_research.storage.metrics.round_metrics import round_row
 
 WANTED = (
     *("round", "cohort_size", "train_loss", "train_accuracy", "eval_loss"),

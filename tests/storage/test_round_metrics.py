@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.storage import measurements
-from tfl_research.storage.measurements import MeasurementsLog
-from tfl_research.storage.round_metrics import (
+from tfl_research.storage.metrics import measurements
+from tfl_research.storage.metrics.measurements import MeasurementsLog
+from tfl_research.storage.metrics.round_metrics import (
     column_names,
     measurements as measured,
     round_row,

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tfl_research.storage.safe_text import from_cell, printable, to_cell
+from tfl_research.storage.files.safe_text import from_cell, printable, to_cell
 
 
 @pytest.mark.parametrize(

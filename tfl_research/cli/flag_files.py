@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from tfl_research.errors import UserError
-from tfl_research.storage import file_kinds
+from tfl_research.storage.files import file_kinds
 
 _DIRECTIVE = re.compile(r"--?flagfile(=(?P<file>.*))?", re.DOTALL)
 _QUOTED = re.compile(r"--?(?P<name>\w+)=(?P<quote>[\"'])(?P<value>.*)(?P=quote)")

@@ -21,7 +21,7 @@ from typing import NoReturn, Optional
 
 from tfl_research.cli import streams
 from tfl_research.errors import UserError
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 
 USAGE_ERROR = 2
 UNFORESEEN = 1

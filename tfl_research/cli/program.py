@@ -16,7 +16,7 @@ from tfl_research import deferred_imports
 from tfl_research.cli import flag_files, flags, help_text, last_resort
 from tfl_research.cli.preset import Preset
 from tfl_research.experiment import engines
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 
 # Begins the line of an error.
 _PROGRAM = "error"

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 if TYPE_CHECKING:
     from tfl_research.data.tables.comparison.finding import Finding

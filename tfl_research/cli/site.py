@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
 from tfl_research.errors import UserError
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 
 def parser() -> argparse.ArgumentParser:

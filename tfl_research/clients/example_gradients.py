@@ -17,7 +17,7 @@ from tfl_research.clients.client_work import (
     without_failures_of_padding,
 )
 from tfl_research.data import structures
-from tfl_research.models import inlining
+from tfl_research.models.execution import inlining
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
 from tfl_research.federation.wire import authentication
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 CARRIERS = ("local", "flare", "flower")
 LOCAL = "local"

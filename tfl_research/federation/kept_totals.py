@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 _SCHEMA = """
 create table if not exists participants (

@@ -27,7 +27,7 @@ from tfl_research.federation.secure_sums import (
 )
 from tfl_research.federation.sites import AskSites
 from tfl_research.federation.wire.messages import Message
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 # Kinds of the requests of the steps, after "round", whose answer has the keys.
 SHARES, MASKED, UNMASK = "secure_shares", "secure_masked", "secure_unmask"

@@ -1,6 +1,8 @@
 """Keras models as pure functions of their weights, and optimizers.
 
-`tasks` combines models with data and objectives.
+`execution` turns a model with variables into such a function, `layers` has operations
+and gradients of our own for some Keras layers, and `architectures` the models of the
+built-in tasks. `tasks` combines models with data and objectives.
 """
 
 from typing import TYPE_CHECKING

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfl_research import _tff_compat
 from tfl_research.models import global_seed
+from tfl_research.models.execution.tracing import one_line
+from tfl_research.models.execution.variable_model import VariableModel, functional
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
-from tfl_research.models.tracing import one_line
-from tfl_research.models.variable_model import VariableModel, functional
 
 # Methods by which a model can change how it trains, is evaluated, or predicts.
 _OWN_WAYS = (

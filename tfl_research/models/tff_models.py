@@ -11,15 +11,15 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.models import global_seed, known_builders
+from tfl_research.models.execution.mixing import mixes_predictions
+from tfl_research.models.execution.random_draws import drawn_from
+from tfl_research.models.execution.tracing import pure_function_of_graph
+from tfl_research.models.execution.variable_model import VariableModel, functional
 from tfl_research.models.functional_model import Forward, FunctionalModel
 from tfl_research.models.keras_model import (
     built_model,
     of_keras_model,
 )
-from tfl_research.models.mixing import mixes_predictions
-from tfl_research.models.random_draws import drawn_from
-from tfl_research.models.tracing import pure_function_of_graph
-from tfl_research.models.variable_model import VariableModel, functional
 
 # Initial weights that are kept for each model; a sweep has a few seeds.
 _MOST_SEEDS = 4

@@ -19,7 +19,7 @@ from tfl_research.program.saved_model_files import (
     check_shapes,
     quiet_saving,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 from tfl_research.tasks.task import Task
 
 

@@ -10,7 +10,8 @@ from typing import Any, Optional
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.program.evaluation.client_metrics import Evaluation, client_table
 from tfl_research.program.reports import RunResult
-from tfl_research.storage import atomic, run_record
+from tfl_research.storage import run_record
+from tfl_research.storage.files import atomic
 from tfl_research.storage.run_folder import RunFolder
 
 _SHOWN_EXCLUDED = 5

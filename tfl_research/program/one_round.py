@@ -24,7 +24,7 @@ from tfl_research.program.interfaces import (
 from tfl_research.program.states import WeightsOf
 from tfl_research.storage import nest
 from tfl_research.storage.client_states import ClientStates
-from tfl_research.storage.round_metrics import measurements, round_row
+from tfl_research.storage.metrics.round_metrics import measurements, round_row
 
 
 class Rounds:

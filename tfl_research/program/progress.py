@@ -15,7 +15,7 @@ import tqdm
 from tfl_research.outputs import Release
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 
 # A column of metrics.csv, and the text that a line has of it.
 Part = tuple[str, str]

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from tfl_research.storage import measurements
+from tfl_research.storage.metrics import measurements
 
 if TYPE_CHECKING:
     import pandas

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from tfl_research.outputs import Release
-from tfl_research.storage import atomic, measurements
-from tfl_research.storage.measurements import MeasurementsLog
-from tfl_research.storage.metrics_log import MetricsLog
+from tfl_research.storage.files import atomic
+from tfl_research.storage.metrics import measurements
+from tfl_research.storage.metrics.measurements import MeasurementsLog
+from tfl_research.storage.metrics.metrics_log import MetricsLog
 from tfl_research.storage.run_folder import RunFolder
 
 _NO_DIGESTS: Mapping[str, str] = MappingProxyType({})

@@ -26,8 +26,9 @@ from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.program.round_log import RoundLog
 from tfl_research.program.states import StateOptions
-from tfl_research.storage import atomic, nest
+from tfl_research.storage import nest
 from tfl_research.storage.client_states import ClientStates
+from tfl_research.storage.files import atomic
 from tfl_research.storage.run_folder import RunFolder
 
 

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tfl_research.storage import json_file, safe_text
+from tfl_research.storage.files import json_file, safe_text
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 
 # Begins the name of a method that trains on one silo alone.
 ALONE = "only "

@@ -10,7 +10,8 @@ from tfl_research.errors import UserError
 from tfl_research.runtime import cores
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.placement import NONE
-from tfl_research.storage import json_file, kept_choice
+from tfl_research.storage import kept_choice
+from tfl_research.storage.files import json_file
 
 # A file with more was edited.
 _MOST_THREADS = 4096

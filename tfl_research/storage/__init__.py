@@ -1,6 +1,7 @@
 """A run's files on disk: its folder, checkpoints, metrics and clients' states.
 
-`program` decides when to write them; `privacy.ledger` has the ledger.
+`files` has what any file needs, and `metrics` the numbers of each round. `program`
+decides when to write them; `privacy.ledger` has the ledger.
 
 Files of a run's folder, with the versions of their formats. Newer versions are refused;
 older versions are refused where this list says so.
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
         CheckpointStore as CheckpointStore,
     )
     from tfl_research.storage.client_states import ClientStates as ClientStates
-    from tfl_research.storage.metrics_log import MetricsLog as MetricsLog
+    from tfl_research.storage.metrics.metrics_log import MetricsLog as MetricsLog
     from tfl_research.storage.run_folder import RunFolder as RunFolder
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

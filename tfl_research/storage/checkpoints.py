@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, file_kinds, json_file, leaves
+from tfl_research.storage import leaves
 from tfl_research.storage.attempts import Attempts
+from tfl_research.storage.files import atomic, file_kinds, json_file
 
 _MAGIC = b"tflckpt2"
 # Without a seal. Such files can still be read, but no run continues from them.

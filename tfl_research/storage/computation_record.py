@@ -8,8 +8,9 @@ import pathlib
 from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, json_file, run_seed
+from tfl_research.storage import run_seed
 from tfl_research.storage.attempts import Attempt, Attempts
+from tfl_research.storage.files import atomic, json_file
 from tfl_research.storage.fingerprint import Fingerprint
 
 FORMAT = 2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional, TypeVar
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, json_file
+from tfl_research.storage.files import atomic, json_file
 
 Value = TypeVar("Value")
 

@@ -10,19 +10,13 @@ from collections.abc import Collection, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import (
-    atomic,
-    file_kinds,
-    folder_lock,
-    kept_rows,
-    provenance,
-    run_record,
-    run_seed as run_seeds,
-)
+from tfl_research.storage import provenance, run_record, run_seed as run_seeds
 from tfl_research.storage.attempts import Attempts
 from tfl_research.storage.checkpoints import INITIAL_STATE
 from tfl_research.storage.computation_record import ComputationRecord
+from tfl_research.storage.files import atomic, file_kinds, folder_lock
 from tfl_research.storage.fingerprint import Fingerprint
+from tfl_research.storage.metrics import kept_rows
 
 # Names in a run's folder, in so far as a start reads, replaces or extends them.
 _FILES = (

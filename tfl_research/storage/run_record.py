@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfl_research.errors import UserError
-from tfl_research.storage import json_file
+from tfl_research.storage.files import json_file
 
 # The format of hparams.json. Format 1 has no "format" and no "privacy_plan"; format 2
 # has `withhold_train_metrics`, and no settings of what a private run releases. Runs of

@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 SEED_BITS = 128
 _CONTENT = re.compile(rb"([0-9a-f]{32})\n")

@@ -25,7 +25,7 @@ from tfl_research.data.tables.dataframes.frames import (
     Parts,
     columns_of,
 )
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.task import Task
 

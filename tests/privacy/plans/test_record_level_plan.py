@@ -174,7 +174,7 @@ class TestMeasuredNoise:
         plan.check_measured(round_metrics(task, work, client_ids=()))
 
     def test_no_column_in_the_metrics_file(self, task):
-        from tfl_research.storage.round_metrics import round_row
+        from tfl_research.storage.metrics.round_metrics import round_row
 
         metrics = round_metrics(task, create(task).client_work(optimizer=self.SGD))
         assert "client_noise" not in " ".join(round_row(1, 2, metrics))

@@ -19,7 +19,7 @@ from tfl_research.data import (
     tff_adapter,
 )
 from tfl_research.data.partitions import client_skews
-from tfl_research.models import image_models, word_models
+from tfl_research.models.architectures import image_models, word_models
 from tfl_research.tasks.built_in import downloads, stackoverflow
 
 

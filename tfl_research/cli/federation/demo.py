@@ -27,7 +27,7 @@ from tfl_research.cli.federation.processes import Started, ending
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import atomic, user_paths
+from tfl_research.storage.files import atomic, user_paths
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _SECONDS_TO_LISTEN = 120.0

@@ -21,7 +21,7 @@ from tfl_research.federation.engines import (
     processes,
 )
 from tfl_research.federation.site import site_file
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 _LOOK_SECONDS = 0.5
 # Asking FLARE which sites are connected starts a process.

@@ -12,7 +12,7 @@ from typing import Any
 from tfl_research.cli import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import UserError
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 
 def add_parser(commands: Any) -> None:

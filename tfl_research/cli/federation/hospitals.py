@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 LABEL = "disease"
 _NAMES = {

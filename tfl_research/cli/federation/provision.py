@@ -23,7 +23,7 @@ from tfl_research.cli.federation.provisioned_files import (
 from tfl_research.errors import UserError
 from tfl_research.federation import federation_file
 from tfl_research.federation.federation_file import CARRIERS, LOCAL
-from tfl_research.storage import atomic, user_paths
+from tfl_research.storage.files import atomic, user_paths
 
 
 def add_parser(commands: Any) -> None:

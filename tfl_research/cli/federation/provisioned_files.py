@@ -16,7 +16,7 @@ from tfl_research.federation.federation_file import (
     START_DEADLINE,
 )
 from tfl_research.federation.wire import authentication
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 FILE = "federation.toml"
 SITES, KEYS = "sites", "keys"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfl_research.cli.federation import schema_options
 from tfl_research.federation.wire.authentication import check_name
-from tfl_research.storage import atomic, user_paths
+from tfl_research.storage.files import atomic, user_paths
 
 _MOST_LINES = 20
 

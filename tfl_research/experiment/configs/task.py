@@ -10,7 +10,7 @@ from tfl_research import settings, tasks
 from tfl_research.data.partitions import partition_options
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 from tfl_research.tasks import shared
 
 _OPTIONS = (

@@ -22,7 +22,8 @@ from tfl_research.federation.sites import Sites, SumsOfSites
 from tfl_research.federation.wire.carriers import PATIENCE, Carrier, LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
 from tfl_research.federation.wire.relay_carrier import RelayCarrier
-from tfl_research.storage import CheckpointStore, RunFolder, atomic
+from tfl_research.storage import CheckpointStore, RunFolder
+from tfl_research.storage.files import atomic
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:

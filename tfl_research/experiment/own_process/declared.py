@@ -15,14 +15,10 @@ from tfl_research.privacy import DeclaredPlan
 from tfl_research.privacy.ledger.statement import opening_lines, privacy_statement
 from tfl_research.privacy.ledger.statement_outputs import GivenOut
 from tfl_research.sampling import Sampler, Successive
-from tfl_research.storage import (
-    CheckpointStore,
-    RunFolder,
-    atomic,
-    measurements,
-    metrics_log,
-)
+from tfl_research.storage import CheckpointStore, RunFolder
+from tfl_research.storage.files import atomic
 from tfl_research.storage.fingerprint import Fingerprint
+from tfl_research.storage.metrics import measurements, metrics_log
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.prepared import Prepared

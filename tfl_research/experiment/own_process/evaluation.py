@@ -18,7 +18,9 @@ import tensorflow_federated as tff
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.storage import atomic, nest, round_metrics
+from tfl_research.storage import nest
+from tfl_research.storage.files import atomic
+from tfl_research.storage.metrics import round_metrics
 from tfl_research.tasks.metrics import Metric
 
 # Sums of TFF's models that are no metrics.

@@ -12,7 +12,7 @@ from tfl_research.experiment.own_process.process_form import ProcessForm
 from tfl_research.outputs import release as releases
 from tfl_research.privacy import UserLevelPlan
 from tfl_research.sampling import Sampler
-from tfl_research.storage import round_metrics
+from tfl_research.storage.metrics import round_metrics
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.process_experiment import (

@@ -19,7 +19,8 @@ from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots
 from tfl_research.program import finish
 from tfl_research.sampling import Sampler
-from tfl_research.storage import RunFolder, atomic
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import atomic
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:

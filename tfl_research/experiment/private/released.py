@@ -28,7 +28,9 @@ from tfl_research.program.evaluation.private_metrics import (
 )
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.evaluation.selection import selection_column
-from tfl_research.storage import RunFolder, atomic, metrics_log
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import atomic
+from tfl_research.storage.metrics import metrics_log
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup

@@ -26,7 +26,8 @@ from tfl_research.privacy.ledger.statement import (
     privacy_statement,
 )
 from tfl_research.sampling import Sampler
-from tfl_research.storage import RunFolder, atomic
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import atomic
 
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup

@@ -21,7 +21,7 @@ from tfl_research.errors import SettingError, TrainingDivergedError, UserError
 from tfl_research.experiment.sweeps import parallel as processes
 from tfl_research.experiment.sweeps.point import Point, by_own_code, refused
 from tfl_research.experiment.sweeps.told import Told
-from tfl_research.storage import atomic, json_file
+from tfl_research.storage.files import atomic, json_file
 from tfl_research.tasks import shared
 
 _FORMAT = 2

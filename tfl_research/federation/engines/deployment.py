@@ -15,7 +15,7 @@ from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import environments, processes
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 FOLDER = "engine"
 _PLACE_FILE = "engine.json"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tfl_research import errors
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 ENGINES = ("flare", "flower")
 

@@ -22,7 +22,7 @@ from tfl_research.federation.engines.deployment import (
     Relay,
     Say,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 # Python waits for a process for 24 days at most.
 _LONGEST_JOB_SECONDS = 14 * 86400.0

@@ -17,7 +17,7 @@ from tfl_research.federation.engines.deployment import (
     Relay,
     Say,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 _LOOK_SECONDS = 2.0
 # What Flower says of a site that was let in before.

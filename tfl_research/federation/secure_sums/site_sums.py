@@ -14,7 +14,7 @@ from tfl_research.federation.secure_sums.errors import SecureSumError
 from tfl_research.federation.secure_sums.party import Party
 from tfl_research.federation.secure_sums.terms import SumTerms, session_of
 from tfl_research.federation.secure_sums.wire import Arrays
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 _FORMAT = 1
 

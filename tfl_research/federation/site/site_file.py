@@ -12,7 +12,7 @@ from tfl_research.errors import UserError
 from tfl_research.federation import toml_file
 from tfl_research.federation.site.policy import SitePolicy
 from tfl_research.federation.wire.authentication import check_name, read_key
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 # Options of tasks that are paths, which start at the file's folder.
 _PATHS = ("data_dir",)

@@ -19,7 +19,7 @@ from tfl_research.errors import UserError
 from tfl_research.federation.wire import authentication
 from tfl_research.federation.wire.authentication import AuthenticationError
 from tfl_research.federation.wire.sockets import private_folder
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 _LINE = re.compile(rb"([0-9]{1,20}) ([0-9a-f]{64})")
 

@@ -25,7 +25,7 @@ from tfl_research.federation.wire.messages import (
     decode,
     encode,
 )
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 # Kinds of refusals, in addition to the replies' `REFUSED` and `FAILED`.
 WRONG = "wrong"

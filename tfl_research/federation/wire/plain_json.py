@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tfl_research.storage import json_file
+from tfl_research.storage.files import json_file
 
 _DEPTH = 32
 _DIGITS = 20

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfl_research.privacy.ledger import head_file
-from tfl_research.storage import atomic, file_kinds
+from tfl_research.storage.files import atomic, file_kinds
 
 NO_LINE_HASH = "0" * 64
 # The first bytes of a line: of a run's own ledger, and of a shared ledger.

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 RUN_DIGITS = 16
 # For reading a shared ledger without a run.

@@ -16,7 +16,7 @@ from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.round_account import RoundAccount
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 
 COLUMNS = (
     "round",

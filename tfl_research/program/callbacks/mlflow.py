@@ -12,7 +12,7 @@ from typing import Any, Optional
 from tfl_research.errors import RunInterrupted, UserError
 from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
-from tfl_research.storage import atomic, json_file
+from tfl_research.storage.files import atomic, json_file
 
 _FILE = "mlflow.json"
 # MLflow bounds the length of a parameter's value.

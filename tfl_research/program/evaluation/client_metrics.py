@@ -12,7 +12,7 @@ from typing import Optional
 
 import numpy as np
 
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 from tfl_research.tasks.metrics import Metric, metric as metric_of
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.storage import safe_text
+from tfl_research.storage.files import safe_text
 from tfl_research.tasks.metrics import metric as metric_of
 
 

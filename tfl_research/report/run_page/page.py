@@ -16,7 +16,7 @@ from tfl_research.report.run_page import (
 )
 from tfl_research.report.run_results import RunResults
 from tfl_research.report.unavailable import ReportUnavailableError
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 from tfl_research.storage.run_record import STOP_REASONS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tfl_research.report.run_page.settings_section import shown_value
 from tfl_research.report.several import groups as grouping
 from tfl_research.report.several.groups import Group, Run
 from tfl_research.report.unavailable import ReportUnavailableError
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 if TYPE_CHECKING:
     from tfl_research.report.pictures.curves import Picture

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from tfl_research.runtime.compiler.mode import CLIENT_MODES, COMPILERS
-from tfl_research.storage import json_file, user_cache, user_paths
+from tfl_research.storage.files import json_file, user_cache, user_paths
 
 _FILE = "execution.json"
 

@@ -28,7 +28,7 @@ import tensorflow as tf
 from tfl_research.data import ArraySpec, ClientData, Cohort
 from tfl_research.data.cohort import Examples
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 VERSION = 1
 SUFFIX = ".examples"

@@ -44,7 +44,7 @@ def binary_task(
 
     def build_model() -> Any:
         # Only the model needs TensorFlow.
-        from tfl_research.models import tabular_models
+        from tfl_research.models.architectures import tabular_models
 
         return tabular_models.build(model, num_features)
 

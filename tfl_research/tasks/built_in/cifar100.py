@@ -138,7 +138,7 @@ def build(
     )
 
     def build_model() -> Any:
-        from tfl_research.models import image_models
+        from tfl_research.models.architectures import image_models
 
         return image_models.group_norm_resnet(100, blocks_per_stage)
 

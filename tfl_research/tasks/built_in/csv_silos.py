@@ -8,7 +8,7 @@ from typing import Any
 
 from tfl_research.data import hold_out
 from tfl_research.data.tables import label, schema_file, silos
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 from tfl_research.tasks.named_objectives import NAMES, named
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task

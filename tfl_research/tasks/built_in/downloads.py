@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tfl_research.storage import user_paths
+from tfl_research.storage.files import user_paths
 
 _Loaded = TypeVar("_Loaded")
 # Without a timeout, a network that drops packets would stop a run for ever.

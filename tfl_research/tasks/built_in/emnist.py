@@ -141,7 +141,7 @@ def build(
     )
 
     def build_model() -> Any:
-        from tfl_research.models import image_models
+        from tfl_research.models.architectures import image_models
 
         return image_models.emnist_cnn(len(characters))
 

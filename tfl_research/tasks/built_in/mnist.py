@@ -120,7 +120,7 @@ def build(
 
     def build_model() -> Any:
         # Only a model needs TensorFlow, whose import takes seconds.
-        from tfl_research.models import image_models
+        from tfl_research.models.architectures import image_models
 
         if model == "cnn":
             return image_models.mcmahan_cnn()

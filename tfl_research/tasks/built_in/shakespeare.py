@@ -15,7 +15,7 @@ import numpy as np
 
 from tfl_research.data import Batching, ClientData, hold_out
 from tfl_research.data.packaged import package_file
-from tfl_research.storage import user_cache
+from tfl_research.storage.files import user_cache
 from tfl_research.tasks.built_in import play_texts
 from tfl_research.tasks.pooled import RECORD, Pooled, held_out_share
 from tfl_research.tasks.task import Card, Task
@@ -251,7 +251,7 @@ def build(
     def build_model() -> Any:
         # TensorFlow is imported here, not with the task: a mistyped flag or a
         # look at the task's facts should not cost seconds.
-        from tfl_research.models import text_models
+        from tfl_research.models.architectures import text_models
 
         if model == "dense":
             return text_models.dense(VOCABULARY_SIZE, context=context)

@@ -162,7 +162,7 @@ def build(
     num_ids = len(words) + NUM_SPECIAL_IDS
 
     def build_model() -> Any:
-        from tfl_research.models import word_models
+        from tfl_research.models.architectures import word_models
 
         return word_models.lstm(
             num_ids,

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 
 from tfl_research import _tff_compat, models
 from tfl_research.data import derived_generator, structures
-from tfl_research.models.tracing import one_line
+from tfl_research.models.execution.tracing import one_line
 from tfl_research.tasks.objectives import by_row
 from tfl_research.tasks.objectives.from_keras import from_keras
 from tfl_research.tasks.objectives.objective import Objective, labels_of

@@ -20,7 +20,7 @@ from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.ledger import identity
 from tfl_research.privacy.ledger.lines.run_record import RunRecord
 from tfl_research.privacy.ledger.spending import DamageError, Spending
-from tfl_research.storage import json_file
+from tfl_research.storage.files import json_file
 
 # Files have ε of nine digits, and an accountant's last digits can differ.
 _SLACK = 1e-3

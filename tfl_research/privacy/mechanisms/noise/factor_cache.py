@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from tfl_research.errors import UserError
-from tfl_research.storage import user_cache, user_paths
+from tfl_research.storage.files import user_cache, user_paths
 
 # Version of the files and of the optimisation; files of other versions are ignored.
 _VERSION = 1

@@ -12,28 +12,32 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
-from tfl_research.models import heads, inlining, input_gradients
-from tfl_research.models.bound_variables import bound
-from tfl_research.models.functional_model import (
-    Forward,
-    FunctionalModel,
-    check_changing,
-    check_non_trainable,
-)
-from tfl_research.models.lookups import replaced_tables, tables_in
-from tfl_research.models.mixing import (
+from tfl_research.models import heads
+from tfl_research.models.execution import inlining, input_gradients
+from tfl_research.models.execution.bound_variables import bound
+from tfl_research.models.execution.lookups import replaced_tables, tables_in
+from tfl_research.models.execution.mixing import (
     has_own_layer,
     may_depend_on_size,
     may_fail_for_padding,
     mixes_examples,
     mixes_predictions,
 )
+from tfl_research.models.execution.random_draws import drawn_from, random_layers
+from tfl_research.models.execution.reached_weights import (
+    check_reached,
+    has_custom_gradient,
+)
+from tfl_research.models.execution.tracing import inlined_functions, pure_function
+from tfl_research.models.functional_model import (
+    Forward,
+    FunctionalModel,
+    check_changing,
+    check_non_trainable,
+)
+from tfl_research.models.layers.normalizations import own_normalizations
+from tfl_research.models.layers.recurrent.layers import own_loops
 from tfl_research.models.modules import inside
-from tfl_research.models.normalizations import own_normalizations
-from tfl_research.models.random_draws import drawn_from, random_layers
-from tfl_research.models.reached_weights import check_reached, has_custom_gradient
-from tfl_research.models.recurrent.layers import own_loops
-from tfl_research.models.tracing import inlined_functions, pure_function
 
 _WHAT = "the model"
 # The base class of Keras' own, of SyncBatchNormalization and of TensorFlow 1's.

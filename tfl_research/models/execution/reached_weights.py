@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.models.execution.mixing import probe
+from tfl_research.models.execution.tracing import one_line
 from tfl_research.models.functional_model import FunctionalModel
-from tfl_research.models.mixing import probe
-from tfl_research.models.tracing import one_line
 
 _CUSTOM = b"CustomGradient"
 

@@ -7,7 +7,7 @@ import math
 import pathlib
 from typing import Any, NoReturn
 
-from tfl_research.storage import file_kinds
+from tfl_research.storage.files import file_kinds
 
 # Counts and seeds have far fewer; reading takes time with the square of the digits.
 _MOST_DIGITS = 400

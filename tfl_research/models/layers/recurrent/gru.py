@@ -7,8 +7,8 @@ from typing import Optional
 
 import tensorflow as tf
 
-from tfl_research.models.recurrent import cells
-from tfl_research.models.recurrent.products import Product
+from tfl_research.models.layers.recurrent import cells
+from tfl_research.models.layers.recurrent.products import Product
 
 
 @dataclasses.dataclass(frozen=True)

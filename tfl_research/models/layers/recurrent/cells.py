@@ -12,7 +12,7 @@ from typing import Any, Optional, Protocol
 
 import tensorflow as tf
 
-from tfl_research.models.recurrent.products import Product
+from tfl_research.models.layers.recurrent.products import Product
 
 Tensors = Sequence[tf.Tensor]
 

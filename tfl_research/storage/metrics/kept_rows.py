@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from tfl_research.outputs.columns import EVALUATED
-from tfl_research.storage import file_kinds, json_file
+from tfl_research.storage.files import file_kinds, json_file
 
 Row = Mapping[str, str]
 COPY = "metrics_copy.jsonl"

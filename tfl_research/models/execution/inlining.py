@@ -8,7 +8,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tfl_research import _tff_compat
-from tfl_research.models import own_gradients
+from tfl_research.models.layers import own_gradients
 
 _IN_GRAPH = "in_graph"
 

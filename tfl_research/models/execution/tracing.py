@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import _tff_compat, autograph
-from tfl_research.models import inlining
+from tfl_research.models.execution import inlining
 from tfl_research.models.modules import layer_in
 
 # Stateful operations of TensorFlow that are pure here: control flow, calls, and checks.

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Optional, Union
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, kept_rows
-from tfl_research.storage.appended_file import AppendedFile
+from tfl_research.storage.files import atomic
+from tfl_research.storage.files.appended_file import AppendedFile
+from tfl_research.storage.metrics import kept_rows
 
 Cell = Union[int, float, str, None]
 

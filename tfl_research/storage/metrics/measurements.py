@@ -27,8 +27,8 @@ from typing import Any, Optional
 import numpy as np
 
 from tfl_research.errors import UserError
-from tfl_research.storage import atomic, file_kinds, json_file
-from tfl_research.storage.appended_file import AppendedFile
+from tfl_research.storage.files import atomic, file_kinds, json_file
+from tfl_research.storage.files.appended_file import AppendedFile
 
 FORMAT = 1
 

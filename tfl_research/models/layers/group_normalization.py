@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.models import own_gradients
+from tfl_research.models.layers import own_gradients
 
 
 def own_call(layer: Any) -> Callable[..., Any]:

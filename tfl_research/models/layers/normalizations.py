@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.models import group_normalization, layer_normalization
+from tfl_research.models.layers import group_normalization, layer_normalization
 
 _OWN_CALLS = {
     tf.keras.layers.LayerNormalization: layer_normalization.own_call,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
-from tfl_research.storage import file_kinds, user_paths
+from tfl_research.storage.files import file_kinds, user_paths
 
 # Version of the files of `computed`; files of other versions are computed anew.
 _VERSION = 1

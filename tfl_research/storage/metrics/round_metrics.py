@@ -27,7 +27,7 @@ import numpy as np
 from tfl_research import outputs
 from tfl_research.outputs.columns import EVALUATED
 from tfl_research.storage import nest
-from tfl_research.storage.metrics_log import COLUMNS, Cell
+from tfl_research.storage.metrics.metrics_log import COLUMNS, Cell
 
 # Characters that MLflow's names cannot have.
 _UNSAFE = re.compile(r"[^\w.\- /]")

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.models.recurrent import cells, gru, loop
+from tfl_research.models.layers.recurrent import cells, gru, loop
 
 _layers = tf.keras.layers
 _activations = tf.keras.activations

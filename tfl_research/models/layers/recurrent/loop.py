@@ -14,8 +14,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.models import own_gradients
-from tfl_research.models.recurrent.cells import Cell
+from tfl_research.models.layers import own_gradients
+from tfl_research.models.layers.recurrent.cells import Cell
 
 Tensors = Sequence[tf.Tensor]
 

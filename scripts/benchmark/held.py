@@ -23,10 +23,10 @@ _SETTINGS = ("XLA_", "TF_", "OMP_", "MKL_", "DNNL_", "ONEDNN_")
 _BY = "measured_by"
 
 
-def code() -> str:
-    """Changes with every line of the package and of the benchmark."""
+def code(folders: Sequence[str] = _CODE) -> str:
+    """Changes with every line in the folders: the package, and the benchmark."""
     digest = hashlib.sha256()
-    for folder in _CODE:
+    for folder in folders:
         for path in sorted((_ROOT / folder).rglob("*")):
             if path.suffix in _KINDS:
                 digest.update(str(path.relative_to(_ROOT)).encode() + b"\0")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 import numpy as np
+from benchmark import held
 from benchmark.peers import environments
 
 from compare import federated_task, installation, lines, trial
@@ -64,7 +65,9 @@ def identity(framework: Framework, setting: Setting) -> str:
     """Changes when the framework must be measured again."""
     digest = hashlib.sha256(str(setting.rounds).encode())
     files = [*framework.files, SCRIPTS / "compare" / "federated_task.py"]
-    if framework.environment is not None:
+    if framework.environment is None:
+        digest.update(held.code(["tfl_research"]).encode())
+    else:
         files.append(environments.requirements_of(framework.environment))
     for file in files:
         digest.update(file.read_bytes())

@@ -163,6 +163,15 @@ def test_a_framework_that_resumes(fake):
     assert said[0] == "fake.json is of another program or setting; measuring again"
 
 
+def test_other_code_of_the_toolkit_is_measured_again(monkeypatch):
+    setting = measurement.Setting(ROUNDS, 1)
+    chosen = [frameworks.FRAMEWORKS[name] for name in ("ours", "pfl")]
+    ours, pfl = (measurement.identity(one, setting) for one in chosen)
+    monkeypatch.setattr(measurement.held, "code", lambda folders: f"other {folders}")
+    assert measurement.identity(chosen[0], setting) != ours
+    assert measurement.identity(chosen[1], setting) == pfl
+
+
 @pytest.mark.parametrize(
     ("kind", "resumes"),
     [

@@ -15,7 +15,7 @@ import pytest
 from tfl_research import cli
 from tfl_research.cli import flags
 from tfl_research.experiment import Experiment, sweeps
-from tfl_research.storage import run_folder
+from tfl_research.storage import folder_check
 
 CASES = 510 if os.environ.get("TFL_CAMPAIGN") == "all" else 85
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -30,7 +30,7 @@ def checked(monkeypatch):
     """Runs and sweeps end when their settings are checked, before TensorFlow."""
 
     def run(self, folder, **_):
-        run_folder.check_path(folder)
+        folder_check.check_path(folder)
         self.check()
         raise Checked(0)
 

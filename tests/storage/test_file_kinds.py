@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from tfl_research.errors import UserError
-from tfl_research.storage import RunFolder
+from tfl_research.storage import RunFolder, folder_check
 from tfl_research.storage.files import file_kinds, json_file, user_paths
 
 HPARAMS = {"task": "x"}
@@ -91,17 +91,15 @@ def test_a_changed_record_is_said(tmp_path):
 
 
 def test_patterns_of_tensorflow_are_refused_in_a_new_folder(tmp_path):
-    from tfl_research.storage import run_folder
-
     with pytest.raises(UserError) as raised:
-        run_folder.check_path(tmp_path / "a[1]")
+        folder_check.check_path(tmp_path / "a[1]")
     assert raised.value.for_command_line == (
         f"--output_dir={tmp_path}/a[1]: TensorFlow reads [ in a path as a pattern, so "
         "nobody could load the exported models; give a path without [ ] * ?"
     )
     # A run that is there already can go on.
     RunFolder.open(tmp_path / "a[1]", HPARAMS).close()
-    run_folder.check_path(tmp_path / "a[1]")
+    folder_check.check_path(tmp_path / "a[1]")
 
 
 def test_users_without_a_home(monkeypatch, tmp_path):

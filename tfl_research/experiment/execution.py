@@ -30,7 +30,7 @@ from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.setup import Setup
 from tfl_research.program import progress
 from tfl_research.sampling import Sampler
-from tfl_research.storage import RunFolder, run_folder
+from tfl_research.storage import RunFolder, folder_check
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
@@ -120,7 +120,7 @@ def _opened(
     stream: Optional[TextIO],
     draws: Optional[Draws] = None,
 ) -> Iterator[Opened]:
-    run_folder.check_path(path)
+    folder_check.check_path(path)
     out = stream or sys.stdout
     if experiment.runtime.accelerator != "none":
         # Before data are read, and before the folder has anything of the run.

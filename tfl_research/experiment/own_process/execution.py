@@ -23,7 +23,7 @@ from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
 from tfl_research.runtime.graphs.structures import leaf_types
-from tfl_research.storage import RunFolder, nest, provenance, run_folder, run_record
+from tfl_research.storage import RunFolder, folder_check, nest, provenance, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _opened(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> Iterator[dict[str, Any]]:
-    run_folder.check_path(path)
+    folder_check.check_path(path)
     out = stream or sys.stdout
     engines.use_devices(experiment.runtime, out, pathlib.Path(path))
     prepared = prepare(experiment)

@@ -56,7 +56,7 @@ import numpy as np
 from tfl_research.federation.wire.carriers import LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
 from tfl_research.federation.wire.messages import Message
-from tfl_research.storage import atomic
+from tfl_research.storage.files import atomic
 
 folder, site, rounds = map(pathlib.Path, sys.argv[1:4])
 carrier = LocalCarrier({"nord": site / "site.sock"}, patience=60.0)

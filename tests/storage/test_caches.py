@@ -287,7 +287,7 @@ PROGRAM = """
     warnings.simplefilter("error")
     from tfl_research.privacy.mechanisms.noise import factor_cache
     from tfl_research.runtime.compiler import choice_cache
-    from tfl_research.storage import user_cache
+    from tfl_research.storage.files import user_cache
     import numpy as np
 
     key = choice_cache.key("work", [(3,)])
@@ -347,7 +347,7 @@ def test_every_user_of_the_folder_has_a_row():
         )
     }
     tested = {row.module for row in CACHES.values()} | set(_ELSEWHERE)
-    assert users - {"storage/user_cache.py"} == tested
+    assert users - {"storage/files/user_cache.py"} == tested
     tests = pathlib.Path(__file__).parents[1]
     assert all((tests / path).exists() for path in _ELSEWHERE.values())
 

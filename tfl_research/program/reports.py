@@ -77,7 +77,7 @@ class RoundReport:
       weights: the global model after the round, with `trainable` and `non_trainable`;
         None where the process trains none.
       measurements: what the round measured in addition to numbers, arrays by name
-        (vectors, and texts as arrays of objects); see `storage.measurements`.
+        (vectors, and texts as arrays of objects); see `storage.metrics.measurements`.
 
     Example:
       >>> import io
@@ -154,6 +154,6 @@ class RunResult:
     def measurements(self) -> dict[int, dict[str, Any]]:
         """What the rounds measured in addition to numbers: arrays by round and name.
 
-        It comes from measurements.jsonl, see `storage.measurements`.
+        It comes from measurements.jsonl, see `storage.metrics.measurements`.
         """
         return measurements.read(self.path / "measurements.jsonl")

@@ -6,7 +6,7 @@ channels in a variable that concurrent calls share. If the calls of a loop's ste
 of two chunks, have different numbers, the kernel writes beyond its outputs, and the
 process ends. Here such a normalisation consists of plain operations. This concerns
 TFF's functional models and processes of a user's own. Keras models never use the kernel
-(`models.normalizations`).
+(`models.layers.normalizations`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from test_loop import same_state
 
 from tfl_research import program
 from tfl_research.errors import RunInterrupted, UserError
+from tfl_research.program import loop
 
 
 def same_run(path, whole):
@@ -253,3 +254,20 @@ def test_participants_that_are_no_clients_count_in_no_cohort(tmp_path):
     assert list(result.metrics["cohort_size"]) == [
         len(sampler.sample(number)) - 1 for number in range(1, 7)
     ]
+
+
+@pytest.mark.parametrize("call", ["run", "rounds"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_session_is_told(tmp_path, monkeypatch, number, call):
+    """While the evaluation is imported, for instance."""
+    monkeypatch.setattr(loop, "Session", lambda *_, **__: signal.raise_signal(number))
+    stream = io.StringIO()
+    with (
+        fake.arguments(tmp_path, stream=stream) as given,
+        pytest.raises(RunInterrupted) as raised,
+    ):
+        list(program.rounds(**given)) if call == "rounds" else program.run(**given)
+    assert raised.value.code == 128 + number
+    name = signal.Signals(number).name
+    told = f"interrupted by {name}; the same command goes on in {tmp_path}\n"
+    assert stream.getvalue() == told

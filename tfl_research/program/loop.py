@@ -133,7 +133,7 @@ def run(
             except StopIteration as end:
                 return end.value
             except interrupts.Interrupt as error:
-                _interrupt(steps, error)
+                _interrupt(steps, error, folder, stream)
 
 
 def rounds(
@@ -201,10 +201,10 @@ def rounds(
         releases,
         states,
     )
-    return _with_signals(steps)
+    return _with_signals(steps, folder, stream)
 
 
-def _with_signals(steps: Steps) -> Steps:
+def _with_signals(steps: Steps, folder: RunFolder, stream: Optional[TextIO]) -> Steps:
     """Handles signals while a round is computed, but not in the caller's code."""
     try:
         while True:
@@ -215,18 +215,29 @@ def _with_signals(steps: Steps) -> Steps:
             except StopIteration as end:
                 return end.value
             except interrupts.Interrupt as error:
-                _interrupt(steps, error)
+                _interrupt(steps, error, folder, stream)
             else:
                 yield report
     finally:
         steps.close()
 
 
-def _interrupt(steps: Steps, error: interrupts.Interrupt) -> None:
-    """Ends the run after a signal between two rounds."""
+def _interrupt(
+    steps: Steps,
+    error: interrupts.Interrupt,
+    folder: RunFolder,
+    stream: Optional[TextIO],
+) -> None:
+    """Ends the run after a signal between two rounds, or outside of its session."""
     try:
         steps.throw(error)
     except interrupts.Interrupt:
+        # No session has said so.
+        if stream is not None:
+            stream.write(
+                f"interrupted by {error}; the same command goes on in {folder.path}\n"
+            )
+            stream.flush()
         raise RunInterrupted(error.number) from None
 
 

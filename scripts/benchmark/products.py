@@ -1,9 +1,12 @@
-"""The matrix products of a local step of W5, W6 or W8, alone.
+"""The matrix products of the local steps of a model without convolutions, alone.
 
 A large model's products have other shapes than the square ones of "roofline", and a
 recurrent layer has to compute them one after another. So no framework on the same
-library of products reaches the rate of "roofline". Its limit is the time of these
-products.
+library of products reaches the rate of "roofline".
+
+Each product has inputs of its own. That suits recurrent layers, whose weights are read
+again and again. A transformer's products take their inputs out of the caches, and take
+longer alone than in the model.
 """
 
 from __future__ import annotations

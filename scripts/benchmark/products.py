@@ -1,12 +1,12 @@
-"""The matrix products of the local steps of a model without convolutions, alone.
+"""The matrix products of a recurrent model's local steps, alone.
 
-A large model's products have other shapes than the square ones of "roofline", and a
-recurrent layer has to compute them one after another. So no framework on the same
-library of products reaches the rate of "roofline".
+They have other shapes than the square ones of "roofline", and many are computed one
+after another. So no framework on the same library of products reaches the rate of
+"roofline".
 
-Each product has inputs of its own. That suits recurrent layers, whose weights are read
-again and again. A transformer's products take their inputs out of the caches, and take
-longer alone than in the model.
+Each product has inputs of its own. That suits recurrent layers, which read the same
+weights again and again. Other models have no such contender: a transformer's products
+take longer alone than in the model, where their inputs are still in the caches.
 """
 
 from __future__ import annotations
@@ -31,40 +31,31 @@ _TRIES = 5
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """Products `[batch, rows, inner] x [batch, inner, columns]`.
+    """A product `[rows, inner] x [inner, columns]`.
 
     Attributes:
       in_a_row: how often it is computed, each time with the result of the time before.
-      batch: 1 for matrices without a batch axis.
     """
 
     rows: int
     inner: int
     columns: int
     in_a_row: int = 1
-    batch: int = 1
 
     @property
     def flops(self) -> float:
         """Multiplications and additions."""
-        one = self.rows * self.inner * self.columns
-        return 2.0 * self.in_a_row * self.batch * one
-
-    def shapes(self) -> tuple[list[int], list[int]]:
-        """Of the left and the right side."""
-        batch = [self.batch] if self.batch > 1 else []
-        return [*batch, self.rows, self.inner], [*batch, self.inner, self.columns]
+        return 2.0 * self.in_a_row * self.rows * self.inner * self.columns
 
 
 def of_step(spec: Large) -> list[Product]:
     """The products of a local step: predictions, and gradients of inputs and weights.
 
     Raises:
-      ValueError: the model has convolutions, which are no products of matrices in
-        TensorFlow.
+      ValueError: the model is not recurrent.
     """
-    if spec.model == "resnet":
-        raise ValueError(f"{spec.title} has convolutions")
+    if spec.model != "lstm":
+        raise ValueError(f"{spec.title} is no recurrent model")
     rows = spec.batch_size * spec.length
     kernels = [w for w in spec.weights() if w.kind in ("kernel", "recurrent")]
     head = kernels.pop()
@@ -72,8 +63,6 @@ def of_step(spec: Large) -> list[Product]:
     for kernel in kernels:
         in_a_row = spec.length if kernel.kind == "recurrent" else 1
         found += _with_gradients(kernel, rows, in_a_row)
-    if spec.model == "transformer":
-        found += spec.layers * list(_attention(spec))
     found += _with_gradients(head, rows if spec.every_step else spec.batch_size)
     return found
 
@@ -84,16 +73,6 @@ def _with_gradients(kernel: Weight, rows: int, in_a_row: int = 1) -> Iterator[Pr
     yield Product(rows // in_a_row, inputs, outputs, in_a_row)
     yield Product(rows // in_a_row, outputs, inputs, in_a_row)
     yield Product(inputs, rows, outputs)
-
-
-def _attention(spec: Large) -> Iterator[Product]:
-    """Queries with keys, weights with values, and the two gradients of each."""
-    length, size = spec.length, spec.width // spec.heads
-    batch = spec.batch_size * spec.heads
-    for _ in range(2):
-        yield Product(length, size, length, batch=batch)
-    for _ in range(4):
-        yield Product(length, length, size, batch=batch)
 
 
 def products(workload: Workload) -> Running:
@@ -139,7 +118,7 @@ def _sides(chosen: Sequence[Product]) -> list[tuple[Any, Any]]:
 
     found = []
     for index, product in enumerate(chosen):
-        left, right = product.shapes()
+        left, right = [product.rows, product.inner], [product.inner, product.columns]
         bound = math.sqrt(3.0 / product.inner)
         found.append(
             (
@@ -162,6 +141,7 @@ def _computation(chosen: Sequence[Product], *, compiled: bool) -> Any:
 
 
 def _computed(product: Product, left: Any, right: Any) -> Any:
+    """The product; of products in a row, what the next one would take."""
     import tensorflow as tf
 
     if product.in_a_row == 1:
@@ -184,6 +164,7 @@ def _computed(product: Product, left: Any, right: Any) -> Any:
 
 
 def _is_faster_by_xla(product: Product) -> bool:
+    """Whether XLA computes it faster than TensorFlow's executor, measured here."""
     sides = _sides([product])
     seconds = {}
     for compiled in (False, True):

@@ -1,4 +1,4 @@
-"""The matrix products of larger models, which scripts/bench times alone."""
+"""The matrix products of recurrent models, which scripts/bench times alone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmark.large import LARGE, SMALL  # noqa: E402
 from benchmark.products import Product, _computed, of_step  # noqa: E402
 
 SPECS = {**LARGE, **SMALL}
-RECURRENT_OR_ATTENTION = [n for n, s in SPECS.items() if s.model != "resnet"]
+RECURRENT = [n for n, s in SPECS.items() if s.model == "lstm"]
 
 
-@pytest.mark.parametrize("name", RECURRENT_OR_ATTENTION)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_they_have_the_operations_of_the_model(name):
     """Which `large.flops` counts from the weights alone."""
     spec = SPECS[name]
@@ -42,19 +42,6 @@ def test_of_a_recurrent_model_by_hand():
     ]
 
 
-def test_of_attention_by_hand():
-    """Two sequences of five ids; four heads of two numbers each."""
-    spec = dataclasses.replace(SMALL["W8_small"], layers=1)
-    found = of_step(spec)
-    assert (spec.batch_size, spec.length, spec.heads, spec.width) == (2, 5, 4, 8)
-    assert [p for p in found if p.batch > 1] == [
-        *2 * [Product(5, 2, 5, batch=8)],
-        *4 * [Product(5, 5, 2, batch=8)],
-    ]
-    # Queries, keys, values, outputs, two layers after them, and the logits.
-    assert len([p for p in found if p.batch == 1]) == 3 * 7
-
-
 def test_products_in_a_row_take_the_result_of_the_one_before():
     left, right = np.float32([[1, 2]]), np.float32([[1, 0, 5, 5], [1, 1, 5, 5]])
     wide = _computed(Product(1, 2, 4, in_a_row=3), left, right)
@@ -65,17 +52,17 @@ def test_products_in_a_row_take_the_result_of_the_one_before():
     np.testing.assert_array_equal(narrow, [[8, 2, 8]])
 
 
-def test_convolutions_are_no_products():
-    with pytest.raises(ValueError, match="has convolutions"):
-        of_step(LARGE["W7"])
+@pytest.mark.parametrize("name", ["W7", "W8"])
+def test_other_models_have_none(name):
+    with pytest.raises(ValueError, match="is no recurrent model"):
+        of_step(LARGE[name])
 
 
 _ROUNDS = """
-import sys
 from benchmark import workloads
 from benchmark.contenders import CONTENDERS
 
-for name in ("W6_small", "W8_small"):
+for name in ("W5_small", "W6_small"):
     running = CONTENDERS["products"](workloads.get(name))
     for number in range(2):
         running.run(number)

@@ -26,6 +26,9 @@ class Starter:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        # Without it, each binary would start this file again, as the program that it is
+        # part of, to get huge pages.
+        environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **environment}
         self._parent = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,

@@ -13,6 +13,7 @@ from tfl_research.clients import loss_scale, outer_products
 from tfl_research.clients.client_work import (
     for_training,
     masked_sum,
+    masked_sums,
     model_state_of,
     without_failures_of_padding,
 )
@@ -62,7 +63,7 @@ def example_gradients(
             x = structures.packed(single, "x")
             forward = model.forward(weights, state, x, True, seed)
             loss = _loss(single, forward)
-        return forward, loss_scale.gradient(tape, loss, weights, model)
+        return forward, loss_scale.gradient(tape, [(loss, None)], weights, model)
 
     def with_operations(
         operations: Callable[..., Any], single: Any, seed: tf.Tensor
@@ -97,9 +98,7 @@ def example_gradients(
     examples = structures.example_arrays(batch)
     examples["index"] = tf.range(batch["mask"].shape[0])
     gradients, sums = tf.vectorized_map(example_gradient, examples)
-    return gradients, tf.nest.map_structure(
-        lambda s: masked_sum(s, batch["mask"]), sums
-    )
+    return gradients, masked_sums(sums, batch["mask"])
 
 
 def summed_gradient(
@@ -126,7 +125,7 @@ def summed_gradient(
         if model.has_penalty:
             count = tf.reduce_sum(tf.cast(batch["mask"], tf.float32))
             loss += count * forward.penalty
-    gradient = loss_scale.gradient(tape, loss, weights, model)
+    gradient = loss_scale.gradient(tape, [(loss, None)], weights, model)
     gradient = without_failures_of_padding(model, gradient, batch["mask"])
     sums = objective.sums(batch, predictions)
-    return gradient, tf.nest.map_structure(lambda s: masked_sum(s, batch["mask"]), sums)
+    return gradient, masked_sums(sums, batch["mask"])

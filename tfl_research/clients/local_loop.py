@@ -16,6 +16,7 @@ from tfl_research.clients.client_work import (
     MODEL_STATE,
     for_training,
     masked_sum,
+    masked_sums,
     minibatch_of,
     model_state_of,
     select,
@@ -136,18 +137,13 @@ class LocalLoop:
                 batch["seed"],
             )
             losses = self.objective.losses(batch, forward.predictions)
-            loss = masked_sum(losses, mask) / tf.maximum(count, 1.0)
-            if self.model.has_penalty:
-                loss += forward.penalty
-        gradient = loss_scale.gradient(tape, loss, weights, self.model)
+            total = masked_sum(losses, mask)
+        terms = [(total, tf.maximum(count, 1.0))]
+        if self.model.has_penalty:
+            terms.append((forward.penalty, None))
+        gradient = loss_scale.gradient(tape, terms, weights, self.model)
         sums = self.objective.sums(batch, forward.predictions)
-        return _Step(
-            gradient,
-            collections.OrderedDict(
-                (name, masked_sum(value, mask)) for name, value in sums.items()
-            ),
-            forward.state,
-        )
+        return _Step(gradient, masked_sums(sums, mask), forward.state)
 
     def run(
         self,

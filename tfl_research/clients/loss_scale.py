@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import tensorflow as tf
 
@@ -20,36 +21,45 @@ def tape_of(model: FunctionalModel) -> tf.GradientTape:
 
 def gradient(
     tape: tf.GradientTape,
-    loss: tf.Tensor,
+    terms: Sequence[tuple[tf.Tensor, Optional[tf.Tensor]]],
     weights: Sequence[tf.Tensor],
     model: FunctionalModel,
 ) -> list[tf.Tensor]:
-    """The gradient of a loss; zero for weights that it does not depend on.
+    """The gradient of a sum of losses; zero for weights that it does not depend on.
 
     In float16, numbers below 6e-8 are zero. So the loss of a model that computes in
     float16 (Keras' policy "mixed_float16") is multiplied by 2^15, and the gradient is
     divided by 2^15. Where the scaled gradient is not finite, the scale is 2^7, or 1.
 
     Args:
-      tape: the tape from `tape_of`, which has recorded the loss.
-      loss: float32 `[]`.
+      tape: the tape from `tape_of`, which has recorded the losses.
+      terms: losses, float32 `[]`, each with a divisor, float32 `[]`; None for 1. The
+        tape need not record the division: it would add the divisor's own gradient.
       weights: which the tape watches.
       model: that gives the loss.
     """
+    losses = [loss for loss, _ in terms]
     scales = _SCALES if model.scales_loss else (1.0,)
     found: list[tf.Tensor] = []
     for scale in reversed(scales):
         scaled = tape.gradient(
-            loss,
+            losses,
             weights,
-            output_gradients=None if scale == 1 else tf.constant(scale, loss.dtype),
+            output_gradients=[_output_gradient(scale, divisor) for _, divisor in terms],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         scaled = [tf.convert_to_tensor(g) for g in scaled]
         if not found:
             found = scaled
             continue
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in scaled])
+        finite = tf.reduce_all(
+            tf.stack([tf.reduce_all(tf.math.is_finite(g)) for g in scaled])
+        )
         divided = [g / tf.cast(scale, g.dtype) for g in scaled]
         found = [tf.where(finite, new, old) for new, old in zip(divided, found)]
     return found
+
+
+def _output_gradient(scale: float, divisor: Optional[tf.Tensor]) -> tf.Tensor:
+    """The gradient of a scaled quotient by its dividend."""
+    return tf.constant(scale) if divisor is None else scale / divisor

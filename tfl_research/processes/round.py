@@ -296,9 +296,9 @@ def assemble(parts: RoundParts) -> FederatedProcess:
 
 def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether an aggregate over no client is zero or not finite (a mean 0/0)."""
-    zero = tf.reduce_all([tf.reduce_all(tf.equal(u, 0.0)) for u in update])
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
-    return zero | tf.logical_not(finite)
+    zero = [tf.reduce_all(tf.equal(u, 0.0)) for u in update]
+    finite = [tf.reduce_all(tf.math.is_finite(u)) for u in update]
+    return tf.reduce_all(tf.stack(zero)) | ~tf.reduce_all(tf.stack(finite))
 
 
 def _tuple_type(specs: Sequence[tf.TensorSpec]) -> tff.StructWithPythonType:

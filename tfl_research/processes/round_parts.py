@@ -91,7 +91,9 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
         changes = _state_changes(parts.model, state, result.model_state)
         update = (*result.update, *changes)
         sent_back = [*update, *tf.nest.flatten(result.report)]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
+        finite = tf.reduce_all(
+            tf.stack([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
+        )
 
         # The NaN loss of a diverged client would make the mean loss NaN.
         def kept(value: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import clients, models
+from tfl_research.clients import client_work
 from tfl_research.tasks import objectives
 
 
@@ -153,6 +154,37 @@ class TestLocalTraining:
         values = tf.constant([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])
         kept = clients.masked_sum(values, tf.constant([True, False, True]))
         np.testing.assert_array_equal(kept, [4.0, 6.0])
+
+    @pytest.mark.parametrize("shape", [[3], [3, 2], [3, 2, 2], None])
+    def test_masked_sums_of_every_rank(self, shape):
+        """Also of a rank that the graph does not know."""
+        numbers = np.arange(12.0).reshape(3, 2, 2)
+        if shape is not None:
+            numbers = numbers.reshape(3, -1)[:, : int(np.prod(shape[1:]))]
+            numbers = numbers.reshape(shape)
+        numbers[1] = np.nan
+
+        @tf.function(input_signature=[tf.TensorSpec(shape)])
+        def found(values):
+            mask = tf.constant([True, False, True])
+            return client_work.masked_sums({"a": values, "b": -values}, mask)
+
+        sums = found(tf.constant(numbers, tf.float32))
+        np.testing.assert_array_equal(sums["a"], numbers[0] + numbers[2])
+        np.testing.assert_array_equal(sums["b"], -numbers[0] - numbers[2])
+
+    def test_a_tensor_is_summed_once(self):
+        ones = tf.ones([2])
+        sums = client_work.masked_sums(
+            {"b": ones, "a": ones, "c": 2 * ones}, tf.constant([True, False])
+        )
+        assert list(sums) == ["b", "a", "c"]
+        assert sums["b"] is sums["a"]
+        assert [float(value) for value in sums.values()] == [1.0, 1.0, 2.0]
+
+    def test_a_scalar_is_no_value_of_each_example(self):
+        with pytest.raises(ValueError, match=r"\[batch, ...\], got a scalar"):
+            clients.masked_sum(tf.constant(1.0), tf.constant([True, False]))
 
     def test_no_steps_is_no_update(self, model, momentum_work):
         nothing = {

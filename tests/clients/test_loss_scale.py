@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import clients, models
-from tfl_research.clients import example_gradients
+from tfl_research.clients import example_gradients, loss_scale
 from tfl_research.tasks import objectives
 
 X = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 1.0], [2.0, 2.0]], np.float32)
@@ -72,3 +72,20 @@ def test_small_and_large_gradients_are_those_of_numpy(gradients, error):
 def test_other_precisions_need_no_scale():
     assert not built("float32").scales_loss
     assert not built("mixed_bfloat16").scales_loss
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_a_sum_of_quotients_by_hand(dtype):
+    """The gradient of 6 w² / 4 + w v at w = 2 and v = 3, and of a weight in neither."""
+    weights = [tf.constant(value) for value in (2.0, 3.0, 5.0)]
+    w, v, _ = weights
+    model = built(dtype)
+
+    @tf.function
+    def found():
+        with loss_scale.tape_of(model) as tape:
+            tape.watch(weights)
+            terms = [(6 * w * w, tf.constant(4.0)), (w * v, None)]
+        return loss_scale.gradient(tape, terms, weights, model)
+
+    np.testing.assert_allclose(found(), [3 * 2 + 3, 2, 0], rtol=1e-6)

@@ -305,8 +305,8 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 0:
         raise ValueError(
-            "expected a value for each example, of shape [batch, ...], got a scalar: "
-            "losses and sums of an objective are not summed over the batch"
+            "an objective gives losses and sums for each example, of shape "
+            "[batch, ...], got a scalar; leave out the sum or mean over the batch"
         )
     kept = tf.where(_by_row(mask, values), values, tf.zeros_like(values))
     return tf.reduce_sum(kept, axis=0)

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from tfl_research.cli import starting
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = """
 from tfl_research.cli import starting
@@ -131,3 +133,17 @@ def test_a_program_that_cannot_start_again_goes_on(program):
     code = f"import sys; sys.executable = '/none'; exec(open({str(program)!r}).read())"
     found, _ = told([sys.executable, "-c", code])
     assert found["tunables"] is None
+
+
+@pytest.mark.parametrize(
+    "given", ["glibc.malloc.hugetlb=0", "a=1:glibc.malloc.hugetlb=2"]
+)
+def test_an_environment_that_says_so_stays(given):
+    environment = {"GLIBC_TUNABLES": given, "HOME": "/"}
+    assert starting.with_huge_pages(environment) == environment
+
+
+def test_other_tunables_are_kept():
+    found = starting.with_huge_pages({"GLIBC_TUNABLES": "a=1", "HOME": "/"})
+    assert found == {"GLIBC_TUNABLES": "a=1:glibc.malloc.hugetlb=1", "HOME": "/"}
+    assert starting.with_huge_pages({}) == {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}

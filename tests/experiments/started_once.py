@@ -26,15 +26,17 @@ class Starter:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        # Without it, each binary would start this file again, as the program that it is
-        # part of, to get huge pages.
-        environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **environment}
+        # As a program, this file leaves the imports of the package to the binaries.
+        from tfl_research.cli import starting
+
+        # A binary that has no huge pages starts its process' command again. Here, that
+        # command is this file.
         self._parent = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=dict(environment),
+            env=starting.with_huge_pages(environment),
             text=True,
         )
 

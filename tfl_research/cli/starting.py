@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Optional
 
@@ -39,8 +40,8 @@ def use_huge_pages() -> None:
     Nothing happens if the variable holds a value for huge pages already, also 0, or if
     a debugger or profiler watches the program. A glibc before 2.35 ignores the value.
     """
-    given = os.environ.get(_TUNABLES, "")
-    if f"{_HUGE_PAGES}=" in given or sys.gettrace() or sys.getprofile():
+    environment = with_huge_pages(os.environ)
+    if environment == os.environ or sys.gettrace() or sys.getprofile():
         return
     if not sys.executable:
         # Started under a name that is no program's: Python cannot be found again.
@@ -48,13 +49,21 @@ def use_huge_pages() -> None:
     with contextlib.suppress(OSError):
         with open("/proc/self/cmdline", "rb") as file:
             command = file.read().split(b"\0")[:-1]
-        tunables = ":".join(filter(None, (given, f"{_HUGE_PAGES}=1")))
         # By its full path: Python finds its packages by the name of the command.
         os.execve(
             sys.executable,
             [os.fsencode(sys.executable), *command[1:]],
-            {**os.environ, _TUNABLES: tunables},
+            environment,
         )
+
+
+def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of programs in huge pages; equal if it says on or off already."""
+    given = environment.get(_TUNABLES, "")
+    if f"{_HUGE_PAGES}=" in given:
+        return dict(environment)
+    tunables = ":".join(filter(None, (given, f"{_HUGE_PAGES}=1")))
+    return {**environment, _TUNABLES: tunables}
 
 
 def end_on_signals() -> None:

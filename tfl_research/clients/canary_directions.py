@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import stateless_random
+from tfl_research.clients.vectors import all_finite
 from tfl_research.data import derived_generator
 
 
@@ -80,7 +81,7 @@ def unit_vector(tensors: Sequence[Any]) -> list[tf.Tensor]:
     overflow.
     """
     values = [tf.convert_to_tensor(t) for t in tensors]
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
+    finite = all_finite(values)
     values = [tf.where(finite, v, tf.zeros_like(v)) for v in values]
     nonempty = [v for v in values if v.shape.num_elements() != 0]
     largest = tf.reduce_max([tf.reduce_max(tf.abs(v)) for v in nonempty])

@@ -18,7 +18,7 @@ from tfl_research.clients.client_work import (
     WrappedWork,
 )
 from tfl_research.clients.compressors import Compressor, decoded, encoded_bytes
-from tfl_research.clients.vectors import from_vector, size_of, to_vector
+from tfl_research.clients.vectors import all_finite, from_vector, size_of, to_vector
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 
@@ -97,9 +97,7 @@ class CompressedWork(WrappedWork):
             seed = stateless_random.fold_in(batches["seed"], _STREAM)
             sent = decoded(self.compressor, update, seed)
             # A code could lose the NaN by which the server leaves a client out.
-            finite = tf.reduce_all(
-                [tf.reduce_all(tf.math.is_finite(u)) for u in update]
-            )
+            finite = all_finite(update)
             sent = [tf.where(finite, s, math.nan) for s in sent]
             # A client without examples sends nothing.
             sends = result.num_examples > 0

@@ -7,6 +7,7 @@ from typing import Optional
 
 import tensorflow as tf
 
+from tfl_research.clients.vectors import all_finite
 from tfl_research.models.functional_model import FunctionalModel
 
 # Keras' `LossScaleOptimizer` begins with the first, and halves it where that is too
@@ -34,7 +35,7 @@ def gradient(
     Args:
       tape: the tape from `tape_of`, which has recorded the losses.
       terms: losses, float32 `[]`, each with a divisor, float32 `[]`; None for 1. The
-        tape need not record the division: it would add the divisor's own gradient.
+        tape does not record the division, so that the divisor gets no gradient.
       weights: which the tape watches.
       model: that gives the loss.
     """
@@ -52,14 +53,12 @@ def gradient(
         if not found:
             found = scaled
             continue
-        finite = tf.reduce_all(
-            tf.stack([tf.reduce_all(tf.math.is_finite(g)) for g in scaled])
-        )
+        finite = all_finite(scaled)
         divided = [g / tf.cast(scale, g.dtype) for g in scaled]
         found = [tf.where(finite, new, old) for new, old in zip(divided, found)]
     return found
 
 
 def _output_gradient(scale: float, divisor: Optional[tf.Tensor]) -> tf.Tensor:
-    """The gradient of a scaled quotient by its dividend."""
+    """The derivative of scale · loss / divisor by the loss."""
     return tf.constant(scale) if divisor is None else scale / divisor

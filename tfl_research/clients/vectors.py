@@ -1,4 +1,4 @@
-"""Lists of tensors as one vector, the form of clients' states."""
+"""Lists of tensors: as one vector, the form of clients' states, and as a whole."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def from_vector(vector: tf.Tensor, specs: Sequence[tf.TensorSpec]) -> list[tf.Te
         tf.reshape(part, spec.shape)
         for part, spec in zip(tf.split(vector, sizes), specs)
     ]
+
+
+def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Whether no entry of any tensor is NaN or infinite, a bool scalar."""
+    # As one tensor, whose rank is known: fewer operations than a list.
+    return tf.reduce_all(
+        tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
+    )

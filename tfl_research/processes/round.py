@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.aggregators import declarations
+from tfl_research.clients.vectors import all_finite
 from tfl_research.data import CLIENT_SECRET
 from tfl_research.errors import SettingError
 from tfl_research.processes import known_work
@@ -297,8 +298,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
 def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether an aggregate over no client is zero or not finite (a mean 0/0)."""
     zero = [tf.reduce_all(tf.equal(u, 0.0)) for u in update]
-    finite = [tf.reduce_all(tf.math.is_finite(u)) for u in update]
-    return tf.reduce_all(tf.stack(zero)) | ~tf.reduce_all(tf.stack(finite))
+    return tf.reduce_all(tf.stack(zero)) | ~all_finite(update)
 
 
 def _tuple_type(specs: Sequence[tf.TensorSpec]) -> tff.StructWithPythonType:

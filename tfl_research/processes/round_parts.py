@@ -14,6 +14,7 @@ from tfl_research import clients, models
 from tfl_research.aggregators import SumFormats, declarations
 from tfl_research.aggregators.secure_sums.summation import rounded
 from tfl_research.clients.client_work import MODEL_STATE
+from tfl_research.clients.vectors import all_finite
 from tfl_research.processes import known_work
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import STATE, ClientStateSpec
@@ -91,9 +92,7 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
         changes = _state_changes(parts.model, state, result.model_state)
         update = (*result.update, *changes)
         sent_back = [*update, *tf.nest.flatten(result.report)]
-        finite = tf.reduce_all(
-            tf.stack([tf.reduce_all(tf.math.is_finite(u)) for u in sent_back])
-        )
+        finite = all_finite(sent_back)
 
         # The NaN loss of a diverged client would make the mean loss NaN.
         def kept(value: tf.Tensor) -> tf.Tensor:

@@ -232,7 +232,7 @@ def _interrupt(
     try:
         steps.throw(error)
     except interrupts.Interrupt:
-        # No session has said so.
+        # Steps did not handle the signal: no session has begun, or it has ended.
         if stream is not None:
             stream.write(
                 f"interrupted by {error}; the same command goes on in {folder.path}\n"

@@ -15,6 +15,7 @@ import tensorflow_privacy as tfp
 from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.secure_sums import summation
+from tfl_research.clients.vectors import all_finite
 from tfl_research.privacy.mechanisms.noise.noise_processes import (
     IndependentNoise,
     NoiseProcess,
@@ -62,7 +63,7 @@ def bounded_record(
     is computed on values scaled by their largest magnitude, since squares of large
     float32 overflow.
     """
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in value])
+    finite = all_finite(value)
     value = [tf.where(finite, v, tf.zeros_like(v)) for v in value]
     largest = tf.reduce_max([tf.reduce_max(tf.abs(v)) for v in value if _holds(v)])
     unit = [tf.math.divide_no_nan(v, largest) for v in value]

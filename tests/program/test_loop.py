@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -18,9 +19,10 @@ import fake_experiment as fake
 import numpy as np
 import pytest
 
-from tfl_research.errors import TrainingDivergedError, UserError
+from tfl_research import program
+from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
+from tfl_research.interrupts import Interrupt, raised_on_signals
 from tfl_research.program import RunConfig, progress
-from tfl_research.program.interrupts import Interrupt, raised_on_signals
 from tfl_research.storage.files import atomic
 
 
@@ -359,6 +361,31 @@ def test_overhead_is_small(tmp_path):
     per_round = (time.perf_counter() - start) / 200 - alone
     print(f"{1000 * per_round:.2f} ms a round")
     assert per_round < 0.02
+
+
+@pytest.mark.parametrize("go", [program.run, lambda **all: list(program.rounds(**all))])
+def test_a_signal_that_became_another_error_is_told_as_a_signal(tmp_path, go):
+    """TensorFlow's tracing turns a signal's exception into an AssertionError."""
+
+    class Engine(fake.Engine):
+        def next(self, state, cohort):
+            if int(state.client_work) == 4:
+                with contextlib.suppress(Interrupt):
+                    os.kill(os.getpid(), 15)
+                    time.sleep(1)
+                raise AssertionError("nesting violated")
+            return super().next(state, cohort)
+
+    stream = io.StringIO()
+    options = {"config": fake.config(rounds=6, checkpoint_every=2), "stream": stream}
+    with (
+        fake.arguments(tmp_path, engine=Engine(), **options) as given,
+        pytest.raises(RunInterrupted) as found,
+    ):
+        go(**given)
+    assert found.value.code == 143
+    assert stream.getvalue().splitlines()[-1].startswith("interrupted by SIGTERM")
+    assert "after round 4" in stream.getvalue().splitlines()[-1]
 
 
 def test_signals_become_one_exception():

@@ -14,7 +14,7 @@ import pytest
 from test_loop import same_state
 
 from tfl_research import program
-from tfl_research.program.interrupts import raised_on_signals
+from tfl_research.interrupts import raised_on_signals
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,18 @@
 """The measurement that chooses how clients are executed."""
 
+import signal
 import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfl_research import interrupts
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import chunks, measurement
 
 XLA, GRAPH = Mode("folded", "xla"), Mode("folded", "graph")
+AT_ONCE = Mode("vectorised", "xla")
 
 
 class Programs:
@@ -44,15 +47,21 @@ class Programs:
 
 @pytest.fixture
 def measured(monkeypatch):
-    def measure(seconds, sizes=(100, 100), cores=None, fills_cores=False):
+    def measure(seconds, sizes=(100, 100), cores=None, fills_cores=False, clients=None):
         programs = Programs(seconds, sizes, cores or {})
+        programs.vectorises = clients is not None
         clock = types.SimpleNamespace(
             perf_counter=lambda: programs.now, process_time=lambda: programs.cpu
         )
         monkeypatch.setattr(measurement, "time", clock)
         chunk = chunks.Chunk([np.full([8], 4, np.int32)], 8, ["c"] * 8)
         best, measure.reason = measurement.measured(
-            programs, [], chunk, [XLA, GRAPH], fills_cores=fills_cores
+            programs,
+            [],
+            chunk,
+            [XLA, GRAPH],
+            fills_cores=fills_cores,
+            clients=clients or 0,
         )
         return best, programs.executed, programs.clients
 
@@ -83,6 +92,37 @@ def test_the_first_turn_does_not_choose_where_others_follow(measured):
     """A program that is slow on several clients, but not on one."""
     best, _, _ = measured({XLA: [2.0, 0.01, *[0.09] * 3], GRAPH: [0.1, *[0.04] * 4]})
     assert best == GRAPH
+
+
+@pytest.mark.parametrize("client_seconds", [0.0001, 0.0003])
+@pytest.mark.parametrize("clients", [0, 900, 1100])
+def test_clients_at_once_are_tried_for_many_short_clients(
+    measured, client_seconds, clients
+):
+    """A vectorised program compiles for seconds, which a few clients never win back."""
+    # A chunk of eight is measured.
+    both = [0.1, *[8 * client_seconds] * 9]
+    best, executed, _ = measured(
+        {
+            XLA: both,
+            GRAPH: [0.1, *[0.01] * 9],
+            AT_ONCE: [6.0, *[4 * client_seconds] * 4],
+        },
+        clients=clients,
+    )
+    tried = client_seconds < 0.0002 and clients > 1000
+    assert (AT_ONCE in executed) == tried
+    assert best == (AT_ONCE if tried else XLA)
+
+
+def test_a_signal_is_not_taken_for_a_mode_that_cannot(measured):
+    """TensorFlow turns the exception of a signal into others."""
+    error = RuntimeError("ORIGINAL InvalidArgumentError REPLACED BY Interrupt")
+    signals = interrupts.Signals()
+    signals.number = signal.SIGTERM
+    for xla in ([error], [2.0, 0.01, error]):
+        with interrupts.raised_on_signals(signals), pytest.raises(interrupts.Interrupt):
+            measured({XLA: xla, GRAPH: [0.1] * 9})
 
 
 def test_long_clients_are_measured_alone(measured):

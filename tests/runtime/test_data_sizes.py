@@ -222,6 +222,7 @@ def test_vectorised_clients_with_batches_of_other_sizes_are_refused():
 def test_the_mode_that_is_chosen_computes_the_round_by_hand(monkeypatch):
     """However short the clients' work is."""
     monkeypatch.setattr(measurement, "_SHORT_SECONDS", float("inf"))
+    monkeypatch.setattr(measurement, "_WORTH_SECONDS", 0.0)
     monkeypatch.setattr(choice_cache, "recall", lambda key: None)
     monkeypatch.setattr(choice_cache, "remember", lambda key, choice: None)
     initial, found = after_a_round(None, None)

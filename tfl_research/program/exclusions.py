@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tfl_research import interrupts
 from tfl_research.data import Cohort, SiteCohort
 from tfl_research.errors import message_for_command_line
 from tfl_research.program.interfaces import Engine
@@ -66,6 +67,7 @@ class Exclusions:
                 ):
                     suspects = sorted(self._search(state, cohort, range(len(cohort))))
         except Exception as error:  # noqa: BLE001, the round itself went well.
+            interrupts.check()
             warnings.warn(
                 "nobody knows which clients were excluded: "
                 f"{message_for_command_line(error)}",

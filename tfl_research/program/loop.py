@@ -6,9 +6,9 @@ import functools
 from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
+from tfl_research import interrupts
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
 from tfl_research.outputs import Release
-from tfl_research.program import interrupts
 from tfl_research.program.callbacks.base import Callback, CallbackError
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation.releases import Releases
@@ -108,6 +108,7 @@ def run(
       RunInterrupted: SIGINT or SIGTERM (a SystemExit with code 130 or 143).
     """
     check_plans(account, process_plan)
+    signals = interrupts.Signals()
     steps = _steps(
         task,
         engine,
@@ -124,8 +125,9 @@ def run(
         stream,
         releases,
         states,
+        signals,
     )
-    with interrupts.raised_on_signals() as signals:
+    with interrupts.raised_on_signals(signals):
         while True:
             try:
                 next(steps)
@@ -184,6 +186,7 @@ def rounds(
         raises the other exceptions of `run`.
     """
     check_plans(account, process_plan)
+    signals = interrupts.Signals()
     steps = _steps(
         task,
         engine,
@@ -200,16 +203,22 @@ def rounds(
         stream,
         releases,
         states,
+        signals,
     )
-    return _with_signals(steps, folder, stream)
+    return _with_signals(steps, signals, folder, stream)
 
 
-def _with_signals(steps: Steps, folder: RunFolder, stream: Optional[TextIO]) -> Steps:
+def _with_signals(
+    steps: Steps,
+    signals: interrupts.Signals,
+    folder: RunFolder,
+    stream: Optional[TextIO],
+) -> Steps:
     """Handles signals while a round is computed, but not in the caller's code."""
     try:
         while True:
             try:
-                with interrupts.raised_on_signals() as signals:
+                with interrupts.raised_on_signals(signals):
                     report = next(steps)
                     signals.check()
             except StopIteration as end:
@@ -257,6 +266,7 @@ def _steps(
     stream: Optional[TextIO],
     releases: Optional[Releases],
     state_options: StateOptions,
+    signals: interrupts.Signals,
 ) -> Steps:
     """Runs one start of the run, one round at each step; see `run`."""
     states = None
@@ -301,7 +311,7 @@ def _steps(
         try:
             result = yield from _until_the_end(session, exporter)
         except BaseException as error:
-            ended_by = _saved_and_explained(session, error)
+            ended_by = _saved_and_explained(session, signals.cause_of(error))
             if ended_by is error:
                 raise
             raise ended_by from error.__cause__

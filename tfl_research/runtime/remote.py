@@ -203,7 +203,9 @@ class RemoteEngine(ClosedOnExit):
     ) -> Mode:
         """Chooses the mode by measuring here, and keeps it before a round uses it."""
         try:
-            mode, reason, _ = choice.choose(programs, leaves, rounds.chunks(cohort))
+            mode, reason, _ = choice.choose(
+                programs, leaves, rounds.chunks(cohort), clients=len(cohort)
+            )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Optional, TypeVar
 
+from tfl_research import interrupts
 from tfl_research.errors import UserError
 from tfl_research.storage.files import atomic, json_file
 
@@ -24,7 +25,11 @@ def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> Non
       path: the file.
       record: the choice, JSON values.
       key: the secret key of the seal.
+
+    Raises:
+      Interrupt: a signal came, whose exception may have made the choice.
     """
+    interrupts.check()
     content = dict(record)
     # Without a key the seal shows damage alone.
     content["seal"] = _seal(record, key)

@@ -38,7 +38,7 @@ from tfl_research.federation.wire.sockets import (
     Listener,
     private_folder,
 )
-from tfl_research.program.interrupts import Interrupt, raised_on_signals
+from tfl_research.interrupts import Interrupt, raised_on_signals
 
 # What handlers and the server write about errors, in the site's folder.
 ERRORS_FILE = "errors.log"

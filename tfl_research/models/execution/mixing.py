@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
+from tfl_research import interrupts
 from tfl_research.models.functional_model import FunctionalModel
 
 # Examples of the probe. The last examples differ between two calls.
@@ -133,6 +134,7 @@ def _differs(
             for x in (batches[0], *batches)
         ]
     except tf.errors.OpError:
+        interrupts.check()
         # The model takes other inputs than the probe, and nothing is known.
         return True
     # A penalty of the weights alone has the same bits for all batches. A large one must

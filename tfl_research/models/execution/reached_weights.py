@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import _tff_compat
+from tfl_research import _tff_compat, interrupts
 from tfl_research.models.execution.mixing import probe
 from tfl_research.models.execution.tracing import one_line
 from tfl_research.models.functional_model import FunctionalModel
@@ -57,6 +57,7 @@ def check_reached(
             total = _total(call(x, True))
         theirs = tape.gradient(total, list(trainable))
     except tf.errors.OpError as error:
+        interrupts.check()
         warnings.warn(
             f"the model refuses made-up inputs ({one_line(error)}), so nobody tried "
             "whether tf.custom_gradient hides a weight of the model from training",

@@ -70,6 +70,7 @@ def choose(
     hardware: str = "",
     *,
     fills_cores: bool = False,
+    clients: int = 0,
 ) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
@@ -86,6 +87,7 @@ def choose(
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
       fills_cores: whether the round has a chunk for each core. Then the mode is chosen
         that needs the least time of all cores: the measured chunk could use several.
+      clients: the number of clients of the round, 0 if nobody knows it.
 
     Raises:
       CannotTrace: no mode can execute the process.
@@ -129,7 +131,13 @@ def choose(
                 measured[shapes, kind] = remembered
             return Choice(mode, reason)
     best, reason = measurement.measured(
-        programs, state, chunk, modes, hardware, fills_cores=fills_cores
+        programs,
+        state,
+        chunk,
+        modes,
+        hardware,
+        fills_cores=fills_cores,
+        clients=clients,
     )
     found = best.clients, best.compiler, reason
     measured[shapes, kind] = programs.measured_alike[shapes, kind] = found

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
+from tfl_research import interrupts
 from tfl_research.runtime.compiler.mode import CLIENT_MODES, COMPILERS
 from tfl_research.storage.files import json_file, user_cache, user_paths
 
@@ -96,6 +97,7 @@ def _digest(*parts: str) -> str:
 
 def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
     """Stores a choice under a key; warns if the file cannot be written."""
+    interrupts.check()
     path = _path()
     if path is None:
         warnings.warn(

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.runtime.compiler.chunk_program import ChunkProgram
 from tfl_research.runtime.compiler.families import family
 from tfl_research.runtime.compiler.mode import Mode
@@ -246,6 +247,7 @@ class MapReduce:
             raise
         # What TensorFlow cannot build it says with any exception.
         except Exception as error:
+            interrupts.check()
             reason = said_by(error)
             raise CannotTrace(f"{type(error).__name__}: {reason}") from error
 

@@ -9,6 +9,7 @@ from typing import Optional
 
 import tensorflow as tf
 
+from tfl_research import interrupts
 from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.chunk_execution import chunk_tensors
 from tfl_research.runtime.compiler.map_reduce import MapReduce
@@ -20,8 +21,10 @@ _LOG = logging.getLogger(__name__)
 
 # Tracing and compiling a vectorised program takes seconds at each start (8 s for the
 # model of the main job). It is tried only if a client's work is so short that the time
-# of the loop over clients matters much.
+# of the loop over clients matters much, and if all clients of a round together take so
+# long that some hundred rounds win these seconds back.
 _SHORT_SECONDS = 0.0002
+_WORTH_SECONDS = 0.1
 # Candidates are executed in turns, until one of them took so many seconds: in two
 # turns or three, or in a single one that is very long. The first turn has one client
 # of the chunk, and so have all turns if that client takes long.
@@ -107,6 +110,7 @@ class _Candidate:
         except tf.errors.InvalidArgumentError:
             raise
         except _FAILURES as error:
+            interrupts.check()
             _LOG.info("in-process runtime: %s: %s", self._mode, error)
             self._has_failed = True
             return 0.0
@@ -184,13 +188,14 @@ def measured(
     hardware: str = "",
     *,
     fills_cores: bool = False,
+    clients: int = 0,
 ) -> tuple[Mode, str]:
     """Executes a chunk's clients in the modes.
 
     Args:
-      programs, state, hardware, fills_cores: see `choice.choose`.
+      programs, state, hardware, fills_cores, clients: see `choice.choose`.
       chunk: the clients.
-      modes: to measure; a vectorised mode is added for short clients.
+      modes: to measure; a vectorised mode is added for many short clients.
 
     Returns:
       The fastest mode, and the measurements in words.
@@ -212,6 +217,7 @@ def measured(
         try:
             built[mode] = _Candidate(programs, mode, state, chunk)
         except _FAILURES as error:
+            interrupts.check()
             failures.append(error)
             reason = said_by(error)[:160]
             notes.append(f"{mode}: cannot ({type(error).__name__}: {reason})")
@@ -254,8 +260,9 @@ def measured(
         _measure(list(built.values()))
     best = fastest()
     # A GPU executes many small clients at once as fast as one.
-    is_short = bool(hardware) or built[best].seconds < _SHORT_SECONDS
-    if programs.vectorises and is_short:
+    seconds = built[best].seconds
+    is_worth = seconds * max(clients, chunk.count) >= _WORTH_SECONDS
+    if programs.vectorises and (hardware or (seconds < _SHORT_SECONDS and is_worth)):
         build(Mode("vectorised", best.compiler))
         # The folded program again too, in the same turns.
         _measure([built[best], *list(built.values())[-1:]])

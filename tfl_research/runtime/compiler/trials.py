@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research import _tff_compat
+from tfl_research import _tff_compat, interrupts
 from tfl_research.runtime.compiler.families import Program
 
 # Numbers in results that must depend on a constant, so that equal bits are no chance:
@@ -77,6 +77,7 @@ def agree(lifted: Program, reference: Program, values: Sequence[Any]) -> Optiona
                 return False
             given = tf.nest.map_structure(lambda v: _near(v, generator), values)
     except tf.errors.OpError:
+        interrupts.check()
         return None
     return False
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfl_research import interrupts
 from tfl_research.private_worker import xla_flags
 
 # What TensorFlow raises where XLA cannot compile a program. Bad values of clients raise
@@ -70,6 +71,7 @@ def executed(
     try:
         *results, violated = by_mode()
     except _ERRORS as error:
+        interrupts.check()
         # A kernel that fails on a client's values fails here again.
         results = by_graph()
         refused(CannotCompile(_reason(what, error)))

@@ -7,6 +7,7 @@ import logging
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.errors import UserError
 from tfl_research.runtime.conversion import direct_forms, known_forms
 from tfl_research.runtime.conversion.round_values import Unknown
@@ -89,6 +90,7 @@ def _by_tff(
             process.initialize, config
         )
     except Exception as error:
+        interrupts.check()
         raise UnsupportedProcess(
             "the process has no map-reduce form "
             f"({type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]})"

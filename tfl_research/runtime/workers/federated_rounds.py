@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues
@@ -102,6 +103,7 @@ def _mergeable(computation: Any) -> tff.framework.MergeableCompForm:
             tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
         )
     except Exception as error:
+        interrupts.check()
         raise UnsupportedProcess(
             "a round has not exactly one aggregation, so its cohort cannot be divided "
             f"among workers ({type(error).__name__}: {str(error).splitlines()[0]}); "

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research import _tff_compat
+from tfl_research import _tff_compat, interrupts
 
 # Operations in which the arguments' values decide how many elements the results have.
 # `tf.vectorized_map` stacks the results of all rows, which fails for different sizes.
@@ -80,6 +80,7 @@ def _of_vectors(function: Any, of_numbers: Any, rows: Any) -> Any:
         specs = tf.nest.map_structure(lambda r: tf.TensorSpec(r.shape, r.dtype), rows)
         traced = tf.function(function, autograph=False).get_concrete_function(specs)
     except Exception:  # noqa: BLE001  # Of a user's function of numbers: any.
+        interrupts.check()
         return None
     vectors = all(output.shape.rank == 1 for output in traced.outputs)
     return traced if vectors and _described(traced) == described else None

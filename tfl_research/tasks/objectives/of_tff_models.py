@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import _tff_compat, models
+from tfl_research import _tff_compat, interrupts, models
 from tfl_research.data import derived_generator, structures
 from tfl_research.models.execution.tracing import one_line
 from tfl_research.tasks.objectives import by_row
@@ -93,6 +93,7 @@ def difference(
             for own, found in pairs
         ]
     except Exception as error:  # noqa: BLE001 - of a user's model: any
+        interrupts.check()
         if objective.is_assumed:
             return f"the model's own fails for these labels: {one_line(error)}"
         return None

@@ -1,0 +1,161 @@
+"""Signals end a run, also where foreign code changes or drops their exception."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from tfl_research import interrupts
+from tfl_research.interrupts import Interrupt, Signals, raised_on_signals
+from tfl_research.storage import kept_choice
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+def send(number=signal.SIGTERM):
+    """Sends this process a signal, whose exception Python raises at once."""
+    os.kill(os.getpid(), number)
+    for _ in range(100_000):
+        pass
+
+
+def changed(number=signal.SIGTERM):
+    """What TensorFlow does with an exception in the middle of tracing."""
+    try:
+        send(number)
+    except Interrupt:
+        raise AssertionError("nesting violated") from None
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The block leaves the process as it was."""
+
+    def of_process():
+        filters = list(logging.getLogger("tensorflow").filters)
+        return [signal.getsignal(n) for n in BOTH], sys.unraisablehook, filters
+
+    before = of_process()
+    yield
+    assert of_process() == before
+    interrupts.check()
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_an_exception_that_became_another_is_the_signals(number):
+    with pytest.raises(Interrupt) as found, raised_on_signals():
+        changed(number)
+    assert found.value.number == number
+    assert found.value.__suppress_context__
+
+
+def test_errors_without_a_signal_stay():
+    with pytest.raises(AssertionError, match="nesting"), raised_on_signals():
+        raise AssertionError("nesting violated")
+
+
+def test_work_that_is_done_stays_done():
+    def steps():
+        with pytest.raises(Interrupt):
+            send()
+        return 7
+        yield
+
+    with pytest.raises(StopIteration) as end, raised_on_signals():
+        next(steps())
+    assert end.value.value == 7
+
+
+def test_a_decision_is_not_made_from_the_error_of_a_signal():
+    decided = []
+
+    def decide():
+        try:
+            changed()
+        except AssertionError:
+            interrupts.check()
+            decided.append("the compiler cannot")
+
+    with pytest.raises(Interrupt), raised_on_signals():
+        decide()
+    assert decided == []
+
+
+def test_no_choice_is_kept_after_a_signal(tmp_path):
+    path = tmp_path / "choice.json"
+
+    def keep():
+        with pytest.raises(Interrupt):
+            send()
+        kept_choice.keep(path, {"mode": "slow"})
+
+    with pytest.raises(Interrupt), raised_on_signals():
+        keep()
+    assert not path.exists()
+    kept_choice.keep(path, {"mode": "fast"})
+    assert path.exists()
+
+
+def test_an_outer_block_knows_the_signal_of_an_inner_one():
+    with raised_on_signals() as outer:
+        with pytest.raises(Interrupt), raised_on_signals():
+            send()
+        # It was handled there.
+        interrupts.check()
+        assert outer.number is None
+        with pytest.raises(Interrupt):
+            send()
+        with raised_on_signals(Signals()), pytest.raises(Interrupt):
+            interrupts.check()
+
+
+def test_other_threads_are_not_asked():
+    asked = []
+
+    def ask():
+        interrupts.check()
+        asked.append(True)
+
+    with raised_on_signals():
+        with pytest.raises(Interrupt):
+            send()
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert asked == [True]
+
+
+def test_tensorflow_logs_nothing_after_a_signal(caplog):
+    logger = logging.getLogger("tensorflow")
+    with raised_on_signals():
+        logger.error("before")
+        with pytest.raises(Interrupt):
+            send()
+        logger.error("hundreds of lines")
+    logger.error("after")
+    assert [record.message for record in caplog.records] == ["before", "after"]
+
+
+class Finalized:
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        if self.error is not None:
+            raise self.error
+        send()
+
+
+def test_what_a_finalizer_drops_is_not_printed(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(one.exc_type))
+    with raised_on_signals() as signals:
+        Finalized(OSError("of the user's own object"))
+        Finalized(None)
+        with pytest.raises(Interrupt):
+            interrupts.check()
+    assert signals.number == signal.SIGTERM
+    assert told == [OSError]

@@ -1,0 +1,139 @@
+"""Raises one exception for Ctrl-C and for SIGTERM, also where foreign code changes it.
+
+Python raises a handler's exception wherever the main thread happens to be. Foreign code
+can change this exception: TensorFlow turns it into an AssertionError or a RuntimeError
+in the middle of tracing, a finalizer drops it. Code that decides something because
+TensorFlow failed therefore calls `check()` first.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Optional
+
+_TENSORFLOW = "tensorflow"
+
+
+class Interrupt(BaseException):
+    """A signal asked the run to end. Not an Exception, so that no handler hides it.
+
+    Attributes:
+      number: the number of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Signals:
+    """The signal that came inside a block, if one did."""
+
+    def __init__(self) -> None:
+        self.number: Optional[int] = None
+
+    def check(self) -> None:
+        """Raises `Interrupt` if a signal came and its exception was dropped."""
+        if self.number is not None:
+            raise Interrupt(self.number)
+
+    def cause_of(self, error: BaseException) -> BaseException:
+        """The `Interrupt` in the place of an error that came after a signal.
+
+        Returns:
+          `error` itself if no signal came, if `error` is not an `Exception`, and if it
+          is the StopIteration of work that is done.
+        """
+        is_end = isinstance(error, StopIteration) or not isinstance(error, Exception)
+        if self.number is None or is_end:
+            return error
+        return Interrupt(self.number)
+
+
+# Of the main thread's blocks, the innermost last.
+_blocks: list[Signals] = []
+
+
+def check() -> None:
+    """Raises `Interrupt` if a signal came in the main thread's block.
+
+    For code that is about to conclude something from an error of foreign code: after a
+    signal, the error may be the signal's. Does nothing in other threads.
+
+    Raises:
+      Interrupt: a signal came.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for signals in _blocks:
+            signals.check()
+
+
+@contextmanager
+def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
+    """Raises `Interrupt` in the main thread on the first SIGINT or SIGTERM.
+
+    After the first signal, and after the block, the earlier handlers are in place
+    again. So a second Ctrl-C ends a process that hangs. In other threads the block
+    changes nothing, since Python handles signals in the main thread only.
+
+    TensorFlow logs an exception that ends its tracing in hundreds of lines. After a
+    signal, and until the end of the block, it logs nothing.
+
+    Args:
+      signals: notes the signal; a new object by default.
+
+    Raises:
+      Interrupt: a signal came, also where its exception became another one.
+    """
+    signals = signals or Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    previous: dict[int, Any] = {}
+    logger = logging.getLogger(_TENSORFLOW)
+    report_dropped = sys.unraisablehook
+
+    def restore() -> None:
+        while previous:
+            number, handler = previous.popitem()
+            signal.signal(number, handler)
+
+    def handle(number: int, _: Any) -> None:
+        restore()
+        signals.number = number
+        logger.addFilter(_nothing)
+        raise Interrupt(number)
+
+    def dropped(unraisable: Any) -> None:
+        """Python says here that a finalizer dropped an exception."""
+        if not isinstance(unraisable.exc_value, Interrupt):
+            report_dropped(unraisable)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # getsignal is None for a handler that Python did not set and cannot restore.
+        if signal.getsignal(number) is not None:
+            previous[number] = signal.signal(number, handle)
+    _blocks.append(signals)
+    sys.unraisablehook = dropped
+    try:
+        yield signals
+    except Exception as error:
+        cause = signals.cause_of(error)
+        if cause is error:
+            raise
+        raise cause from None
+    finally:
+        restore()
+        _blocks.remove(signals)
+        logger.removeFilter(_nothing)
+        if sys.unraisablehook is dropped:
+            sys.unraisablehook = report_dropped
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False

@@ -61,7 +61,7 @@ def measured(monkeypatch):
             chunk,
             [XLA, GRAPH],
             fills_cores=fills_cores,
-            clients=clients or 0,
+            cohort_size=clients or 0,
         )
         return best, programs.executed, programs.clients
 

@@ -217,7 +217,7 @@ class InProcessEngine(ClosedOnExit):
                     self._chunks(cohort),
                     self.placement.description,
                     fills_cores=self._fills_cores(cohort),
-                    clients=len(cohort),
+                    cohort_size=len(cohort),
                 )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.

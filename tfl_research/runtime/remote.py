@@ -204,7 +204,7 @@ class RemoteEngine(ClosedOnExit):
         """Chooses the mode by measuring here, and keeps it before a round uses it."""
         try:
             mode, reason, _ = choice.choose(
-                programs, leaves, rounds.chunks(cohort), clients=len(cohort)
+                programs, leaves, rounds.chunks(cohort), cohort_size=len(cohort)
             )
         except tf.errors.InvalidArgumentError:
             # The round fails on the same client, and names the client.

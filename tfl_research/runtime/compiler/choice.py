@@ -70,7 +70,7 @@ def choose(
     hardware: str = "",
     *,
     fills_cores: bool = False,
-    clients: int = 0,
+    cohort_size: int = 0,
 ) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
@@ -87,7 +87,7 @@ def choose(
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
       fills_cores: whether the round has a chunk for each core. Then the mode is chosen
         that needs the least time of all cores: the measured chunk could use several.
-      clients: the number of clients of the round, 0 if nobody knows it.
+      cohort_size: the number of clients of the round; 0 if nobody knows it.
 
     Raises:
       CannotTrace: no mode can execute the process.
@@ -137,7 +137,7 @@ def choose(
         modes,
         hardware,
         fills_cores=fills_cores,
-        clients=clients,
+        cohort_size=cohort_size,
     )
     found = best.clients, best.compiler, reason
     measured[shapes, kind] = programs.measured_alike[shapes, kind] = found

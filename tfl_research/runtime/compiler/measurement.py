@@ -188,12 +188,12 @@ def measured(
     hardware: str = "",
     *,
     fills_cores: bool = False,
-    clients: int = 0,
+    cohort_size: int = 0,
 ) -> tuple[Mode, str]:
     """Executes a chunk's clients in the modes.
 
     Args:
-      programs, state, hardware, fills_cores, clients: see `choice.choose`.
+      programs, state, hardware, fills_cores, cohort_size: see `choice.choose`.
       chunk: the clients.
       modes: to measure; a vectorised mode is added for many short clients.
 
@@ -261,7 +261,7 @@ def measured(
     best = fastest()
     # A GPU executes many small clients at once as fast as one.
     seconds = built[best].seconds
-    is_worth = seconds * max(clients, chunk.count) >= _WORTH_SECONDS
+    is_worth = seconds * max(cohort_size, chunk.count) >= _WORTH_SECONDS
     if programs.vectorises and (hardware or (seconds < _SHORT_SECONDS and is_worth)):
         build(Mode("vectorised", best.compiler))
         # The folded program again too, in the same turns.

@@ -132,3 +132,18 @@ def test_the_text_of_an_error_that_autograph_repeats():
     assert xla.said_by(ValueError(repeated)) == "bad"
     assert xla.said_by(ValueError("bad: worse\nmore")) == "bad: worse"
     assert xla.said_by(ValueError("in user code:\n\n    bad")) == "in user code:"
+
+
+def test_what_cannot_be_vectorised_is_told_without_hundreds_of_lines(caplog):
+    """TensorFlow raises the reason, and logs the whole program as well."""
+
+    def step(index, values):
+        return index + 1, values + tf.reduce_sum(tf.unique(values)[0])
+
+    def looped(values):
+        return tf.while_loop(lambda index, _: index < 3, step, (0, values))[1]
+
+    with pytest.raises(ValueError, match="No pfor vectorization defined for Unique"):
+        tf.vectorized_map(looped, tf.ones([3, 4]), fallback_to_while_loop=False)
+    tf.get_logger().error("this is for users")
+    assert [record.message for record in caplog.records] == ["this is for users"]

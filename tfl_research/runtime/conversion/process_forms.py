@@ -23,12 +23,15 @@ def _is_for_users(record: logging.LogRecord) -> bool:
 
     TensorFlow reports that vectorised programs use loops for some operations, that a
     function is deprecated, and that each experiment of a process traces its own
-    functions. A user can change none of this.
+    functions. A user can change none of this. It prints hundreds of lines about an
+    operation that it cannot vectorise, and raises the reason as well.
     """
     message = record.getMessage()
     retraced = "triggered tf.function retracing" in message
     return not (
         message.startswith("Using a while_loop for converting")
+        or message.startswith("Got error while pfor was converting op ")
+        or "\ncreated at:\n  " in message
         or "extract_sub_graph" in message
         or (retraced and any(name in message for name in _OURS))
     )

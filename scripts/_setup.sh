@@ -20,9 +20,11 @@ fail() {
   exit 1
 }
 
-# Memory in huge pages for the programs that this shell starts from here on.
-# tfl_research/cli/starting.py says why, and does the same for a program started by hand.
-use_huge_pages() {
+# Memory in huge pages, and idle threads of NumPy that sleep, for the programs that this
+# shell starts from here on. tfl_research/cli/starting.py says why, and does the same for
+# a program started by hand.
+prepare_programs() {
+  export OPENBLAS_THREAD_TIMEOUT="${OPENBLAS_THREAD_TIMEOUT-4}"
   case "${GLIBC_TUNABLES-}" in *glibc.malloc.hugetlb=*) return ;; esac
   export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
 }
@@ -31,7 +33,7 @@ use_huge_pages() {
 # starting.begin(). SIGINT and SIGTERM wait until then: before, Python would print a
 # traceback. (coreutils 8.31 or newer; with earlier ones, it may.)
 exec_program() {
-  use_huge_pages
+  prepare_programs
   if env --block-signal=INT,TERM true 2>/dev/null; then
     exec env --block-signal=INT,TERM "$PYTHON" "$@"
   fi

@@ -164,5 +164,5 @@ def main(workload: str, workers: str, how: str, count: str) -> None:
 
 
 if __name__ == "__main__":
-    starting.use_huge_pages()
+    starting.prepare()
     main(*sys.argv[1:])

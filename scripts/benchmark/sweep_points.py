@@ -154,7 +154,7 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    starting.use_huge_pages()
+    starting.prepare()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     json.dump(measure(sys.argv[1], pathlib.Path(sys.argv[2])), answers)

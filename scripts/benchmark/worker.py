@@ -8,16 +8,16 @@ from benchmark import protocol
 from tfl_research.cli import starting
 
 # The runtimes of the command lines, and what their times are compared with.
-_IN_HUGE_PAGES = (
+_PREPARED = (
     *("in_process", "in_process_gpu", "tff_runtime"),
     *("roofline", "products"),
 )
 
 
 def main(contender: str, workload: str) -> None:
-    if contender in _IN_HUGE_PAGES:
+    if contender in _PREPARED:
         # As the command lines do.
-        starting.use_huge_pages()
+        starting.prepare()
     answers = protocol.take_stdout()
     from benchmark import contenders, workloads
 

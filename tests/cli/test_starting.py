@@ -1,4 +1,4 @@
-"""A program that starts again in huge pages: the same command in the same process."""
+"""What a program does first: it starts again in huge pages, idle threads sleep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfl_research.cli import starting
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = """
 from tfl_research.cli import starting
-starting.use_huge_pages()
+starting.prepare()
 import ctypes, json, os, sys
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -34,6 +34,7 @@ print(json.dumps({
     "arguments": [os.fsencode(each).decode("latin-1") for each in sys.argv[1:]],
     "executable": sys.executable,
     "tunables": os.environ.get("GLIBC_TUNABLES"),
+    "waiting": os.environ.get("OPENBLAS_THREAD_TIMEOUT"),
     "advised": advised,
     "input": sys.stdin.read(),
 }))
@@ -47,12 +48,14 @@ def program(tmp_path):
     return path
 
 
-def told(command, *, tunables=None, **more):
+def told(command, *, tunables=None, waiting=None, **more):
     """What the program printed, and its process's id."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("GLIBC_TUNABLES", None)
-    if tunables is not None:
-        environment["GLIBC_TUNABLES"] = tunables
+    given = {"GLIBC_TUNABLES": tunables, "OPENBLAS_THREAD_TIMEOUT": waiting}
+    for name, value in given.items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
     process = subprocess.Popen(
         command,
         env=environment,
@@ -135,15 +138,50 @@ def test_a_program_that_cannot_start_again_goes_on(program):
     assert found["tunables"] is None
 
 
+@pytest.mark.parametrize("tunables", [None, "glibc.malloc.hugetlb=1"])
+@pytest.mark.parametrize(("given", "wanted"), [(None, "4"), ("26", "26")])
+def test_idle_threads_sleep_unless_the_user_says_otherwise(
+    program, tunables, given, wanted
+):
+    found, _ = told([sys.executable, program], tunables=tunables, waiting=given)
+    assert found["waiting"] == wanted
+
+
+def test_idle_threads_of_numpy_take_no_time():
+    """A product is computed by threads; then the main thread works alone."""
+    code = (
+        "from tfl_research.cli import starting; starting.prepare()\n"
+        "import numpy, time; square = numpy.ones([600, 600]); square @ square\n"
+        "wall, cpu = time.perf_counter(), time.process_time()\n"
+        "for _ in range(200):\n"
+        "    numpy.linalg.inv(numpy.eye(3)); sum(range(20_000))\n"
+        "wall, cpu = time.perf_counter() - wall, time.process_time() - cpu\n"
+        "print(cpu / wall)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("OPENBLAS_THREAD_TIMEOUT", None)
+    output = subprocess.check_output(
+        [sys.executable, "-c", code], env=environment, timeout=60
+    )
+    # Other work makes the wall clock longer, and never the time of the cores.
+    assert float(output) < 1.5
+
+
 @pytest.mark.parametrize(
     "given", ["glibc.malloc.hugetlb=0", "a=1:glibc.malloc.hugetlb=2"]
 )
 def test_an_environment_that_says_so_stays(given):
-    environment = {"GLIBC_TUNABLES": given, "HOME": "/"}
-    assert starting.with_huge_pages(environment) == environment
+    environment = {
+        "GLIBC_TUNABLES": given,
+        "HOME": "/",
+        "OPENBLAS_THREAD_TIMEOUT": "9",
+    }
+    assert starting.prepared(environment) == environment
 
 
 def test_other_tunables_are_kept():
-    found = starting.with_huge_pages({"GLIBC_TUNABLES": "a=1", "HOME": "/"})
-    assert found == {"GLIBC_TUNABLES": "a=1:glibc.malloc.hugetlb=1", "HOME": "/"}
-    assert starting.with_huge_pages({}) == {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    ours = "glibc.malloc.hugetlb=1"
+    idle = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+    found = starting.prepared({"GLIBC_TUNABLES": "a=1", "HOME": "/"})
+    assert found == {"GLIBC_TUNABLES": f"a=1:{ours}", "HOME": "/", **idle}
+    assert starting.prepared({}) == {"GLIBC_TUNABLES": ours, **idle}

@@ -36,7 +36,7 @@ class Starter:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=starting.with_huge_pages(environment),
+            env=starting.prepared(environment),
             text=True,
         )
 

@@ -1,4 +1,4 @@
-"""What a program does before its imports: huge pages, and an end at signals.
+"""What a program does before its imports: memory, threads, and an end at signals.
 
 A program of this package begins with:
 
@@ -21,27 +21,41 @@ _LINE = b"interrupted\n"
 # Read by glibc when a process starts, as NAME=VALUE:NAME=VALUE.
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb"
+# Read by OpenBLAS when NumPy is imported: 2 to the power of this number are the cycles
+# for which an idle thread waits actively. 4 is the least.
+_ACTIVE_WAITING = "OPENBLAS_THREAD_TIMEOUT"
 
 
 def begin() -> None:
     """Prepares this process; the first call of a program."""
-    use_huge_pages()
+    prepare()
     end_on_signals()
 
 
-def use_huge_pages() -> None:
-    """Starts this program again, in the same process, with memory in huge pages.
+def prepare() -> None:
+    """Lets idle threads of NumPy sleep, and puts this program into huge pages.
 
-    A training step of a large model reads and writes hundreds of megabytes. In pages of
-    4 KiB, the processor spends a large part of the step on finding their addresses: up
-    to a quarter in a virtual machine. glibc asks the kernel for pages of 2 MiB if
-    GLIBC_TUNABLES says so when the process starts. Results do not change.
+    Results do not change.
 
-    Nothing happens if the variable holds a value for huge pages already, also 0, or if
-    a debugger or profiler watches the program. A glibc before 2.35 ignores the value.
+    Idle threads: OpenBLAS, which NumPy calls for products of matrices, lets its threads
+    wait actively after each product. That took as much CPU time again as drawing a
+    report's pictures, which multiplies matrices of 3 x 3, and it takes the time from
+    other threads and processes.
+
+    Huge pages: a training step of a large model reads and writes hundreds of megabytes.
+    In pages of 4 KiB, the processor spends a large part of the step on finding their
+    addresses: up to a quarter in a virtual machine. glibc asks the kernel for pages of
+    2 MiB if GLIBC_TUNABLES says so when the process starts. So this program starts
+    again, in the same process.
+
+    A variable that has a value stays as it is, also a GLIBC_TUNABLES that turns huge
+    pages off. A program that a debugger or profiler watches does not start again. A
+    glibc before 2.35 ignores the variable.
     """
-    environment = with_huge_pages(os.environ)
-    if environment == os.environ or sys.gettrace() or sys.getprofile():
+    environment = prepared(os.environ)
+    starts_again = environment.get(_TUNABLES) != os.environ.get(_TUNABLES)
+    os.environ[_ACTIVE_WAITING] = environment[_ACTIVE_WAITING]
+    if not starts_again or sys.gettrace() or sys.getprofile():
         return
     if not sys.executable:
         # Started under a name that is no program's: Python cannot be found again.
@@ -57,13 +71,13 @@ def use_huge_pages() -> None:
         )
 
 
-def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of programs in huge pages; equal if it says on or off already."""
+def prepared(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which `prepare` has nothing to do."""
     given = environment.get(_TUNABLES, "")
-    if f"{_HUGE_PAGES}=" in given:
-        return dict(environment)
-    tunables = ":".join(filter(None, (given, f"{_HUGE_PAGES}=1")))
-    return {**environment, _TUNABLES: tunables}
+    tunables = given
+    if f"{_HUGE_PAGES}=" not in given:
+        tunables = ":".join(filter(None, (given, f"{_HUGE_PAGES}=1")))
+    return {_ACTIVE_WAITING: "4", **environment, _TUNABLES: tunables}
 
 
 def end_on_signals() -> None:

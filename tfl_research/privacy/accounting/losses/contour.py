@@ -101,7 +101,10 @@ class Contour:
         epsilons = np.clip(guess, lows, highs)
         for _ in range(200):
             cell = np.ceil(epsilons / self.interval).astype(np.int64)
-            above, below = ((powers * self._phases(cell)) @ sums).real.T
+            # A product by BLAS divides the sum among threads: their number would
+            # decide the last digits.
+            terms = powers * self._phases(cell)
+            above, below = np.einsum("rk,ks->sr", terms, sums).real
             fraction = np.exp(epsilons - cell * self.interval)
             stick = above - fraction * below
             # For ε far above the solution, δ can round to 0.

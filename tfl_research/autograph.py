@@ -100,7 +100,7 @@ def reaches_other_code(root: Any) -> bool:
 
 
 def _inside(value: Any) -> Union[list[Any], None]:
-    """What an object refers to; None if it is code of others, or cannot be searched."""
+    """The objects that an object refers to; None for others' code and unknown kinds."""
     if isinstance(value, types.FunctionType):
         return _of_function(value) if _needs_none(value.__module__) else None
     if isinstance(value, type):

@@ -101,7 +101,7 @@ class TrimmedMean(RuleSettings):
 
     @property
     def cut(self) -> float:
-        """What is taken off at either end: an int count, or a share of the cohort."""
+        """How much is cut off at each end: a count (int), or a share of the cohort."""
         if self.trim is None:
             return self.byzantine or 0
         return self.trim if 0 < self.trim < 0.5 else int(self.trim)

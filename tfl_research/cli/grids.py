@@ -71,7 +71,7 @@ def _alpha(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Grid(Settings):
-    """What every sweep has."""
+    """The settings of every sweep."""
 
     parallel: int = settings.integer(
         1,
@@ -264,7 +264,7 @@ class HeterogeneityGrid(_Grid):
 
 @dataclasses.dataclass(frozen=True)
 class CrossSiloGrid(_Grid):
-    """What is compared."""
+    """The settings that the sweep compares."""
 
     TITLE: ClassVar[str] = "Comparison"
 

@@ -112,7 +112,7 @@ def _show_warning(
     file: Optional[TextIO] = None,
     line: Optional[str] = None,
 ) -> None:
-    """One line for what the user is told; Python's own format for the rest."""
+    """Shows warnings for users in one line, and others in Python's own format."""
     if category is UserWarning:
         text = f"warning: {safe_text.printable(' '.join(str(message).split()))}\n"
     else:

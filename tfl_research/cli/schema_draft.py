@@ -54,7 +54,7 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
 
 
 def text(table: Table, found: Sequence[Finding]) -> str:
-    """What the comparison found, a paragraph for each finding."""
+    """The findings of the comparison, a paragraph for each."""
     files = "1 file" if len(table.silos) == 1 else f"{len(table.silos)} files"
     refused = sum(finding.fate == "refused" for finding in found)
     summary = f"{files}; {len(found)} findings, {refused} of them refused"

@@ -24,7 +24,7 @@ _USAGE_ERROR = 2
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        """One line, as the experiments' binaries say it."""
+        """Ends the program with one line, as the experiments' binaries do."""
         self.exit(_USAGE_ERROR, f"error: {message}\n")
 
 

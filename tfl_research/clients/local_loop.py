@@ -56,7 +56,7 @@ class LocalRun(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What a minibatch gives: the gradient, the sums, and the new model state."""
+    """The results of a minibatch: gradient, sums, and new model state."""
 
     gradient: list[tf.Tensor]
     sums: collections.OrderedDict[str, tf.Tensor]

@@ -42,7 +42,7 @@ class LowRank:
         return rows, columns
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """For each tensor the factors `[rows, r]` and `[r, columns]`."""
+        """The factors `[rows, r]` and `[r, columns]` of each tensor."""
         message = []
         for index, tensor in enumerate(update):
             shape = self._factors(tensor.shape.as_list())

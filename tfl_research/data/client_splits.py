@@ -20,7 +20,7 @@ _CACHED_CLIENTS = 10_000
 
 
 def contents_of(examples: Examples) -> list[bytes]:
-    """What tells a client's examples apart: all arrays, weights among them."""
+    """The content of each example of a client, weights included, as bytes."""
     names = structures.ordered(examples)
     return hold_out.array_contents([examples[name] for name in names])
 

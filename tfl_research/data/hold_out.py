@@ -175,7 +175,7 @@ def examples(
 
 
 def array_contents(arrays: Sequence[np.ndarray]) -> list[bytes]:
-    """What tells examples apart: their values, types and shapes.
+    """The content of each example as bytes: its values, types and shapes.
 
     Args:
       arrays: each `[n, ...]`, such as a client's x and y.

@@ -87,7 +87,7 @@ def _check_part(name: str, part: object) -> None:
 
 
 def of(name: str) -> str:
-    """What a flat array belongs to: "x", "y", "sample_weight" or another name.
+    """The part that a flat array belongs to: "x", "y", "sample_weight" or another name.
 
     Example:
       >>> of("x/age"), of("y"), of("mask")

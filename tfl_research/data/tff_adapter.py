@@ -61,7 +61,7 @@ def from_tff(
 
 
 def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
-    """For each client, its examples in all parts, one part after another.
+    """The examples of each client in all parts, one part after another.
 
     Args:
       parts: client data of the same specs; a part may lack a client.

@@ -279,5 +279,5 @@ def _in_paper_rounds(
 
 
 def _nothing(weights: Any, state: Any) -> Any:
-    """What the server shares where personal models need nothing of it."""
+    """The server's message where personal models need nothing from the server."""
     return None

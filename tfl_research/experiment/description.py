@@ -164,7 +164,7 @@ class Description:
 
     @property
     def resolved_cohorts(self) -> Cohorts:
-        """Who takes part, by the default that fits the privacy where none was given."""
+        """The cohorts; where none were given, the default that fits the privacy."""
         if self.cohorts.sampler is not None:
             return self.cohorts
         sampler = "fixed"
@@ -314,7 +314,7 @@ _EXAMPLES = {
 
 
 def _to_give(name: str, value: Any, expected: tuple[type[Any], ...]) -> str:
-    """What to give as a part instead of a value that is refused, in words."""
+    """The advice about what to give in the place of a refused value."""
     if isinstance(value, type) and issubclass(value, expected):
         return f"an object, {value.__name__}(...), in place of the class"
     return _EXAMPLES.get(name) or f"{expected[0].__name__}(...)"

@@ -13,7 +13,7 @@ from tfl_research.experiment.setup import Setup
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What a run's noise and secret local steps are functions of.
+    """The secrets from which a run draws its noise and its secret local steps.
 
     Attributes:
       key: the key of the noise that the server adds (`storage.Attempts.key`).

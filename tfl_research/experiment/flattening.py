@@ -240,7 +240,7 @@ def _no_such_setting(experiment: Description, name: str) -> SettingError:
 
 
 def _instead(experiment: Description, name: str) -> str:
-    """What to do about a name that no part of an experiment has."""
+    """The advice about a name that no part of an experiment has."""
     parts = {field.name for field in dataclasses.fields(experiment)}
     if name in parts:
         return f"replace the part with dataclasses.replace(experiment, {name}=...)"

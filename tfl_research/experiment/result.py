@@ -66,7 +66,7 @@ class Result:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What summary.json holds: the untrained, final and best model's metrics."""
+        """The content of summary.json: metrics of the models that the run evaluated."""
         return self.ended.summary
 
     @property

@@ -110,7 +110,7 @@ class Setup:
         }
 
     def _data_digest(self) -> dict[str, str]:
-        """Of data that are not a package's, so that no run is resumed on others.
+        """The digest of data that no package has, so that no run is resumed on others.
 
         The digest is an exact function of the data. A private run keeps its own where
         only the owner can read it (`private.fingerprints`).

@@ -172,7 +172,7 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
 
 
 def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
-    """What a privacy statement says of devices: (notes, outside the guarantee).
+    """A statement's sentences about devices: (notes, outside the guarantee).
 
     Both are empty without devices.
     """

@@ -26,7 +26,7 @@ class CollectsReports(Protocol):
     """Asks the sites for a round's work."""
 
     def reports(self, asked: AskedRound) -> Reports:
-        """What the clients report that answer in time; others are left out."""
+        """The reports of the clients that answer in time; others are left out."""
         ...
 
     def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:

@@ -15,7 +15,7 @@ from tfl_research.federation.wire.messages import MessageError
 
 @dataclasses.dataclass(frozen=True)
 class SiteFacts:
-    """What a site tells of itself.
+    """The facts that a site tells of itself.
 
     Attributes:
       site: name of the site.
@@ -93,7 +93,7 @@ class SiteFacts:
 
 @dataclasses.dataclass(frozen=True)
 class AllFacts:
-    """What all sites of a federation tell, checked against each other.
+    """The facts of all sites of a federation, checked against each other.
 
     Attributes:
       sites: the facts by site, in the order of federation.toml.

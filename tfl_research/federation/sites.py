@@ -145,7 +145,7 @@ class Sites:
         self._restarts = restarts
 
     def reports(self, asked: AskedRound) -> dict[str, list[np.ndarray]]:
-        """What the clients of a round report; see `engine.CollectsReports`."""
+        """The reports of a round's clients; see `engine.CollectsReports`."""
         requests = asked.requests(self._site_of, self._restarts)
         found: dict[str, list[np.ndarray]] = {}
         for site, answer in self._answers(requests, self._round_deadline):

@@ -26,7 +26,7 @@ _made: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 
 
 def key_of(builder: Any) -> Optional[Hashable]:
-    """What a function does, for the toolkit's own functions; None for others.
+    """A key of what one of the toolkit's own functions does; None for others.
 
     Args:
       builder: any value. Two functions of equal keys make equal things.
@@ -51,7 +51,7 @@ def key_of(builder: Any) -> Optional[Hashable]:
 
 
 def _settings_of_keras() -> tuple[Any, ...]:
-    """What a program can change for all models: precision, epsilon, order of axes."""
+    """The global settings of Keras: precision, epsilon, order of axes."""
     import tensorflow as tf
 
     return (
@@ -64,7 +64,7 @@ def _settings_of_keras() -> tuple[Any, ...]:
 
 
 def made_once(key: Hashable, make: Callable[[], _Made]) -> _Made:
-    """What `make` returned at the first call with this key.
+    """The result of the first call of `make` with this key.
 
     Args:
       key: says all that the result depends on.

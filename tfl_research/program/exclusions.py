@@ -124,7 +124,7 @@ def excluded(metrics: Any) -> Optional[int]:
 
 
 def _not_finite(examples: Mapping[str, Any], order: np.ndarray) -> Optional[str]:
-    """Which of a client's examples is not finite, of those that the round used."""
+    """Names the example of a client that is not finite, of those in the round."""
     used = np.unique(order[order >= 0])
     for name, array in examples.items():
         values = np.asarray(array)

@@ -298,7 +298,7 @@ class Progress:
         return self._joined([(name, text) for name, text in parts if text])
 
     def _joined(self, parts: Sequence[Part]) -> str:
-        """What ε covers, and then what it does not cover."""
+        """The parts of a line: first what ε covers, then what it does not cover."""
         covered = [text for name, text in parts if self._release.covers(name)]
         other = [text for name, text in parts if not self._release.covers(name)]
         if not other:

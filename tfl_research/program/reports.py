@@ -152,7 +152,7 @@ class RunResult:
 
     @functools.cached_property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """What the rounds measured in addition to numbers: arrays by round and name.
+        """The arrays that the rounds measured, by round and name.
 
         It comes from measurements.jsonl, see `storage.metrics.measurements`.
         """

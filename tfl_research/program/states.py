@@ -46,7 +46,7 @@ class StateOptions:
 
 
 class NoEvaluation:
-    """In the place of an evaluator, in runs without a model to evaluate."""
+    """Takes the place of an evaluator in runs without a model to evaluate."""
 
     splits: Sequence[str] = ()
     metrics: Mapping[str, Metric] = MappingProxyType({})

@@ -12,7 +12,7 @@ from tfl_research.runtime.engine import ClientValues
 
 
 def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
-    """One value for each client, its members in the order of `client_type`.
+    """The value of each client, its members in the order of `client_type`.
 
     Args:
       cohort: a cohort of the toolkit, or a list with one value per client.

@@ -45,7 +45,7 @@ class KeptExecution:
         self._path, self._key = path, key
 
     def read(self) -> Optional[Execution]:
-        """What an earlier start wrote; None if there is nothing.
+        """The choice that an earlier start wrote; None if there is none.
 
         Raises:
           UserError: the file cannot be read, or was edited.
@@ -168,7 +168,7 @@ class KeptDivision:
         self._path, self._key = path, key
 
     def read(self) -> Optional[Division]:
-        """What an earlier start wrote; None if there is nothing.
+        """The choice that an earlier start wrote; None if there is none.
 
         Raises:
           UserError: the file cannot be read, or was edited.

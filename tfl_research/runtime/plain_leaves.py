@@ -1,4 +1,4 @@
-"""What the clients of a process send to the server outside of secure sums."""
+"""The values that clients send to the server outside of secure sums."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class SeparateClients:
             return list(self._programs.start(self._mode)(state))
 
     def report(self, context: Sequence[tf.Tensor], chunk: Chunk) -> list[tf.Tensor]:
-        """What one client reports, tensors as `report_specs`.
+        """The report of one client, tensors as `report_specs`.
 
         Args:
           context: the result of `context`.

@@ -90,7 +90,7 @@ class Amplification:
 
     @property
     def sampling_rate_in_turn(self) -> float:
-        """For "cyclic_poisson": the probability that a client joins in its turn."""
+        """The probability that a client joins in its turn ("cyclic_poisson")."""
         # By rounding, the product of a rate 1/b and b can be above 1.
         rate = self.sampling_rate * self.min_separation
         return 1.0 if 1 < rate < 1 + 1e-9 else rate

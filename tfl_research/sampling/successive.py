@@ -60,5 +60,5 @@ class Successive:
 
     @property
     def amplification(self) -> Amplification:
-        """That of a part, since each part draws its rounds independently."""
+        """The amplification of one part: each part draws its rounds independently."""
         return self._last.amplification

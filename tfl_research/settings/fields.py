@@ -134,7 +134,7 @@ def real(
 
 
 def choice(default: Optional[str], help_text: str, names: Names) -> Any:
-    """One of `names`; a function of them where they can be registered.
+    """A field with one of `names`; a function for names that can be registered.
 
     Example:
       >>> import dataclasses

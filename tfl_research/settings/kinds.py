@@ -34,7 +34,7 @@ class Kind:
 
     @property
     def expected(self) -> str:
-        """What a value must be, half a sentence for errors."""
+        """The expected values in words: the second half of an error's sentence."""
         return self._expected
 
     def parse(self, value: Any) -> Any:
@@ -50,7 +50,7 @@ class Kind:
 
 
 class OneOf(Kind):
-    """One of several names; which there are is asked at every use."""
+    """A name out of a list that may grow: the list is asked for at each use."""
 
     def __init__(self, names: Names):
         super().__init__("", "", str)

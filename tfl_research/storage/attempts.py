@@ -120,7 +120,7 @@ class Attempts:
 
     @classmethod
     def from_json(cls, values: Any) -> Attempts:
-        """Of what `to_json` returned.
+        """Makes the object from what `to_json` returned.
 
         Raises:
           ValueError, KeyError, TypeError: anything else.

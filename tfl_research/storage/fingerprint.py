@@ -55,7 +55,7 @@ class Fingerprint:
         return digest(parts)
 
     def fixed_differences(self, now: Fingerprint) -> list[str]:
-        """What differs and can never change in a run, in words."""
+        """The differences that no run may have between its starts, in words."""
         pairs = (
             ("privacy plan", self.plan, now.plan),
             ("settings", self.settings, now.settings),
@@ -101,7 +101,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Of what `to_json` returned.
+        """Makes the object from what `to_json` returned.
 
         Raises:
           ValueError, TypeError: anything else.

@@ -30,7 +30,7 @@ _PROBED, _SEARCHED = 8, 20
 
 
 class _Heads(NamedTuple):
-    """What is known of the model's heads and inputs.
+    """The facts about the model's heads and inputs.
 
     Attributes:
       rules: of labels, by array, with the shape of an example's outputs.
@@ -207,7 +207,7 @@ class Fitting:
 
 
 def _counted(split: str) -> str:
-    """Where the rows of an error are counted, if a client's examples were divided."""
+    """Says how the rows of an error are counted if a client's examples were divided."""
     parts = {"train": "training", "eval": "test"}
     return f"; rows are those of its {parts[split]} split" if split in parts else ""
 

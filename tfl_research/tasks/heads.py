@@ -69,7 +69,7 @@ def compare_losses(
 def predictions(
     client_id: str, model: FunctionalModel, probe: Mapping[str, np.ndarray]
 ) -> list[Any]:
-    """What the model predicts with its first weights, and with other weights.
+    """The model's predictions with its first weights, and with other weights.
 
     Raises:
       ValueError: a kernel fails, or refuses the model's types.

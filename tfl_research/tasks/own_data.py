@@ -33,7 +33,7 @@ _CACHED_CLIENTS = 256
 
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
-    """What a task of a user's own data gets in addition to its data.
+    """The arguments of a task of a user's own data, beside the data.
 
     Attributes:
       model: see `from_arrays`, as all attributes that are not named here.

@@ -75,7 +75,7 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
 
 
 def _key(name: str, seed: int, options: dict[str, Any]) -> Optional[Hashable]:
-    """What the task is a function of; None if more than that could decide."""
+    """The key of the task; None if the task may depend on more than a key has."""
     if name not in registry.names() or registry.origin(name) is not None:
         return None
     if any(option in registry.READS_FILES for option in options):

@@ -130,41 +130,41 @@ class SumFormats:
 
     @property
     def tensors(self) -> FixedPoint:
-        """Of coordinates of updates and reports."""
+        """The format for coordinates of updates and reports."""
         return FixedPoint.of(self.bound, self.clients, self.bits)
 
     @property
     def scalars(self) -> FixedPoint:
-        """Of scalars with the bound of coordinates."""
+        """The format for scalars that have the same bound as coordinates."""
         return self.wide(self.bound)
 
     @property
     def units(self) -> FixedPoint:
-        """Of coordinates of updates whose l2 norm is at most 1."""
+        """The format for coordinates of updates whose l2 norm is at most 1."""
         return FixedPoint.of(1.0, self.clients, self.bits)
 
     @property
     def weights(self) -> FixedPoint:
-        """Of clients' weights: up to 2^24, and exact for whole numbers."""
+        """The format for clients' weights: up to 2^24, exact for whole numbers."""
         return self.wide(_WEIGHT_BOUND)
 
     @property
     def counts(self) -> FixedPoint:
-        """Of clients and examples: exact."""
+        """The format for numbers of clients and of examples, which are exact."""
         return FixedPoint.whole(self.clients)
 
     @property
     def metrics(self) -> FixedPoint:
-        """Of the sums that train metrics are made of: up to 2^36."""
+        """The format for the sums behind the train metrics: up to 2^36."""
         return self.wide(_METRIC_BOUND)
 
     @property
     def deviations(self) -> FixedPoint:
-        """Of standard deviations of clients' own noise: up to 2^16."""
+        """The format for standard deviations of clients' own noise: up to 2^16."""
         return self.wide(_DEVIATION_BOUND)
 
     def wide(self, bound: float) -> FixedPoint:
-        """Of scalars with this bound."""
+        """The format for scalars with this bound."""
         return FixedPoint.of(bound, self.clients, WIDEST)
 
     @property

@@ -25,7 +25,7 @@ SITE_FILE, SITE_KEY, SITE_SOCKET = "site.toml", "site.key", "site.sock"
 
 
 class Head(NamedTuple):
-    """What federation.toml begins with, before tables of further sites.
+    """The beginning of federation.toml, before the tables of further sites.
 
     Attributes:
       text: the text.
@@ -46,7 +46,7 @@ def head(
     carrier: Optional[str],
     round_deadline: Optional[float],
 ) -> Head:
-    """What federation.toml begins with.
+    """The beginning of federation.toml.
 
     Args:
       path: the path of the file, which may be missing.

@@ -65,7 +65,7 @@ def plot_spent(
 
 
 def _first_rounds(run: RunSpent, rounds: int) -> RunSpent:
-    """What the run had spent after each number of charged rounds."""
+    """The spending of a run in its first charged rounds."""
     entries: list[Entry] = []
     for entry in run.entries:
         rounds -= isinstance(entry, Round)

@@ -106,7 +106,7 @@ def notation_of(where: str, entry: Any) -> Notation:
 
 
 def _spellings(where: str, value: Any) -> dict[str, str]:
-    """What each other spelling means; ValueError for one that means two things."""
+    """The meaning of each other spelling; ValueError if a spelling has two meanings."""
     found: dict[str, str] = {}
     ok = isinstance(value, dict) and all(
         isinstance(texts, list) and all(isinstance(t, str) for t in texts)
@@ -247,7 +247,7 @@ def _end(where: str, key: str, value: Any, kind: Any) -> Any:
 def _word(
     where: str, entry: Mapping[str, Any], key: str, words: tuple[str, ...]
 ) -> str:
-    """One of the words; "refuse" if the entry has no word."""
+    """The word of the entry; "refuse" if the entry has none."""
     word = entry.get(key, "refuse")
     if word not in words:
         raise ValueError(f"{where}: {key} must be {' or '.join(words)}, got {word!r}")

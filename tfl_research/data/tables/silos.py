@@ -183,7 +183,7 @@ def without_rows(
     drop_columns: Sequence[str],
     label_kind: str = label_kinds.CLASSES,
 ) -> SiloData:
-    """What the folder's schema.json declares, with no client.
+    """The silo data that the folder's schema.json declares, without any client.
 
     Args:
       folder: with a schema.json; files of silos are not read.

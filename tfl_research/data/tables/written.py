@@ -82,7 +82,7 @@ NO = frozenset({"false", "f", "no", "n", "off", "0"})
 
 
 def kind(text: str) -> str:
-    """What a trimmed text is written like; one of this module's words.
+    """The kind of a trimmed text, by how it is written: one of this module's words.
 
     Example:
       >>> from tfl_research.data.tables import written

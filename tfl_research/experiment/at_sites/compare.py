@@ -79,7 +79,7 @@ def simulate(
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
-    """What differs between a federation's run and its simulation; empty for nothing.
+    """The differences between a federation's run and its simulation.
 
     Compares every weight of the last model, metrics.csv, and the rounds of the ledger.
     Of metrics.csv it leaves out times and the columns of `only_in_simulation`.

@@ -130,7 +130,7 @@ def serve_training(
 def trainer_at(
     site: SiteFile, settings: pathlib.Path, say: Callable[[str], None]
 ) -> Trainer:
-    """What trains at a site, within its policy. Imports TensorFlow.
+    """The trainer of a site, within the site's policy. Imports TensorFlow.
 
     Raises:
       UserError: a file that cannot be read.

@@ -32,7 +32,7 @@ _OWNERS: Mapping[str, tuple[str, ...]] = {
 
 
 def _scales() -> str:
-    """What --attack_scale is for every attack that has one."""
+    """The meaning of --attack_scale for each attack that has a scale."""
     words = []
     for name in _SCALED:
         attack = attacks.ATTACKS[name]
@@ -156,12 +156,12 @@ class Attack(Settings):
 
     @property
     def kind(self) -> str:
-        """Of the attack, see `attacks.Attack`; "none" without an attack."""
+        """The kind of the attack, see `attacks.Attack`; "none" without an attack."""
         return NONE if self.is_none else attacks.ATTACKS[self.attack].kind
 
     @property
     def fraction(self) -> float:
-        """Of the clients, those that are malicious."""
+        """The share of the clients that are malicious."""
         if self.is_none:
             return 0.0
         given = self.malicious_fraction

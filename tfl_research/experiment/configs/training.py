@@ -138,7 +138,7 @@ class Training(Settings):
         return found
 
     def config(self) -> RunConfig:
-        """What the round loop needs to know, except for what depends on the task."""
+        """The settings of the round loop that do not depend on the task."""
         return RunConfig(
             rounds=self.rounds,
             evaluate_every=self.evaluate_every,

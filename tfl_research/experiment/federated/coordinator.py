@@ -132,7 +132,7 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
 
 
 def file_of(experiment: Description) -> FederationFile:
-    """What the experiment's federation.toml says."""
+    """The content of the experiment's federation.toml."""
     path = experiment.runtime.federation
     if path is None:
         raise TypeError("an experiment without federation.toml")

@@ -20,7 +20,7 @@ _MOST_OF_UNKNOWN = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ValuesDigest:
-    """What is known of all clients' values.
+    """Facts about the values of all clients.
 
     Attributes:
       sha256: the SHA-256 of the values that are the same whenever they are read, in

@@ -196,7 +196,7 @@ def check_start(
 def statement_writer(
     prepared: Prepared, folder: RunFolder, account: Optional[privacy.RoundAccount]
 ) -> Optional[Callable[[], None]]:
-    """What writes privacy.txt; None where nothing is declared."""
+    """The function that writes privacy.txt; None where nothing is declared."""
     if account is None:
         return None
     return functools.partial(_write_statement, prepared, folder, account)

@@ -37,7 +37,7 @@ Folder = Union[str, os.PathLike[str]]
 
 @dataclasses.dataclass(frozen=True)
 class _Clients:
-    """In the place of a task: whom a run trains, and what picks its best model."""
+    """Takes the place of a task: the clients, and what picks the best model."""
 
     train: ProcessClients
     selection_metric: Optional[str]
@@ -179,7 +179,7 @@ def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:
 
 
 def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerprint:
-    """What a start is compared by with the first one.
+    """The digests by which a start is compared with the first start.
 
     Where noise must not be used on anything else, that is the whole computation, the
     data and the packages.

@@ -34,7 +34,7 @@ def planned(
     training: Training,
     randomness: noise.Randomness,
 ) -> Any:
-    """What each round is charged for; None if nothing is declared.
+    """The event that each round is charged for; None if nothing is declared.
 
     Raises:
       SettingError: a declaration that does not fit the process or the cohorts.

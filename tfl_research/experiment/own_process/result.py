@@ -52,7 +52,7 @@ class ProcessResult:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What summary.json holds."""
+        """The content of summary.json."""
         return self.ended.summary
 
     @property
@@ -62,7 +62,7 @@ class ProcessResult:
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """What the rounds measured in addition to numbers: arrays by round and name."""
+        """The arrays that the rounds measured, by round and name."""
         return self.ended.measurements
 
     @property

@@ -105,7 +105,7 @@ def _unit(setup: Setup) -> str:
 
 
 def _pooled(setup: Setup) -> list[tasks.Pooled]:
-    """What one client or record more or less can change, by the run's unit."""
+    """The pooled values that one client or record more or less can change."""
     unit = _unit(setup)
     return [part for part in setup.task.pooled if part.concerns(unit)]
 

@@ -8,7 +8,7 @@ from tfl_research.experiment.configs import Runtime
 
 
 def outside_lines(runtime: Runtime) -> list[str]:
-    """What --runtime=remote leaves outside the guarantee, for the statement."""
+    """The sentences that say what --runtime=remote leaves outside the guarantee."""
     if runtime.runtime != "remote":
         return []
     lines = [

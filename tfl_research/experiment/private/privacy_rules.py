@@ -110,7 +110,7 @@ def record_level(experiment: Description) -> None:
 
 
 def beside_privacy(experiment: Description) -> None:
-    """What no guarantee has been worked out for, and what nothing is released for."""
+    """Refuses settings without a known guarantee, or without a released output."""
     if experiment.privacy is None:
         experiment.release.check_without_privacy()
         return

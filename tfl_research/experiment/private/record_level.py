@@ -190,7 +190,7 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> list[str]:
 
 
 def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:
-    """Of the client with the largest ε, at its δ, which the largest δ implies."""
+    """The total of the client with the largest ε, at the δ of this client."""
     epsilon = account.shared_epsilon(done)
     if not isinstance(account.shared, privacy.ClientLedgers) or epsilon is None:
         return None

@@ -118,7 +118,7 @@ def check(setup: Setup) -> None:
 
 
 def _deciding_column(setup: Setup) -> Optional[str]:
-    """What picks the best model, or stops the run; None if nothing may."""
+    """The column that picks the best model or stops the run; None if no column may."""
     experiment, task = setup.experiment, setup.task
     training, settings = experiment.training, experiment.release
     if settings.selection_epsilon is not None:
@@ -238,7 +238,7 @@ def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
 
 
 def notes(setup: Setup) -> list[str]:
-    """What the statement says of private evaluation and private choice."""
+    """The statement's sentences about private evaluation and private choice."""
     settings, lines = setup.experiment.release, []
     amplification = setup.asked.amplification
     clients, relation = amplification.population, amplification.neighbouring_relation
@@ -296,7 +296,7 @@ def of_run(
 
 
 def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
-    """What the statement says about a run's releases.
+    """The outputs that a run gives out, for its statement.
 
     Args:
       setup: the setup of the run.

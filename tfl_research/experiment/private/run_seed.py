@@ -50,5 +50,5 @@ def check_not_shared(
 
 
 def outside_lines(folder: RunFolder) -> list[str]:
-    """What a chosen run seed leaves outside the guarantee, for the statement."""
+    """The sentences that say what a chosen run seed leaves outside the guarantee."""
     return [_OUTSIDE] if folder.run_seed_given else []

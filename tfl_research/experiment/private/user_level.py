@@ -132,7 +132,7 @@ def _settings(setup: Setup) -> UserLevelPrivacy:
 
 
 def _account_kind(setup: Setup) -> type[privacy.RoundAccount]:
-    """What charges the rounds; of a sabotaged audit, an account that looks away."""
+    """The class of the account; a sabotaged audit has an account that looks away."""
     audit = setup.experiment.audit
     if audit is None or audit.sabotage == "none":
         return privacy.RoundAccount
@@ -219,7 +219,7 @@ def _shared_total(account: privacy.RoundAccount, done: int) -> Optional[SharedTo
 
 
 def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
-    """What the statement says in addition to the event."""
+    """The sentences that the statement adds to those about the event."""
     experiment = setup.experiment
     weighting, rule = experiment.resolved_weighting, experiment.chosen_aggregator
     weights = "all clients weigh the same"

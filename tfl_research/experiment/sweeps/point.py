@@ -92,7 +92,7 @@ class Point:
             raise SettingError(refused(name, error)) from error
 
     def settings(self) -> dict[str, Any]:
-        """What may not change between two starts of the sweep."""
+        """The settings that must be the same at each start of the sweep."""
         flat = run_record.plain_hparams(self.experiment.flat())
         kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
         return {"experiment": self.experiment.name, **kept}

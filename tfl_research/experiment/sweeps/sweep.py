@@ -148,7 +148,7 @@ class Sweep:
         return self.folder / "points" / point.name
 
     def summary(self, point: Point) -> Optional[dict[str, Any]]:
-        """What a point that ended left in summary.json, or None."""
+        """The content of an ended point's summary.json; None if there is none."""
         path = self.path(point) / "summary.json"
         if not path.exists():
             return None

@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an engine's server is.
+    """The address of an engine's server.
 
     Attributes:
       engine: "flare" or "flower".

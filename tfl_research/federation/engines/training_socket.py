@@ -31,7 +31,7 @@ _LOOK_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a site gives back.
+    """The answer of a site.
 
     Attributes:
       weights: the model after training, as a list of arrays; of an evaluation, none.

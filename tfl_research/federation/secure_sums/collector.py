@@ -47,7 +47,7 @@ class Collector:
 
     @property
     def answered(self) -> dict[str, tuple[str, ...]]:
-        """Who has answered each step, in sorted order, by "keys", "shares" ... ."""
+        """The parties that answered each step, sorted, by "keys", "shares" ... ."""
         answers: tuple[Iterable[str], ...] = (
             self._keys,
             self._sealed,
@@ -58,7 +58,7 @@ class Collector:
 
     @property
     def dropped(self) -> dict[str, tuple[str, ...]]:
-        """Who has dropped out at each step that is closed."""
+        """The parties that dropped out, for each step that is closed."""
         before: tuple[str, ...] = self.terms.parties
         result = {}
         for step, names in list(self.answered.items())[: self._step]:

@@ -85,7 +85,7 @@ class Party:
 
     @property
     def terms(self) -> SumTerms:
-        """What the sum is about."""
+        """The terms of the sum: its parties, threshold and vectors."""
         return self._state.terms
 
     @property
@@ -95,7 +95,7 @@ class Party:
 
     @property
     def survivors(self) -> tuple[str, ...]:
-        """Those for whom the party has opened the sum; nobody before."""
+        """The parties for whom this party has opened the sum; empty before."""
         return self._state.survivors or ()
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What a party keeps between its steps, as bytes."""
+"""The state that a party keeps between its steps, as bytes."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def unseal(key: bytes, sealed: bytes, sender: str, recipient: str) -> bytes:
 def share_digest(
     salt: bytes, kind: str, owner: str, holder: str, share: bytes
 ) -> bytes:
-    """What the server knows of a share, so that an altered share is noticed.
+    """The server's commitment to a share, by which an altered share is noticed.
 
     A share has 128 uniform bits, so that a digest does not give the share away.
     """

@@ -98,7 +98,7 @@ def read_shares(
 def read_survivors(
     message: Mapping[str, np.ndarray], state: PartyState
 ) -> tuple[str, ...]:
-    """Those for whom a party is asked to open the sum, in sorted order.
+    """The parties for whom a party is asked to open the sum, in sorted order.
 
     Args:
       message: what `Collector.survivors` gave.

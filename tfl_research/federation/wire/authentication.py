@@ -50,7 +50,7 @@ class AuthenticationError(UserError):
 
 
 class Seal(NamedTuple):
-    """What a sealed message says of itself.
+    """The header of a sealed message.
 
     Attributes:
       is_reply: whether a site sent the message.
@@ -110,7 +110,7 @@ def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
 
 
 def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
-    """What the seal says, and the message.
+    """The header of a sealed message, and the message.
 
     Args:
       content: the bytes; anyone may have written them.

@@ -151,7 +151,7 @@ def _differs(
 
 
 def _rounded(batch: Any) -> float:
-    """By which part of the largest one results of equal examples may differ."""
+    """The share of the largest result by which results of equal examples may differ."""
     rows = tf.nest.flatten(batch)[0].shape[0]
     return _ROUNDED if rows == _ROWS else _ROUNDED_BY_SIZE
 
@@ -202,7 +202,7 @@ def _results(
     training: bool,
     by_gradient: bool,
 ) -> list[np.ndarray]:
-    """What the model gives for the first examples of a batch, the penalty first."""
+    """The penalty, and the model's results for the first examples of a batch."""
     given = [tf.constant(w) for w in weights]
     # A tape that watches nothing costs nothing.
     with tf.GradientTape() as tape:

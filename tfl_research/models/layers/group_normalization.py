@@ -18,7 +18,7 @@ from tfl_research.models.layers import own_gradients
 
 
 def own_call(layer: Any) -> Callable[..., Any]:
-    """What takes the place of a layer's `call`.
+    """The function that takes the place of a layer's `call`.
 
     Keras' own code still computes calls over another axis than the last one, with a
     mask, or with an unknown size beside the number of examples.

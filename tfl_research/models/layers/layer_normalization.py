@@ -15,7 +15,7 @@ from tfl_research.models.layers import own_gradients
 
 
 def own_call(layer: Any) -> Callable[[Any], Any]:
-    """What takes the place of a layer's `call`.
+    """The function that takes the place of a layer's `call`.
 
     Keras' own code still computes calls over another axis than the last one, over
     several axes, or of ragged inputs.

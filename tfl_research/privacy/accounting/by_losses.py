@@ -18,7 +18,7 @@ from tfl_research.privacy.accounting.losses.mixed_gaussians import (
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What pairs of an event and a count compose of.
+    """The losses that pairs of an event and a count compose of.
 
     Attributes:
       gaussians: noise over sensitivity, sampling rate (1: not sampled), count.

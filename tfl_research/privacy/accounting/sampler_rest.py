@@ -83,7 +83,7 @@ class RunSize:
 
 
 def sampler_delta(draws: Draws, epsilon: float) -> float:
-    """What is added to δ at ε since the noise is not exact, at most 1.
+    """The addition to δ at ε for noise that is not exact, at most 1.
 
     Args:
       draws: the draws of all rounds together.

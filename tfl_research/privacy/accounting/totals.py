@@ -160,7 +160,7 @@ class _Part:
         return orders, over_two[np.newaxis]
 
     def _by_steps(self, delta: float) -> _Bound:
-        """By group privacy of two steps."""
+        """The bound by group privacy of two steps."""
         # The largest δ'' with (1 + e^ε(δ'')) δ'' <= δ, approached from below.
         log_delta = math.log(delta)
         log_half, name = log_delta - math.log(2), "rdp"

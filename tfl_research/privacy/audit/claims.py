@@ -50,12 +50,12 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).plan
 
     @property

@@ -53,17 +53,17 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).plan
 
     def create(

@@ -93,7 +93,7 @@ class RecordAccount(RoundAccount):
     def _at(
         self, index: int, groups: Sequence[tuple[Event, int]]
     ) -> tuple[tuple[Event, int], ...]:
-        """What groups charge one client's records; nothing for no records."""
+        """The events that groups charge to a client's records; none without records."""
         if self.event.clients[index][1] == 0:
             return ()
         return tuple(

@@ -147,7 +147,7 @@ class RoundAccount:
         return composed_epsilon([*groups, *beside], self.delta, self.accountant)
 
     def groups(self, rounds: int) -> list[tuple[Event, int]]:
-        """What `epsilon_after` composes: (event, how often), for `composed_epsilon`.
+        """The pairs (event, how often) that `epsilon_after` composes.
 
         First the rounds in their order, then what is charged in addition to them.
         """

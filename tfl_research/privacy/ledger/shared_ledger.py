@@ -118,7 +118,7 @@ class SharedLedger(ChainFile):
 
     @property
     def spent(self) -> tuple[RunSpent, ...]:
-        """What each run has spent, by first line; of the lines read so far."""
+        """The spending of each run, by its first line, in the lines read so far."""
         return tuple(
             RunSpent(run, tuple(record.entries))
             for run, record in self._rounds.runs.items()
@@ -306,7 +306,7 @@ class SharedLedger(ChainFile):
         return f"{self.path}, run {self.run},"
 
     def _current(self) -> RunRecord:
-        """This run's record after all lines; the lock must be held."""
+        """The record of this run after all lines; the lock must be held."""
         self._rounds.read(repair=True)
         self._check_population()
         return self._record

@@ -28,7 +28,7 @@ _OTHERS = {"run", "population"}
 
 @dataclasses.dataclass(frozen=True)
 class RunSpent:
-    """What one run has spent.
+    """The spending of one run.
 
     Attributes:
       run: its id; in a run's own ledger of an earlier version, or without its id, the

@@ -71,7 +71,7 @@ class Spending:
 
     @property
     def run_id(self) -> str | None:
-        """Of a run's own ledger: the run's id, if the ledger or its folder has it."""
+        """The id of the run; None if unknown, and in a ledger of several runs."""
         if self.shared:
             return None
         if self.header is not None:
@@ -97,7 +97,7 @@ class Spending:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """One pair for each run and event, see `accounting.composed_epsilon`."""
+        """A pair for each run and event, see `accounting.composed_epsilon`."""
         return [group for run in self.runs for group in run.groups]
 
 

@@ -33,7 +33,7 @@ _WIDTH = 80
 
 @dataclasses.dataclass(frozen=True)
 class SharedTotal:
-    """What all runs in a shared ledger have spent.
+    """The spending of all runs in a shared ledger.
 
     Attributes:
       path: the path of the ledger.

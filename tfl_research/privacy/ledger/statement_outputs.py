@@ -27,7 +27,7 @@ OF_EVERY_RUN = (
 
 @dataclasses.dataclass(frozen=True)
 class GivenOut:
-    """What a run releases.
+    """The outputs that a run releases.
 
     Attributes:
       release: the run's filter.

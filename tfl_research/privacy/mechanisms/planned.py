@@ -27,16 +27,16 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).screens_updates
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """As the inner aggregator declares it."""
+        """The inner aggregator's declaration."""
         return declarations(self.inner).message_type(update_type)
 
     def create(

@@ -112,7 +112,7 @@ class AdaptiveGaussian(MechanismSettings):
         return 0.05 * expected_cohort_size
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """One Gaussian event: it covers the update and the clipped count together."""
+        """A Gaussian event, which covers the update and the clipped count together."""
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:

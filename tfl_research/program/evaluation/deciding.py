@@ -84,7 +84,7 @@ def selection(
     releases: Releases,
     metrics: Mapping[str, Metric],
 ) -> Optional[Selection]:
-    """What picks the best model; None where no metric may, or a private choice does.
+    """How a metric picks the best model; None if no metric may pick it.
 
     Args:
       config: has the metric that the user gave.

@@ -39,7 +39,7 @@ class ClientModels(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What the server sends to every client."""
+    """The server's message to every client."""
 
     weights: list[tf.Tensor]
     state: tuple[tf.Tensor, ...]
@@ -90,7 +90,7 @@ class PersonalModels:
         self._make = autograph.function(personal, reduce_retracing=True)
 
     def sent(self, state: Any) -> Sent:
-        """What the server sends to every client.
+        """The server's message to every client.
 
         Args:
           state: the process state, a `LearningAlgorithmState`.

@@ -166,7 +166,7 @@ class Dashboard:
 
 
 def _row(status: Status) -> dict[str, Any]:
-    """What the list shows of a run."""
+    """The entry of a run in the list."""
     results = status.results
     metric, value = status.metric
     rounds = epsilon = words.NONE

@@ -18,7 +18,7 @@ def _metrics(columns: Sequence[str]) -> list[str]:
 
 
 def _title(model: str, split: str, total: int, *, is_private: bool) -> str:
-    """What a table shows, and in a private run that ε does not cover it."""
+    """The title of a table; in a private run it says that ε does not cover it."""
     whose = {
         "eval": "clients' test splits",
         "held_out": "held-out clients",

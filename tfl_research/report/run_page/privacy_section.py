@@ -70,7 +70,7 @@ def _relation(lines: list[str]) -> str:
 
 
 def section(results: RunResults) -> dict[str, Any]:
-    """What the section shows.
+    """The content of the section about privacy.
 
     Returns:
       `is_private`; `spent`, the guarantee in one sentence; `facts`, further sentences;

@@ -44,7 +44,7 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
 
 
 class _Stored(NamedTuple):
-    """What the file holds.
+    """The content of the file.
 
     Attributes:
       choices: by key.

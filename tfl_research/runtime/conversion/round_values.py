@@ -22,7 +22,7 @@ class Unknown(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
-    """One tensor: a result of a call, or what a part of a round takes.
+    """A tensor: a result of a call, or an argument of a part of a round.
 
     Attributes:
       owner: what it comes from.
@@ -78,7 +78,7 @@ class Intrinsic:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """What a part of a round takes: the state, a client's value, an accumulator."""
+    """An argument of a part of a round: the state, a client's value, an accumulator."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ Handler = Callable[["Trace", Any], list[Value]]
 
 @dataclasses.dataclass
 class State:
-    """What changes while a graph executes.
+    """The state of a graph's execution.
 
     Attributes:
       variables: the value of each variable that has one.

@@ -28,7 +28,7 @@ _GROUP = 16
 
 
 class Formed(NamedTuple):
-    """What a form computes.
+    """The computation of a form.
 
     Attributes:
       outputs: the values of the operation's outputs.
@@ -96,7 +96,7 @@ def _known_axes(axes: tf.Tensor) -> Optional[Sequence[int]]:
 
 
 def _known_shape(shape: tf.Tensor) -> Optional[list[Any]]:
-    """What is known of a tensor's shape, given as a tensor."""
+    """The known sizes of a tensor's shape, which is given as a tensor."""
     known = tf.get_static_value(shape)
     if known is not None:
         return list(known)

@@ -85,7 +85,7 @@ class Worker:
 
     @property
     def address(self) -> Optional[str]:
-        """Where gRPC connects; None if the worker does not run."""
+        """The address that gRPC connects to; None if the worker does not run."""
         return None if self._connection is None else self._connection.address
 
     @property

@@ -90,7 +90,7 @@ def path_of(kind: str, key: Mapping[str, Any]) -> pathlib.Path:
 
 
 def computed(kind: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
-    """What a pure function gives, from the cache where it is there.
+    """The result of a pure function, from the cache if the cache has it.
 
     Warns in one line, once, where the file is damaged or cannot be kept. A user without
     a home folder has no cache, and needs no warning.

@@ -93,7 +93,7 @@ def round_row(
 
 
 def measurements(metrics: Any) -> dict[str, np.ndarray]:
-    """What of a round's metrics is no scalar number, as arrays by name.
+    """The metrics of a round that are no scalar numbers, as arrays by name.
 
     Texts are arrays of objects, `str` or `bytes`.
     """

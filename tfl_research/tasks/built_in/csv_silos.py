@@ -198,7 +198,7 @@ def _target(data: silos.SiloData, label_column: str) -> str:
 
 
 def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
-    """What schema.json declares, which nobody may have read off the files."""
+    """The facts that schema.json declares, without a look at the files."""
     if not data.declared:
         return ()
     classes = " and the classes of the label" if data.declared_classes else ""
@@ -206,7 +206,7 @@ def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
 
 
 def _pooled(data: silos.SiloData) -> tuple[Pooled, ...]:
-    """What schema.json does not declare, computed from the files."""
+    """The facts that schema.json does not declare, computed from the files."""
     remedy = (
         f'declare "columns" and "label" in a {_SCHEMA} beside the files (drafted by '
         "scripts/describe_task csv --write_schema=FILE ...)"

@@ -27,12 +27,12 @@ def _socket_timeout(seconds: float) -> Any:
 
 
 def database_folder(cache_dir: str | None) -> pathlib.Path:
-    """Where TFF keeps downloaded databases."""
+    """The folder in which TFF keeps downloaded databases."""
     return user_paths.expanded(cache_dir) if cache_dir else _home() / ".tff"
 
 
 def word_count_folder(cache_dir: str | None) -> pathlib.Path:
-    """Where TFF, through Keras, keeps downloaded word counts."""
+    """The folder in which TFF, through Keras, keeps downloaded word counts."""
     root = user_paths.expanded(cache_dir) if cache_dir else _home() / ".keras"
     return root / "datasets"
 

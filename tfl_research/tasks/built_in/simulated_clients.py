@@ -10,7 +10,7 @@ from tfl_research.tasks.pooled import RECORD, Pooled
 def pooled_by_partition(
     options: PartitionOptions, *, pools: bool
 ) -> tuple[Pooled, ...]:
-    """What a partition computes from the examples or the clients together.
+    """The facts that a partition computes from all examples or clients together.
 
     Args:
       options: the partition.

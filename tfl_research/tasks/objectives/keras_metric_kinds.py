@@ -103,7 +103,7 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
 
 
 def _accuracy(rule: Rule, name: str) -> Any:
-    """What Keras means by "accuracy", by the loss; logits are positive above 0."""
+    """Keras' meaning of "accuracy" for a loss; logits are positive above 0."""
     metrics = tf.keras.metrics
     if isinstance(rule, Classes):
         return metrics.SparseCategoricalAccuracy(name)

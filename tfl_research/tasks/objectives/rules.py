@@ -28,7 +28,7 @@ class Wrong(NamedTuple):
 
 
 class Rule(abc.ABC):
-    """What a loss takes of one head."""
+    """The labels and outputs that a loss takes of one head."""
 
     @abc.abstractmethod
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:

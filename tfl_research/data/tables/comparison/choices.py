@@ -81,7 +81,7 @@ def as_categories(cells: Iterable[Cell], **entries: Any) -> list[Choice]:
 
 
 def of_ambiguous(kind: str, cells: Sequence[Cell], example: Cell) -> list[Choice]:
-    """What cells of numbers and of an ambiguous kind may be.
+    """The choices for a column of numbers and of cells with several readings.
 
     Args:
       kind: the ambiguous kind, see `written`.
@@ -128,7 +128,7 @@ def _unit(text: str) -> str:
 def of_mixture(
     numbers: Sequence[Cell], texts: Sequence[Cell], no_value: Sequence[Cell]
 ) -> list[Choice]:
-    """What a column of numbers, texts and words for no value may be."""
+    """The choices for a column of numbers, texts and words for no value."""
     cells = [*numbers, *texts]
     words = sorted({cell.text for cell in texts})
     found = []

@@ -38,7 +38,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What was found in a column.
+    """A finding about a column.
 
     Attributes:
       column: the column.
@@ -55,7 +55,7 @@ class Finding:
     is_feature: bool = True
 
     def line(self) -> str:
-        """What was found, and what to do, in one line."""
+        """The finding, and what to do about it, in one line."""
         if not self.choices:
             return self.text
         listed = " or ".join(map(str, self.choices))

@@ -83,7 +83,7 @@ class FrameColumns:
 
     @property
     def declares(self) -> tuple[str, ...]:
-        """What is taken for public knowledge."""
+        """The facts that are taken for public knowledge."""
         parts = (
             self.features.values()
             if isinstance(self.features, Mapping)

@@ -51,7 +51,7 @@ class Cell(Protocol):
     def gates(self) -> int: ...
 
     def products(self, weights: Tensors, dropped: Optional[tf.Tensor]) -> Any:
-        """What `step` and `back` use, prepared before the loop."""
+        """The tensors that `step` and `back` use, prepared before the loop."""
 
     def step(
         self, given: tf.Tensor, states: Tensors, products: Any
@@ -61,7 +61,7 @@ class Cell(Protocol):
     def factors(
         self, kept: Tensors, after: Tensors, before: Tensors
     ) -> list[tf.Tensor]:
-        """What `back` needs of all steps, `[T, B, ...]`.
+        """The tensors of all steps that `back` needs, `[T, B, ...]`.
 
         Args:
           kept: the tensors that were kept, of all steps.

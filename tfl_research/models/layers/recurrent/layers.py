@@ -134,7 +134,7 @@ def _is_mask(mask: Any) -> bool:
 def _outputs(
     layer: Any, cell: cells.Cell, x: Any, mask: Any, training: Any, states: Any
 ) -> Any:
-    """What the layer returns."""
+    """The value that the layer returns."""
     x, by_gate, dropped = _dropped(layer, cell, x, states[0], training)
     x = tf.transpose(x, [1, 0, 2])
     if mask is not None:

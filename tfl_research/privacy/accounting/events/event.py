@@ -80,7 +80,7 @@ class Event(abc.ABC):
         # the default of the subclass' field.
         @property
         def neighbouring_relation(self) -> str:
-            """Which populations are neighbours, see `sampling.Amplification`."""
+            """The neighbouring relation, see `sampling.Amplification`."""
 
     @property
     def unit(self) -> str:

@@ -164,7 +164,7 @@ class MatrixEvent(CorrelatedEvent):
         return alone, int(self.squared_sensitivity(rounds)[-1])
 
     def _turn(self) -> GaussianEvent | None:
-        """One turn of a client, as an event; None without amplification.
+        """The event of one turn of a client; None without amplification.
 
         Turns are `min_separation` >= `bands` rounds apart, so no row of C has two turns
         of a client: the turns compose like rounds of the Poisson-sampled Gaussian

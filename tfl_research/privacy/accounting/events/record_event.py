@@ -100,7 +100,7 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def neighbouring_relation(self) -> str:
-        """One record more or less in one client."""
+        """The neighbouring relation: one record more or less in one client."""
         return "add_or_remove_one"
 
     @property

@@ -75,7 +75,7 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def neighbouring_relation(self) -> str:
-        """Which data sets the guarantee compares."""
+        """The neighbouring relation: which data sets the guarantee compares."""
         return self.base.neighbouring_relation
 
     @property

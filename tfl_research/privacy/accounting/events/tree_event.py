@@ -104,7 +104,7 @@ class TreeEvent(CorrelatedEvent):
 
     @property
     def neighbouring_relation(self) -> str:
-        """Which data sets the guarantee compares."""
+        """The neighbouring relation: which data sets the guarantee compares."""
         return "zero_out"
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def squared_sensitivities(
 
 
 def _of_every_round(numbers: np.ndarray, restart_every: int) -> np.ndarray:
-    """For a client that takes part in each of the first t rounds, for every t."""
+    """The sensitivity to a client that takes part in all of the first t rounds."""
     levels = np.arange(int(restart_every).bit_length())
     # A complete node of 2^h rounds and those below it: 4^h + 2 * 4^(h-1) + ...
     within = 2.0**levels * (2.0 ** (levels + 1) - 1)
@@ -167,7 +167,7 @@ def _undominated(choices: _Choices) -> _Choices:
 
 
 def _latest_ends(block: list[_Choices], separation: int) -> list[_Choices]:
-    """For each x, the fewest free rounds before the block that allow x at its end.
+    """The fewest free rounds before the block that allow x at its end, for each x.
 
     int64 `[separation]`; `separation` if the block cannot have x free rounds at its
     end.

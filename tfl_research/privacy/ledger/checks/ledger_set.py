@@ -30,7 +30,7 @@ class LedgerSet:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """One pair for each run and event, see `accounting.composed_total`."""
+        """A pair for each run and event, see `accounting.composed_total`."""
         return [group for run in self.runs for group in run.groups]
 
     @property
@@ -108,7 +108,7 @@ def client_of(shared: Spending) -> str | None:
 
 
 def at_client(entry: Entry, client: str) -> Entry:
-    """What an entry of a run's own ledger charges one client's records."""
+    """The entry of a run's own ledger, with the event of one client's records."""
     if isinstance(entry, Restart) or not isinstance(entry.event, RecordEvent):
         return entry
     names = [name for name, _ in entry.event.clients]

@@ -214,7 +214,7 @@ def _check_epsilon(
 def _groups(
     record: RunRecord, delta: float, plan: Mapping[str, Any]
 ) -> list[tuple[list[tuple[Event, int]], float]]:
-    """What to compose, and at which δ: for record-level runs at each client."""
+    """The events to compose and their δ; of record-level runs, for each client."""
     groups = [(event, count) for (_, event), count in record.counts.items()]
     deltas = plan.get("deltas")
     events = [event for event, _ in groups if isinstance(event, RecordEvent)]

@@ -110,7 +110,7 @@ class RunRecord:
         self.entries.append(entry)
 
     def beside(self, rounds: int) -> tuple[tuple[Event, int], ...]:
-        """What is charged in addition to the first rounds of the present attempt.
+        """The charges in addition to the first rounds of the present attempt.
 
         That is what earlier attempts charged for rounds that were repeated, and the
         releases after these rounds.

@@ -100,7 +100,10 @@ def reaches_other_code(root: Any) -> bool:
 
 
 def _inside(value: Any) -> Union[list[Any], None]:
-    """The objects that an object refers to; None for others' code and unknown kinds."""
+    """The objects that an object refers to.
+
+    None for code of others, and for an object that cannot be searched.
+    """
     if isinstance(value, types.FunctionType):
         return _of_function(value) if _needs_none(value.__module__) else None
     if isinstance(value, type):

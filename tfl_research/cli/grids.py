@@ -264,7 +264,7 @@ class HeterogeneityGrid(_Grid):
 
 @dataclasses.dataclass(frozen=True)
 class CrossSiloGrid(_Grid):
-    """The settings that the sweep compares."""
+    """The settings of a comparison: the runs that it compares, and by which model."""
 
     TITLE: ClassVar[str] = "Comparison"
 

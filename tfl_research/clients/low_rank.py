@@ -42,7 +42,10 @@ class LowRank:
         return rows, columns
 
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-        """The factors `[rows, r]` and `[r, columns]` of each tensor."""
+        """The factors `[rows, r]` and `[r, columns]` of each tensor.
+
+        A tensor that is not larger than its factors stays as it is.
+        """
         message = []
         for index, tensor in enumerate(update):
             shape = self._factors(tensor.shape.as_list())

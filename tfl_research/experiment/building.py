@@ -279,5 +279,5 @@ def _in_paper_rounds(
 
 
 def _nothing(weights: Any, state: Any) -> Any:
-    """The server's message where personal models need nothing from the server."""
+    """None, the server's message if personal models need nothing from the server."""
     return None

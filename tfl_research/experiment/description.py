@@ -164,7 +164,7 @@ class Description:
 
     @property
     def resolved_cohorts(self) -> Cohorts:
-        """The cohorts; where none were given, the default that fits the privacy."""
+        """The cohorts, with the default sampler for the privacy if none was given."""
         if self.cohorts.sampler is not None:
             return self.cohorts
         sampler = "fixed"
@@ -314,7 +314,7 @@ _EXAMPLES = {
 
 
 def _to_give(name: str, value: Any, expected: tuple[type[Any], ...]) -> str:
-    """The advice about what to give in the place of a refused value."""
+    """The words for what to give in the place of a refused value."""
     if isinstance(value, type) and issubclass(value, expected):
         return f"an object, {value.__name__}(...), in place of the class"
     return _EXAMPLES.get(name) or f"{expected[0].__name__}(...)"

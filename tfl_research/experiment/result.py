@@ -66,7 +66,7 @@ class Result:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The content of summary.json: metrics of the models that the run evaluated."""
+        """The dict in summary.json: metrics of the untrained, final and best model."""
         return self.ended.summary
 
     @property

@@ -95,7 +95,7 @@ class Setup:
         )
 
     def hparams(self) -> dict[str, Any]:
-        """What the run's folder records: every setting, and what follows from them."""
+        """The settings of the run, and values that follow from them, for its folder."""
         clients = self.task.train
         attacked = {}
         if not self.experiment.attack.is_none:
@@ -110,7 +110,7 @@ class Setup:
         }
 
     def _data_digest(self) -> dict[str, str]:
-        """The digest of data that no package has, so that no run is resumed on others.
+        """The digest of data that are in no package: no run is resumed on other data.
 
         The digest is an exact function of the data. A private run keeps its own where
         only the owner can read it (`private.fingerprints`).

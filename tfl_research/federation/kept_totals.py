@@ -117,7 +117,7 @@ class KeptTotals:
     def state_rounds(
         self, client_ids: Sequence[str], before: Optional[int] = None
     ) -> dict[str, int]:
-        """By client, the last round that has its report; 0 for none.
+        """The last round that has a report of each client, by client; 0 for no round.
 
         Args:
           client_ids: the clients.

@@ -26,7 +26,7 @@ _made: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 
 
 def key_of(builder: Any) -> Optional[Hashable]:
-    """A key of what one of the toolkit's own functions does; None for others.
+    """A key for the behaviour of a function of the toolkit's own; None for others.
 
     Args:
       builder: any value. Two functions of equal keys make equal things.
@@ -51,7 +51,7 @@ def key_of(builder: Any) -> Optional[Hashable]:
 
 
 def _settings_of_keras() -> tuple[Any, ...]:
-    """The global settings of Keras: precision, epsilon, order of axes."""
+    """The settings of Keras for all models: precision, epsilon, order of axes."""
     import tensorflow as tf
 
     return (
@@ -64,7 +64,7 @@ def _settings_of_keras() -> tuple[Any, ...]:
 
 
 def made_once(key: Hashable, make: Callable[[], _Made]) -> _Made:
-    """The result of the first call of `make` with this key.
+    """The result of `make` for this key, which is made again only if it was dropped.
 
     Args:
       key: says all that the result depends on.

@@ -100,7 +100,7 @@ def _is_own_dataclass(value: Any) -> bool:
 
 
 def traced_once(key: Optional[Hashable], trace: Callable[[], _Made]) -> _Made:
-    """The result of the first call of `trace` with this key; None is no key."""
+    """The result of `trace`, made once for each key, or at each call without a key."""
     if key is None:
         return trace()
     return known_builders.made_once(("traced", key), trace)

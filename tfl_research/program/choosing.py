@@ -36,7 +36,7 @@ def candidates(
     releases: Releases,
     account: Optional[Account],
 ) -> tuple[Candidates, Optional[str]]:
-    """What keeps the models of a run, and why no metric is meant to choose one.
+    """The candidates for the best model, and why no metric is meant to choose it.
 
     Args:
       evaluator: the evaluator of models.

@@ -124,7 +124,7 @@ def excluded(metrics: Any) -> Optional[int]:
 
 
 def _not_finite(examples: Mapping[str, Any], order: np.ndarray) -> Optional[str]:
-    """Names the example of a client that is not finite, of those in the round."""
+    """Names the first value in the round's examples that is not finite, or None."""
     used = np.unique(order[order >= 0])
     for name, array in examples.items():
         values = np.asarray(array)

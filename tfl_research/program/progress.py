@@ -298,7 +298,7 @@ class Progress:
         return self._joined([(name, text) for name, text in parts if text])
 
     def _joined(self, parts: Sequence[Part]) -> str:
-        """The parts of a line: first what ε covers, then what it does not cover."""
+        """Joins the parts of a line: first those that ε covers, then the others."""
         covered = [text for name, text in parts if self._release.covers(name)]
         other = [text for name, text in parts if not self._release.covers(name)]
         if not other:

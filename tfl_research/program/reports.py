@@ -152,8 +152,8 @@ class RunResult:
 
     @functools.cached_property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """The arrays that the rounds measured, by round and name.
+        """The metrics that are no scalar numbers, as arrays by round and name.
 
-        It comes from measurements.jsonl, see `storage.metrics.measurements`.
+        They come from measurements.jsonl, see `storage.metrics.measurements`.
         """
         return measurements.read(self.path / "measurements.jsonl")

@@ -73,7 +73,7 @@ class RoundLog:
         return self._metrics.dropped_rounds
 
     def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:
-        """The arrays that the rounds measured, by round and name."""
+        """The metrics that are no scalar numbers, as arrays by round and name."""
         if not self._measurements.names:
             return {}
         return measurements.read(self._measurements_path)

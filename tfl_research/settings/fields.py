@@ -134,7 +134,7 @@ def real(
 
 
 def choice(default: Optional[str], help_text: str, names: Names) -> Any:
-    """A field with one of `names`; a function for names that can be registered.
+    """A field for one of `names`, which is a function if names can be registered.
 
     Example:
       >>> import dataclasses

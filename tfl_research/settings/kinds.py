@@ -13,7 +13,7 @@ _LIKE_TEXT = (str, int, float, os.PathLike)
 
 
 class Kind:
-    """What values a setting has.
+    """The kind of values that a setting takes.
 
     Attributes:
       syntax: the kind in one word, for `--help`: "integer", "a|b".
@@ -50,7 +50,7 @@ class Kind:
 
 
 class OneOf(Kind):
-    """A name out of a list that may grow: the list is asked for at each use."""
+    """One of several names, which are looked up at each use: there may be new names."""
 
     def __init__(self, names: Names):
         super().__init__("", "", str)

@@ -120,7 +120,7 @@ class Attempts:
 
     @classmethod
     def from_json(cls, values: Any) -> Attempts:
-        """Makes the object from what `to_json` returned.
+        """The object whose `to_json` returned these values.
 
         Raises:
           ValueError, KeyError, TypeError: anything else.

@@ -101,7 +101,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Makes the object from what `to_json` returned.
+        """The object whose `to_json` returned these values.
 
         Raises:
           ValueError, TypeError: anything else.

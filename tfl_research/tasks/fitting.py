@@ -30,7 +30,7 @@ _PROBED, _SEARCHED = 8, 20
 
 
 class _Heads(NamedTuple):
-    """The facts about the model's heads and inputs.
+    """The checks of labels, token ids and integers for the model's heads and inputs.
 
     Attributes:
       rules: of labels, by array, with the shape of an example's outputs.

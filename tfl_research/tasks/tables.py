@@ -262,7 +262,7 @@ def _columns(
     classes: Optional[Sequence[str]],
     weight: Optional[str],
 ) -> FrameColumns:
-    """The role of each column; columns that are not named are features."""
+    """The role of each column; without `features`, all other columns are features."""
     if client is not None and present.count(client) != 1:
         count = "no column" if client not in present else "the name of several columns"
         raise ValueError(

@@ -150,7 +150,7 @@ class SumFormats:
 
     @property
     def counts(self) -> FixedPoint:
-        """The format for numbers of clients and of examples, which are exact."""
+        """The exact format for numbers of clients and of examples."""
         return FixedPoint.whole(self.clients)
 
     @property

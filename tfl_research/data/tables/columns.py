@@ -183,7 +183,7 @@ class Standardised(Column):
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(Column):
-    """One of a list of categories, one-hot.
+    """A column of categories from a list, encoded one-hot.
 
     Attributes:
       column: name of the table's column.

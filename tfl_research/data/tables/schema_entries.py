@@ -247,7 +247,7 @@ def _end(where: str, key: str, value: Any, kind: Any) -> Any:
 def _word(
     where: str, entry: Mapping[str, Any], key: str, words: tuple[str, ...]
 ) -> str:
-    """The word of the entry; "refuse" if the entry has none."""
+    """The word that the entry has at `key`; "refuse" if the entry has no such key."""
     word = entry.get(key, "refuse")
     if word not in words:
         raise ValueError(f"{where}: {key} must be {' or '.join(words)}, got {word!r}")

@@ -79,8 +79,7 @@ def simulate(
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
-    """The differences between a federation's run and its simulation.
-
+    """The differences between a federation's run and its simulation; empty if none.
     Compares every weight of the last model, metrics.csv, and the rounds of the ledger.
     Of metrics.csv it leaves out times and the columns of `only_in_simulation`.
 

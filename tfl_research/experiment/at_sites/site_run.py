@@ -148,7 +148,7 @@ class RunAtSite:
             )
 
     def round(self, request: Message) -> Message:
-        """What the site's clients report in a round.
+        """The reports of the site's clients, or the site's keys under secure sums.
 
         Raises:
           Refused: the round was asked for before with another model, and the site's
@@ -337,7 +337,7 @@ class RunAtSite:
 
 
 def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
-    """For each client, the last round whose state counts; 0 for none.
+    """The last round whose state counts, by client; 0 for no round.
 
     Raises:
       MessageError: a client without a round, or no round.

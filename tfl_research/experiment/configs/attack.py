@@ -32,7 +32,7 @@ _OWNERS: Mapping[str, tuple[str, ...]] = {
 
 
 def _scales() -> str:
-    """The meaning of --attack_scale for each attack that has a scale."""
+    """The meaning of --attack_scale and its default, for each attack with a scale."""
     words = []
     for name in _SCALED:
         attack = attacks.ATTACKS[name]
@@ -161,7 +161,7 @@ class Attack(Settings):
 
     @property
     def fraction(self) -> float:
-        """The share of the clients that are malicious."""
+        """The share of the clients that are malicious; 0 without an attack."""
         if self.is_none:
             return 0.0
         given = self.malicious_fraction

@@ -20,7 +20,7 @@ _MOST_OF_UNKNOWN = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ValuesDigest:
-    """Facts about the values of all clients.
+    """The digest of all clients' values, and the clients whose values vary.
 
     Attributes:
       sha256: the SHA-256 of the values that are the same whenever they are read, in

@@ -78,7 +78,7 @@ class ProcessClients:
             ) from error
 
     def typed(self, client_id: str, given: Any) -> Any:
-        """The value that `given` returned, its members in the order of the type."""
+        """A value that came from `given`, its members in the order of the type."""
         if self.client_type is None:
             return given
         return as_value(f"clients[{client_id!r}]", given, self.client_type)

@@ -37,7 +37,7 @@ Folder = Union[str, os.PathLike[str]]
 
 @dataclasses.dataclass(frozen=True)
 class _Clients:
-    """Takes the place of a task: the clients, and what picks the best model."""
+    """The clients and the selection metric of a run that has no task."""
 
     train: ProcessClients
     selection_metric: Optional[str]
@@ -181,7 +181,7 @@ def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:
 def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerprint:
     """The digests by which a start is compared with the first start.
 
-    Where noise must not be used on anything else, that is the whole computation, the
+    If noise must not be used on anything else, they cover the whole computation, the
     data and the packages.
     """
     process = prepared.form.process

@@ -34,7 +34,7 @@ def planned(
     training: Training,
     randomness: noise.Randomness,
 ) -> Any:
-    """The event that each round is charged for; None if nothing is declared.
+    """The privacy plan of a run; None if neither the process nor the user has a plan.
 
     Raises:
       SettingError: a declaration that does not fit the process or the cohorts.

@@ -95,7 +95,7 @@ class Prepared:
         return found
 
     def hparams(self, values: Optional[ValuesDigest]) -> dict[str, Any]:
-        """What the run's folder records.
+        """The settings, and facts about the data, that the run's folder records.
 
         Args:
           values: the result of `values_digest`. A private run keeps it where only the

@@ -62,7 +62,7 @@ class ProcessResult:
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """The arrays that the rounds measured, by round and name."""
+        """The metrics that are no scalar numbers, as arrays by round and name."""
         return self.ended.measurements
 
     @property

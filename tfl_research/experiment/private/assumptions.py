@@ -105,7 +105,7 @@ def _unit(setup: Setup) -> str:
 
 
 def _pooled(setup: Setup) -> list[tasks.Pooled]:
-    """The pooled values that one client or record more or less can change."""
+    """The pooled values that one unit (client or record) more or less can change."""
     unit = _unit(setup)
     return [part for part in setup.task.pooled if part.concerns(unit)]
 

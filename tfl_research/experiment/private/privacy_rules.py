@@ -110,7 +110,7 @@ def record_level(experiment: Description) -> None:
 
 
 def beside_privacy(experiment: Description) -> None:
-    """Refuses settings without a known guarantee, or without a released output."""
+    """Refuses settings that do not go with privacy, or that go with privacy alone."""
     if experiment.privacy is None:
         experiment.release.check_without_privacy()
         return

@@ -190,7 +190,10 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> list[str]:
 
 
 def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:
-    """The total of the client with the largest ε, at the δ of this client."""
+    """The total of the client with the largest ε; None without ledgers of clients.
+
+    ε is at the δ of this client, so that it holds at the largest δ of a client too.
+    """
     epsilon = account.shared_epsilon(done)
     if not isinstance(account.shared, privacy.ClientLedgers) or epsilon is None:
         return None

@@ -265,7 +265,7 @@ def notes(setup: Setup) -> list[str]:
 def of_run(
     setup: Setup, noise_key: int, write_statement: Optional[Callable[[], None]]
 ) -> Releases:
-    """What a run releases, for the round loop.
+    """The releases of a run, for the round loop.
 
     Args:
       setup: the setup of the run.

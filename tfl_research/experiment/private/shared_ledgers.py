@@ -70,7 +70,7 @@ def populations(task: Task) -> list[privacy.Population]:
 
 
 def drawn_by(task: Task) -> Optional[str]:
-    """The settings that decide which examples a client has; None for real clients."""
+    """The settings that decide a client's examples; None for clients of the data."""
     recipe = task.recipe
     if recipe is None or recipe.options.get("partition") in _NATURAL:
         return None
@@ -120,7 +120,7 @@ def check_clients(
 
 
 def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> list[str]:
-    """The cost of all runs of the shared ledger, and the rest of its own budget.
+    """The cost of all runs of the shared ledger, and the ledger's own budget.
 
     Args:
       account: the account of the run.

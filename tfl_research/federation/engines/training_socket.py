@@ -31,7 +31,7 @@ _LOOK_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The answer of a site.
+    """The answer of a site that trained or evaluated a model.
 
     Attributes:
       weights: the model after training, as a list of arrays; of an evaluation, none.

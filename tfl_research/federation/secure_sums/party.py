@@ -85,7 +85,7 @@ class Party:
 
     @property
     def terms(self) -> SumTerms:
-        """The terms of the sum: its parties, threshold and vectors."""
+        """The terms of the sum: session, parties, threshold and specs of vectors."""
         return self._state.terms
 
     @property

@@ -110,7 +110,7 @@ def unseal(key: bytes, sealed: bytes, sender: str, recipient: str) -> bytes:
 def share_digest(
     salt: bytes, kind: str, owner: str, holder: str, share: bytes
 ) -> bytes:
-    """The server's commitment to a share, by which an altered share is noticed.
+    """The digest by which the server notices an altered share.
 
     A share has 128 uniform bits, so that a digest does not give the share away.
     """

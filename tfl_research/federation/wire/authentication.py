@@ -50,7 +50,7 @@ class AuthenticationError(UserError):
 
 
 class Seal(NamedTuple):
-    """The header of a sealed message.
+    """The facts that the seal of a message states.
 
     Attributes:
       is_reply: whether a site sent the message.
@@ -110,7 +110,7 @@ def sealed(body: bytes, key: bytes, seal: Seal) -> bytes:
 
 
 def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
-    """The header of a sealed message, and the message.
+    """The seal of a sealed message, and the message in it.
 
     Args:
       content: the bytes; anyone may have written them.

@@ -202,7 +202,7 @@ def _results(
     training: bool,
     by_gradient: bool,
 ) -> list[np.ndarray]:
-    """The penalty, and the model's results for the first examples of a batch."""
+    """The penalty, predictions for a batch's first examples, and gradients if asked."""
     given = [tf.constant(w) for w in weights]
     # A tape that watches nothing costs nothing.
     with tf.GradientTape() as tape:

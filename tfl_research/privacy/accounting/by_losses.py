@@ -18,7 +18,7 @@ from tfl_research.privacy.accounting.losses.mixed_gaussians import (
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The losses that pairs of an event and a count compose of.
+    """The privacy losses, by their form, into which pairs (event, count) decompose.
 
     Attributes:
       gaussians: noise over sensitivity, sampling rate (1: not sampled), count.

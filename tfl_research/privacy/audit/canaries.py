@@ -58,7 +58,7 @@ class Canaries:
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """The canaries by client id: j if canary j takes part, else -j."""
+        """The role of each canary, by client id: j if canary j takes part, else -j."""
         signs = np.where(self.included, 1, -1)
         return {
             name: int(sign) * j

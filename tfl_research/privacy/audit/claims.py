@@ -50,12 +50,12 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def screens_updates(self) -> bool:
-        """The inner aggregator's declaration."""
+        """Whether the inner aggregator handles updates that are not finite."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """The inner aggregator's declaration."""
+        """The inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     @property

@@ -53,17 +53,17 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The inner aggregator's declaration."""
+        """The members of a client's data that the inner aggregator needs."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """The inner aggregator's declaration."""
+        """Whether the inner aggregator handles updates that are not finite."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """The inner aggregator's declaration."""
+        """The inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     def create(

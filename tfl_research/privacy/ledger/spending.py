@@ -71,7 +71,7 @@ class Spending:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run; None if unknown, and in a ledger of several runs."""
+        """The id of the run; None if it is unknown, and for a shared ledger."""
         if self.shared:
             return None
         if self.header is not None:

@@ -27,16 +27,16 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The inner aggregator's declaration."""
+        """The members of a client's data that the inner aggregator needs."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """The inner aggregator's declaration."""
+        """Whether the inner aggregator handles updates that are not finite."""
         return declarations(self.inner).screens_updates
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """The inner aggregator's declaration."""
+        """The type of a client's message; None if the message is the plain update."""
         return declarations(self.inner).message_type(update_type)
 
     def create(

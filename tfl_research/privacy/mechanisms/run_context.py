@@ -36,7 +36,7 @@ class RunShape:
 
 @dataclasses.dataclass(frozen=True)
 class MechanismContext:
-    """The facts, beside the plan, from which a mechanism builds its aggregator.
+    """The facts, in addition to the plan, from which a mechanism builds its aggregator.
 
     Attributes:
       noise_seed: secret; the noise is a function of this seed and of the round.

@@ -84,7 +84,7 @@ def selection(
     releases: Releases,
     metrics: Mapping[str, Metric],
 ) -> Optional[Selection]:
-    """How a metric picks the best model; None if no metric may pick it.
+    """How a metric picks the best model; None if none may, or a private choice picks.
 
     Args:
       config: has the metric that the user gave.

@@ -18,7 +18,7 @@ def _metrics(columns: Sequence[str]) -> list[str]:
 
 
 def _title(model: str, split: str, total: int, *, is_private: bool) -> str:
-    """The title of a table; in a private run it says that ε does not cover it."""
+    """The title of a table; it says if ε of a private run does not cover the table."""
     whose = {
         "eval": "clients' test splits",
         "held_out": "held-out clients",

@@ -44,7 +44,7 @@ def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "")
 
 
 class _Stored(NamedTuple):
-    """The content of the file.
+    """The content of the file of choices.
 
     Attributes:
       choices: by key.

@@ -50,7 +50,7 @@ class Evaluation:
         return self._value(tff.framework.serialize_computation(computation), {})
 
     def call(self, function: Value, argument: Optional[Value]) -> Value:
-        """The result of a function.
+        """The result of a call of a function.
 
         Args:
           function: to call.

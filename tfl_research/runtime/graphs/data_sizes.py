@@ -51,13 +51,13 @@ def _along(position: int) -> Callable[[Any], bool]:
 
 
 def _matrices(op: Any) -> bool:
-    """Whether an operation takes or gives matrices of such a size."""
+    """Whether an operation takes or gives matrices with a size that is not known."""
     tensors = [op.inputs[0], op.outputs[0]]
     return any(_lacks_size(t, range(-min(2, t.shape.rank or 0), 0)) for t in tensors)
 
 
 def _images(op: Any) -> bool:
-    """Whether an operation takes images, or their gradients, of such a size."""
+    """Whether an operation has images, or gradients of images, of an unknown size."""
     tensors = [t for t in (*op.inputs, *op.outputs) if (t.shape.rank or 0) >= 4]
     return any(axis > 0 for t in tensors for axis in _axes_without_size(t))
 

@@ -157,7 +157,7 @@ class Graph:
 
     @functools.cached_property
     def forwarded(self) -> list[Optional[int]]:
-        """For each result, the argument that it is; None for a computed result."""
+        """The argument that each result returns, by index; None if it is computed."""
         imported = Import(self._graph_def, self._inputs, self._outputs, in_place=False)
         forwards = {
             node.name: node.input[0]
@@ -175,7 +175,7 @@ class Graph:
 
     @property
     def aliases(self) -> Optional[list[int]]:
-        """For each result, the argument that it is; None if something is computed."""
+        """The argument that each result returns, by index; None if any is computed."""
         if not self.pure:
             return None
         found = [index for index in self.forwarded if index is not None]
@@ -221,7 +221,7 @@ class Graph:
 
 
 def _places(nodes: Iterable[Any]) -> dict[str, str]:
-    """For each operation the name of a node, in which Keras has the layer's name."""
+    """A node's name for each operation; Keras puts the layer's name into the name."""
     places: dict[str, str] = {}
     for node in nodes:
         places.setdefault(node.op, node.name.removeprefix("gradients/"))

@@ -28,7 +28,7 @@ _GROUP = 16
 
 
 class Formed(NamedTuple):
-    """The computation of a form.
+    """The result of an operation in another form.
 
     Attributes:
       outputs: the values of the operation's outputs.
@@ -96,7 +96,10 @@ def _known_axes(axes: tf.Tensor) -> Optional[Sequence[int]]:
 
 
 def _known_shape(shape: tf.Tensor) -> Optional[list[Any]]:
-    """The known sizes of a tensor's shape, which is given as a tensor."""
+    """The sizes in a tensor that holds a shape; a size is None if it is not known.
+
+    The result is None if nothing is known.
+    """
     known = tf.get_static_value(shape)
     if known is not None:
         return list(known)

@@ -84,7 +84,7 @@ class Reader:
     def argument(
         self, cohort: Cohort, files: ExampleFiles, shape: tuple[int, int]
     ) -> list[Any]:
-        """The message to a worker in the place of the cohort's examples.
+        """The values that a worker gets in the place of the cohort's examples.
 
         Args:
           cohort: the chunk's clients.

@@ -198,7 +198,7 @@ def _target(data: silos.SiloData, label_column: str) -> str:
 
 
 def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
-    """The facts that schema.json declares, without a look at the files."""
+    """The facts that schema.json declares; nobody may have read them off the files."""
     if not data.declared:
         return ()
     classes = " and the classes of the label" if data.declared_classes else ""

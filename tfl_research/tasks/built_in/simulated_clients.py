@@ -1,4 +1,4 @@
-"""What simulated clients owe to examples that are not theirs."""
+"""Facts about simulated clients that come from the examples of other clients."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
 
 
 def _accuracy(rule: Rule, name: str) -> Any:
-    """Keras' meaning of "accuracy" for a loss; logits are positive above 0."""
+    """The metric that Keras calls "accuracy", by the loss; logits above 0 mean yes."""
     metrics = tf.keras.metrics
     if isinstance(rule, Classes):
         return metrics.SparseCategoricalAccuracy(name)

@@ -28,7 +28,7 @@ class Wrong(NamedTuple):
 
 
 class Rule(abc.ABC):
-    """The labels and outputs that a loss takes of one head."""
+    """A rule that says which labels and outputs of one head a loss takes."""
 
     @abc.abstractmethod
     def check_outputs(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> None:

@@ -38,7 +38,7 @@ _FEW_ROWS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What a site publishes.
+    """The choices of a site about what it publishes.
 
     Attributes:
       minimum_count: levels and classes that fewer rows hold are left out, and each end

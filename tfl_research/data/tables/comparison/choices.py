@@ -81,7 +81,7 @@ def as_categories(cells: Iterable[Cell], **entries: Any) -> list[Choice]:
 
 
 def of_ambiguous(kind: str, cells: Sequence[Cell], example: Cell) -> list[Choice]:
-    """The choices for a column of numbers and of cells with several readings.
+    """The choices for a column of numbers and of cells of an ambiguous kind.
 
     Args:
       kind: the ambiguous kind, see `written`.

@@ -78,7 +78,7 @@ def label(silos: Sequence[Silo], names: Sequence[str], kind: str) -> list[Findin
 def declared(
     silos: Sequence[Silo], schema: Schema, names: Sequence[str]
 ) -> list[Finding]:
-    """The differences between files in columns of numbers that a schema declares."""
+    """Differences between files in those of `names` that a schema has as numbers."""
     found: list[Finding] = []
     for column in schema.columns:
         if not column.is_numeric or column.column not in names:

@@ -38,7 +38,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A finding about a column.
+    """A fact about a column that the comparison of silos found.
 
     Attributes:
       column: the column.

@@ -31,7 +31,7 @@ def _columns_of(part: Part) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class FrameColumns:
-    """What each column of a table is.
+    """The role of each column of a table.
 
     Attributes:
       features: columns of x, one matrix of float32; a `Schema` of declared columns; or

@@ -1,4 +1,4 @@
-"""One time step of LSTM and SimpleRNN, forwards and backwards; `gru` has the other.
+"""One time step of LSTM and SimpleRNN, forwards and backwards; `gru` has GRU's.
 
 A cell gets the inputs' part of its gates ("given"), which is computed before the loop.
 Shapes: T time steps, B examples, H units, and G = H times the number of gates.
@@ -51,7 +51,7 @@ class Cell(Protocol):
     def gates(self) -> int: ...
 
     def products(self, weights: Tensors, dropped: Optional[tf.Tensor]) -> Any:
-        """The tensors that `step` and `back` use, prepared before the loop."""
+        """The values that every `step` and `back` use, prepared before the loop."""
 
     def step(
         self, given: tf.Tensor, states: Tensors, products: Any

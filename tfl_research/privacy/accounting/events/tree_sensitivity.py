@@ -57,7 +57,7 @@ def squared_sensitivities(
 
 
 def _of_every_round(numbers: np.ndarray, restart_every: int) -> np.ndarray:
-    """The sensitivity to a client that takes part in all of the first t rounds."""
+    """The squared sensitivity to a client in all of the first t rounds, for each t."""
     levels = np.arange(int(restart_every).bit_length())
     # A complete node of 2^h rounds and those below it: 4^h + 2 * 4^(h-1) + ...
     within = 2.0**levels * (2.0 ** (levels + 1) - 1)

@@ -1,5 +1,6 @@
 """Signals end a run, also where foreign code changes or drops their exception."""
 
+import dis
 import logging
 import os
 import signal
@@ -110,6 +111,67 @@ def test_an_outer_block_knows_the_signal_of_an_inner_one():
             send()
         with raised_on_signals(Signals()), pytest.raises(Interrupt):
             interrupts.check()
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_at_any_instruction_leaves_the_process_as_it_was(number):
+    """The signal is raised in the block, or comes to the earlier handlers."""
+    heard = []
+    earlier = {each: signal.getsignal(each) for each in BOTH}
+
+    def hears(given, _):
+        heard.append(given)
+
+    def of_process():
+        handlers = [signal.getsignal(each) for each in BOTH]
+        filters = list(logging.getLogger("tensorflow").filters)
+        return handlers, sys.unraisablehook, filters, list(interrupts._blocks)
+
+    def sent_before(instruction):
+        """Whether the block has so many instructions, and how it ended."""
+        passed = 0
+
+        def trace(frame, event, _):
+            nonlocal passed
+            if frame.f_code.co_filename != interrupts.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            # Python looks for signals at calls and jumps.
+            is_idle = dis.opname[frame.f_code.co_code[frame.f_lasti]] == "NOP"
+            if event == "opcode" and not is_idle:
+                passed += 1
+                if passed == instruction:
+                    os.kill(os.getpid(), number)
+            return trace
+
+        raised = False
+        sys.settrace(trace)
+        try:
+            with raised_on_signals():
+                interrupts.check()
+        except Interrupt:
+            raised = True
+        finally:
+            sys.settrace(None)
+        return passed >= instruction, raised
+
+    traced = sys.gettrace()
+    try:
+        for each in BOTH:
+            signal.signal(each, hears)
+        before = of_process()
+        instruction, is_sent = 0, True
+        while is_sent:
+            instruction += 1
+            heard.clear()
+            is_sent, raised = sent_before(instruction)
+            assert of_process() == before, instruction
+            assert raised + len(heard) == is_sent, instruction
+    finally:
+        sys.settrace(traced)
+        for each in BOTH:
+            signal.signal(each, earlier[each])
+    assert instruction > 100
 
 
 def test_other_threads_are_not_asked():

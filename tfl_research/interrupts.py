@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 _TENSORFLOW = "tensorflow"
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(BaseException):
@@ -79,7 +80,8 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
 
     After the first signal, and after the block, the earlier handlers are in place
     again. So a second Ctrl-C ends a process that hangs. In other threads the block
-    changes nothing, since Python handles signals in the main thread only.
+    changes nothing, since Python handles signals in the main thread only. A signal that
+    comes while the block ends goes to the earlier handlers.
 
     TensorFlow logs an exception that ends its tracing in hundreds of lines. After a
     signal, and until the end of the block, it logs nothing.
@@ -95,45 +97,65 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
         yield signals
         return
     previous: dict[int, Any] = {}
+    late: list[int] = []
+    is_inside = False
     logger = logging.getLogger(_TENSORFLOW)
     report_dropped = sys.unraisablehook
 
     def restore() -> None:
-        while previous:
-            number, handler = previous.popitem()
-            signal.signal(number, handler)
+        # The handler can come in the middle, and then finds what is left.
+        for number in _NUMBERS:
+            handler = previous.pop(number, None)
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    def end(number: int) -> NoReturn:
+        signals.number = number
+        logger.addFilter(nothing)
+        raise Interrupt(number)
 
     def handle(number: int, _: Any) -> None:
         restore()
-        signals.number = number
-        logger.addFilter(_nothing)
-        raise Interrupt(number)
+        if is_inside:
+            end(number)
+        # An exception would leave half of the handlers behind.
+        late.append(number)
 
     def dropped(unraisable: Any) -> None:
         """Python says here that a finalizer dropped an exception."""
         if not isinstance(unraisable.exc_value, Interrupt):
             report_dropped(unraisable)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # getsignal is None for a handler that Python did not set and cannot restore.
-        if signal.getsignal(number) is not None:
-            previous[number] = signal.signal(number, handle)
-    _blocks.append(signals)
-    sys.unraisablehook = dropped
     try:
-        yield signals
-    except Exception as error:
-        cause = signals.cause_of(error)
-        if cause is error:
-            raise
-        raise cause from None
+        for number in _NUMBERS:
+            # None is a handler that Python did not set and cannot restore.
+            if signal.getsignal(number) is not None:
+                previous[number] = signal.signal(number, handle)
+        _blocks.append(signals)
+        sys.unraisablehook = dropped
+        try:
+            is_inside = True
+            if late:
+                end(late.pop())
+            yield signals
+        except Exception as error:
+            cause = signals.cause_of(error)
+            if cause is error:
+                raise
+            raise cause from None
+        finally:
+            is_inside = False
     finally:
+        # Also where the signal came just before.
+        is_inside = False
         restore()
-        _blocks.remove(signals)
-        logger.removeFilter(_nothing)
+        if signals in _blocks:
+            _blocks.remove(signals)
+        logger.removeFilter(nothing)
         if sys.unraisablehook is dropped:
             sys.unraisablehook = report_dropped
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
+        for missed in late:
+            signal.raise_signal(missed)

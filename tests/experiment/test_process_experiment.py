@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import io
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 import tfl_research as tfl
-from tfl_research import runtime
+from tfl_research import interrupts, runtime
 from tfl_research.errors import SettingError, UserError
+from tfl_research.experiment.own_process.client_values import CohortValues
+from tfl_research.experiment.own_process.explained import ExplainedEngine
 
 FEATURES = 4
 ROUNDS = tfl.Training(rounds=3, evaluate_every=3, tensorboard=False)
@@ -386,6 +390,25 @@ def test_a_fault_in_a_round_is_one_line(tmp_path):
         run(mean, tmp_path, {"a": 1.0, "b": -1.0}, runtime=tfl.Runtime("tff"))
     assert "\n" not in str(error.value)
     assert "kelvin" in str(error.value)
+
+
+def test_a_signal_is_not_looked_for_among_the_clients():
+    rounds = []
+
+    class Engine:
+        def next(self, state, cohort):
+            rounds.append(len(cohort))
+            with contextlib.suppress(interrupts.Interrupt):
+                # A second one would end this process.
+                if len(rounds) == 1:
+                    signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("nesting violated")
+
+    engine = ExplainedEngine(Engine(), finds_client=True)
+    cohort = CohortValues([1.0, 2.0], ["a", "b"])
+    with pytest.raises(interrupts.Interrupt), interrupts.raised_on_signals():
+        engine.next(None, cohort)
+    assert rounds == [2]
 
 
 def test_a_run_goes_on_with_the_same_data_alone(tmp_path):

@@ -388,6 +388,41 @@ def test_a_signal_that_became_another_error_is_told_as_a_signal(tmp_path, go):
     assert "after round 4" in stream.getvalue().splitlines()[-1]
 
 
+@pytest.mark.parametrize("go", [program.run, lambda **all: list(program.rounds(**all))])
+@pytest.mark.parametrize("event", ["on_close", "export", "begin"])
+def test_an_error_after_a_signal_outside_of_rounds_is_the_signals(tmp_path, go, event):
+    """Before the first round, after the last one, and where files are closed."""
+
+    def changed(*_):
+        with contextlib.suppress(Interrupt):
+            os.kill(os.getpid(), 15)
+            time.sleep(1)
+        raise AssertionError("nesting violated")
+
+    class Closing(program.Callback):
+        on_close = changed if event == "on_close" else program.Callback.on_close
+
+    class Evaluator(fake.Evaluator):
+        @property
+        def metrics(self):
+            if event == "begin":
+                changed()
+            return super().metrics
+
+    stream = io.StringIO()
+    options = {"config": fake.config(rounds=2), "callbacks": [Closing()]}
+    options["evaluator"] = Evaluator()
+    if event == "export":
+        options["exporter"] = changed
+    with (
+        fake.arguments(tmp_path, stream=stream, **options) as given,
+        pytest.raises(RunInterrupted) as found,
+    ):
+        go(**given)
+    assert found.value.code == 143
+    assert stream.getvalue().splitlines()[-1].startswith("interrupted by SIGTERM")
+
+
 def test_signals_become_one_exception():
     def killed():
         with raised_on_signals():

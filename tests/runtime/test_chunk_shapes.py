@@ -77,11 +77,13 @@ def chosen(monkeypatch):
         measured_alike={},
     )
 
-    def choose(*sizes, hardware=""):
+    def choose(*sizes, hardware="", cohort_size=0):
         for clients, steps in sizes:
             chunk = chunks.Chunk([np.zeros([clients, steps, 3])], clients)
             jobs = iter([lambda chunk=chunk: chunk])
-            found = choice.choose(programs, [tf.zeros([])], jobs, hardware)
+            found = choice.choose(
+                programs, [tf.zeros([])], jobs, hardware, cohort_size=cohort_size
+            )
             assert found.mode == Mode("folded", "graph")
         return len(counted)
 
@@ -96,6 +98,23 @@ def test_chunks_of_about_one_shape_are_measured_once(chosen):
 def test_chunks_of_other_shapes_and_machines_are_measured(chosen):
     assert chosen((2, 10), (9, 10), (2, 41)) == 3
     assert chosen((2, 10), hardware="gpu") == 4
+
+
+def test_a_choice_for_a_few_clients_is_none_for_many(chosen):
+    """Chunks have the same shapes, and a vectorised program is tried for many alone."""
+    counts = {4: 1, 400: 1, 600: 2, 1_900: 2, 2_100: 3, 30_000: 4, 100: 4, 700: 4}
+    for cohort_size, count in counts.items():
+        assert chosen((50, 10), cohort_size=cohort_size) == count, cohort_size
+
+
+def test_the_number_of_clients_decides_nothing_where_none_is_vectorised(chosen):
+    chosen.programs.vectorises = False
+    assert chosen((50, 10), cohort_size=4) == 1
+    assert chosen((50, 10), cohort_size=40_000) == 1
+    chosen.programs.vectorises = True
+    # GPUs try a vectorised program for any number.
+    assert chosen((50, 10), cohort_size=4, hardware="gpu") == 2
+    assert chosen((50, 10), cohort_size=40_000, hardware="gpu") == 2
 
 
 def test_another_number_of_threads_is_measured(chosen, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any, Optional, TextIO
+from typing import Any, NoReturn, Optional, TextIO
 
 from tfl_research import interrupts
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
@@ -127,15 +127,16 @@ def run(
         states,
         signals,
     )
-    with interrupts.raised_on_signals(signals):
-        while True:
-            try:
+    try:
+        with interrupts.raised_on_signals(signals):
+            while True:
                 next(steps)
                 signals.check()
-            except StopIteration as end:
-                return end.value
-            except interrupts.Interrupt as error:
-                _interrupt(steps, error, folder, stream)
+    except StopIteration as end:
+        return end.value
+    except interrupts.Interrupt as error:
+        # Also in the place of an error outside of the session.
+        _interrupt(steps, error, folder, stream)
 
 
 def rounds(
@@ -236,7 +237,7 @@ def _interrupt(
     error: interrupts.Interrupt,
     folder: RunFolder,
     stream: Optional[TextIO],
-) -> None:
+) -> NoReturn:
     """Ends the run after a signal between two rounds, or outside of its session."""
     try:
         steps.throw(error)
@@ -247,7 +248,7 @@ def _interrupt(
                 f"interrupted by {error}; the same command goes on in {folder.path}\n"
             )
             stream.flush()
-        raise RunInterrupted(error.number) from None
+    raise RunInterrupted(error.number) from None
 
 
 def _steps(

@@ -13,6 +13,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.data import Cohort
 from tfl_research.runtime import cores, failures
 from tfl_research.runtime.client_chunks import chunks_of_cohort, chunks_of_values
@@ -220,6 +221,7 @@ class InProcessEngine(ClosedOnExit):
                     cohort_size=len(cohort),
                 )
         except tf.errors.InvalidArgumentError:
+            interrupts.check()
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
         self._programs.build(mode, self._parts(mode, cohort))

@@ -13,6 +13,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.data import ClientData
 from tfl_research.runtime.compiler import choice
 from tfl_research.runtime.compiler.map_reduce import MapReduce
@@ -207,6 +208,7 @@ class RemoteEngine(ClosedOnExit):
                 programs, leaves, rounds.chunks(cohort), cohort_size=len(cohort)
             )
         except tf.errors.InvalidArgumentError:
+            interrupts.check()
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
         self.mode = mode

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from tfl_research import interrupts
 from tfl_research.errors import UserError
 from tfl_research.experiment.own_process.client_values import CohortValues
 from tfl_research.runtime import NotIsolated, WorkerUnavailable
@@ -52,6 +53,7 @@ class ExplainedEngine(ClosedOnExit):
         except (UserError, WorkerUnavailable, NotIsolated):
             raise
         except Exception as error:
+            interrupts.check()
             clients = f"{len(cohort)} clients"
             if isinstance(cohort, CohortValues) and cohort.client_ids:
                 clients = self._named(state, cohort)
@@ -79,6 +81,7 @@ class ExplainedEngine(ClosedOnExit):
             try:
                 self._engine.next(state, [value])
             except Exception:  # noqa: BLE001 - of a user's process: any
+                interrupts.check()
                 return client_id
         return None
 

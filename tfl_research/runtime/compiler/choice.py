@@ -76,7 +76,8 @@ def choose(
 
     Executes the cohort's first chunk in each possible mode and ignores the results; the
     state does not change. For an empty cohort, the first candidate is chosen. The
-    choice is stored for this user. So a second run does not measure again. Another
+    choice is stored for this user. So a second run does not measure again, unless its
+    cohorts have many clients, and many times those of the first run. Another
     machine, or another user, may choose another mode, whose results are rounded
     differently: an engine's `choice_file` keeps the mode for the starts of one run.
 
@@ -112,6 +113,8 @@ def choose(
     threads = cores.operation_threads()
     if threads != cores.available():
         kind += f", threads of an operation: {threads}"
+    if programs.vectorises and not hardware:
+        kind = ", ".join(filter(None, (kind, measurement.size_class(cohort_size))))
     key = choice_cache.key(programs.work.fingerprint, shapes, kind)
     measured = programs.measured
     remembered = choice_cache.recall(key)

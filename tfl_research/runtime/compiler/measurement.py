@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Optional
@@ -25,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 # long that some hundred rounds win these seconds back.
 _SHORT_SECONDS = 0.0002
 _WORTH_SECONDS = 0.1
+# Cohorts whose sizes differ by a larger factor are measured anew.
+_NEAR_COHORTS = 4
 # Candidates are executed in turns, until one of them took so many seconds: in two
 # turns or three, or in a single one that is very long. The first turn has one client
 # of the chunk, and so have all turns if that client takes long.
@@ -178,6 +181,26 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
     if few or len(sizes) != 2 or programs.step_bound is None:
         return 0
     return sizes[0] + sizes[1] * int(chunk.leaves[programs.step_bound][0])
+
+
+def size_class(cohort_size: int) -> str:
+    """The class of a cohort's size, in words, within which a choice is the same.
+
+    A vectorised program is worth its compilation for many clients only. A choice that
+    was measured for a few is none for many, and the other way round.
+
+    Args:
+      cohort_size: number of clients.
+
+    Returns:
+      Empty for cohorts that are too small for any vectorised program.
+    """
+    least = max(1, math.ceil(_WORTH_SECONDS / _SHORT_SECONDS))
+    if cohort_size < least:
+        return ""
+    while cohort_size >= _NEAR_COHORTS * least:
+        least *= _NEAR_COHORTS
+    return f"cohorts of {least} clients or more"
 
 
 def measured(

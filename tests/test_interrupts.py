@@ -174,6 +174,19 @@ def test_a_signal_at_any_instruction_leaves_the_process_as_it_was(number):
     assert instruction > 100
 
 
+def test_a_signal_that_is_ignored_stays_ignored():
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with raised_on_signals() as signals:
+            send(signal.SIGINT)
+            assert signals.number is None
+            with pytest.raises(Interrupt, match="SIGTERM"):
+                send(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
 def test_other_threads_are_not_asked():
     asked = []
 

@@ -131,8 +131,9 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
 
     try:
         for number in _NUMBERS:
-            # None is a handler that Python did not set and cannot restore.
-            if signal.getsignal(number) is not None:
+            # None is a handler that Python did not set and cannot restore. Who ignores
+            # a signal, as a shell's background job does Ctrl-C, goes on ignoring it.
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
                 previous[number] = signal.signal(number, handle)
         _blocks.append(signals)
         sys.unraisablehook = dropped

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -17,10 +18,9 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
 def send(number=signal.SIGTERM):
-    """Sends this process a signal, whose exception Python raises at once."""
+    """Sends this process a signal; the handler's exception comes in here."""
     os.kill(os.getpid(), number)
-    for _ in range(100_000):
-        pass
+    time.sleep(1)
 
 
 def changed(number=signal.SIGTERM):
@@ -51,6 +51,26 @@ def test_an_exception_that_became_another_is_the_signals(number):
         changed(number)
     assert found.value.number == number
     assert found.value.__suppress_context__
+
+
+def test_a_signal_is_raised_in_the_block():
+    with pytest.raises(Interrupt, match="SIGTERM"), raised_on_signals():
+        send()
+
+
+def test_in_other_threads_a_block_does_nothing():
+    """Python handles signals in the main thread alone."""
+    entered = []
+
+    def enter():
+        before = signal.getsignal(signal.SIGTERM)
+        with raised_on_signals():
+            entered.append(signal.getsignal(signal.SIGTERM) == before)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [True]
 
 
 def test_errors_without_a_signal_stay():
@@ -100,7 +120,7 @@ def test_no_choice_is_kept_after_a_signal(tmp_path):
     assert path.exists()
 
 
-def test_an_outer_block_knows_the_signal_of_an_inner_one():
+def test_an_inner_block_knows_the_signal_of_an_outer_one():
     with raised_on_signals() as outer:
         with pytest.raises(Interrupt), raised_on_signals():
             send()
@@ -181,7 +201,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
             send(signal.SIGINT)
             assert signals.number is None
             with pytest.raises(Interrupt, match="SIGTERM"):
-                send(signal.SIGTERM)
+                send()
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, earlier)

@@ -131,8 +131,8 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
 
     try:
         for number in _NUMBERS:
-            # None is a handler that Python did not set and cannot restore. Who ignores
-            # a signal, as a shell's background job does Ctrl-C, goes on ignoring it.
+            # None is a handler that Python did not set and cannot restore. An ignored
+            # signal stays ignored: a shell lets its background jobs ignore Ctrl-C.
             if signal.getsignal(number) not in (None, signal.SIG_IGN):
                 previous[number] = signal.signal(number, handle)
         _blocks.append(signals)
@@ -150,7 +150,7 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
         finally:
             is_inside = False
     finally:
-        # Also where the signal came just before.
+        # Once more: a signal can come before the line that did so above.
         is_inside = False
         restore()
         if signals in _blocks:

@@ -9,9 +9,9 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
-import threading
 import time
 import types
 
@@ -21,7 +21,7 @@ import pytest
 
 from tfl_research import program
 from tfl_research.errors import RunInterrupted, TrainingDivergedError, UserError
-from tfl_research.interrupts import Interrupt, raised_on_signals
+from tfl_research.interrupts import Interrupt
 from tfl_research.program import RunConfig, progress
 from tfl_research.storage.files import atomic
 
@@ -363,6 +363,14 @@ def test_overhead_is_small(tmp_path):
     assert per_round < 0.02
 
 
+def fail_by_signal(*_):
+    """Fails as TensorFlow's tracing does if a signal comes in its middle."""
+    with contextlib.suppress(Interrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    raise AssertionError("nesting violated")
+
+
 @pytest.mark.parametrize("go", [program.run, lambda **all: list(program.rounds(**all))])
 def test_a_signal_that_became_another_error_is_told_as_a_signal(tmp_path, go):
     """TensorFlow's tracing turns a signal's exception into an AssertionError."""
@@ -370,10 +378,7 @@ def test_a_signal_that_became_another_error_is_told_as_a_signal(tmp_path, go):
     class Engine(fake.Engine):
         def next(self, state, cohort):
             if int(state.client_work) == 4:
-                with contextlib.suppress(Interrupt):
-                    os.kill(os.getpid(), 15)
-                    time.sleep(1)
-                raise AssertionError("nesting violated")
+                fail_by_signal()
             return super().next(state, cohort)
 
     stream = io.StringIO()
@@ -393,27 +398,21 @@ def test_a_signal_that_became_another_error_is_told_as_a_signal(tmp_path, go):
 def test_an_error_after_a_signal_outside_of_rounds_is_the_signals(tmp_path, go, event):
     """Before the first round, after the last one, and where files are closed."""
 
-    def changed(*_):
-        with contextlib.suppress(Interrupt):
-            os.kill(os.getpid(), 15)
-            time.sleep(1)
-        raise AssertionError("nesting violated")
-
     class Closing(program.Callback):
-        on_close = changed if event == "on_close" else program.Callback.on_close
+        on_close = fail_by_signal if event == "on_close" else program.Callback.on_close
 
     class Evaluator(fake.Evaluator):
         @property
         def metrics(self):
             if event == "begin":
-                changed()
+                fail_by_signal()
             return super().metrics
 
     stream = io.StringIO()
     options = {"config": fake.config(rounds=2), "callbacks": [Closing()]}
     options["evaluator"] = Evaluator()
     if event == "export":
-        options["exporter"] = changed
+        options["exporter"] = fail_by_signal
     with (
         fake.arguments(tmp_path, stream=stream, **options) as given,
         pytest.raises(RunInterrupted) as found,
@@ -421,27 +420,6 @@ def test_an_error_after_a_signal_outside_of_rounds_is_the_signals(tmp_path, go, 
         go(**given)
     assert found.value.code == 143
     assert stream.getvalue().splitlines()[-1].startswith("interrupted by SIGTERM")
-
-
-def test_signals_become_one_exception():
-    def killed():
-        with raised_on_signals():
-            os.kill(os.getpid(), 15)
-            time.sleep(1)
-
-    with pytest.raises(Interrupt, match="SIGTERM"):
-        killed()
-    # In a thread, which cannot handle signals, the block does nothing.
-    entered = []
-
-    def enter():
-        with raised_on_signals():
-            entered.append(True)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert entered == [True]
 
 
 def start(path: pathlib.Path, rounds: int, seconds: float) -> subprocess.Popen:

@@ -1,15 +1,16 @@
 """What XLA cannot compile, told from what a client's values do."""
 
 import re
+import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import runtime
+from tfl_research import interrupts, runtime
 from tfl_research.errors import UserError
-from tfl_research.runtime import Mode
+from tfl_research.runtime import Mode, failures
 from tfl_research.runtime.compiler import xla
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
@@ -147,3 +148,12 @@ def test_what_cannot_be_vectorised_is_told_without_hundreds_of_lines(caplog):
         tf.vectorized_map(looped, tf.ones([3, 4]), fallback_to_while_loop=False)
     tf.get_logger().error("this is for users")
     assert [record.message for record in caplog.records] == ["this is for users"]
+
+
+def test_no_client_is_named_for_the_error_of_a_signal():
+    error = tf.errors.InvalidArgumentError(None, None, "REPLACED BY Interrupt")
+    signals = interrupts.Signals()
+    signals.number = signal.SIGTERM
+    # Without programs: none is executed.
+    with interrupts.raised_on_signals(signals), pytest.raises(interrupts.Interrupt):
+        failures.named(None, [], Chunk([np.zeros([1])], 1, ["first"]), error)

@@ -77,7 +77,7 @@ def chosen(monkeypatch):
         measured_alike={},
     )
 
-    def choose(*sizes, hardware="", cohort_size=0):
+    def choose(*sizes, hardware="", cohort_size=4):
         for clients, steps in sizes:
             chunk = chunks.Chunk([np.zeros([clients, steps, 3])], clients)
             jobs = iter([lambda chunk=chunk: chunk])

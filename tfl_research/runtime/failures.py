@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from tfl_research import interrupts
 from tfl_research.errors import UserError
 from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.chunk_execution import in_graph
@@ -38,7 +39,12 @@ def named(
     chunk: chunks.Chunk,
     error: tf.errors.OpError,
 ) -> UserError:
-    """The error of a chunk's first client whose computation also fails alone."""
+    """The error of a chunk's first client whose computation also fails alone.
+
+    Raises:
+      Interrupt: a signal came, whose exception may have become the error.
+    """
+    interrupts.check()
     for index in range(chunk.count):
         alone = chunks.Chunk([leaf[index : index + 1] for leaf in chunk.leaves], 1)
         try:

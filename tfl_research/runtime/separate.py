@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import interrupts
 from tfl_research.data import Cohort
 from tfl_research.runtime import failures
 from tfl_research.runtime.compiler import choice, chunks
@@ -107,6 +108,7 @@ class SeparateClients:
         try:
             self._client("xla")
         except NotImplementedError as error:
+            interrupts.check()
             self._is_refused = True
             self._not_compiled(CannotCompile(str(error)))
             return False

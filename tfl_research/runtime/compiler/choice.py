@@ -70,14 +70,14 @@ def choose(
     hardware: str = "",
     *,
     fills_cores: bool = False,
-    cohort_size: int = 0,
+    cohort_size: int,
 ) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
     Executes the cohort's first chunk in each possible mode and ignores the results; the
     state does not change. For an empty cohort, the first candidate is chosen. The
     choice is stored for this user. So a second run does not measure again, unless its
-    cohorts have many clients, and many times those of the first run. Another
+    cohorts are of another size class (`measurement.size_class`). Another
     machine, or another user, may choose another mode, whose results are rounded
     differently: an engine's `choice_file` keeps the mode for the starts of one run.
 
@@ -88,7 +88,7 @@ def choose(
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
       fills_cores: whether the round has a chunk for each core. Then the mode is chosen
         that needs the least time of all cores: the measured chunk could use several.
-      cohort_size: the number of clients of the round; 0 if nobody knows it.
+      cohort_size: the number of clients of the round.
 
     Raises:
       CannotTrace: no mode can execute the process.

@@ -184,10 +184,10 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
 
 
 def size_class(cohort_size: int) -> str:
-    """The class of a cohort's size, in words, within which a choice is the same.
+    """The class of a cohort's size, in words; cohorts of one class share a choice.
 
-    A vectorised program is worth its compilation for many clients only. A choice that
-    was measured for a few is none for many, and the other way round.
+    A vectorised program is worth its compilation only for many clients. So a choice
+    that was measured for a few clients is not used for many, and the other way round.
 
     Args:
       cohort_size: number of clients.
@@ -211,7 +211,7 @@ def measured(
     hardware: str = "",
     *,
     fills_cores: bool = False,
-    cohort_size: int = 0,
+    cohort_size: int,
 ) -> tuple[Mode, str]:
     """Executes a chunk's clients in the modes.
 
@@ -284,7 +284,7 @@ def measured(
     best = fastest()
     # A GPU executes many small clients at once as fast as one.
     seconds = built[best].seconds
-    is_worth = seconds * max(cohort_size, chunk.count) >= _WORTH_SECONDS
+    is_worth = seconds * cohort_size >= _WORTH_SECONDS
     if programs.vectorises and (hardware or (seconds < _SHORT_SECONDS and is_worth)):
         build(Mode("vectorised", best.compiler))
         # The folded program again too, in the same turns.

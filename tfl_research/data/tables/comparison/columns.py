@@ -78,7 +78,13 @@ def label(silos: Sequence[Silo], names: Sequence[str], kind: str) -> list[Findin
 def declared(
     silos: Sequence[Silo], schema: Schema, names: Sequence[str]
 ) -> list[Finding]:
-    """Differences between files in those of `names` that a schema has as numbers."""
+    """Finds how files differ in columns that a schema declares as numbers.
+
+    Args:
+      silos: the files.
+      schema: declares the columns.
+      names: the columns to compare; others are left out.
+    """
     found: list[Finding] = []
     for column in schema.columns:
         if not column.is_numeric or column.column not in names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import tensorflow as tf
 
@@ -41,6 +43,21 @@ class TestLeftSeeds:
             models.initialized(lambda: None, 4)
         global_seed.settle()
         assert float(tf.random.uniform([])) == expected
+
+    def test_a_model_whose_weights_nobody_uses_leaves_it_too(self):
+        expected, other = drawn_after(3), drawn_after(5)
+        tf.random.set_seed(5)
+        state = random.getstate()
+        with global_seed.own_code_alone(), global_seed.left(3):
+            random.random()
+            assert float(tf.random.uniform([])) == other
+        assert random.getstate() == state
+        global_seed.settle()
+        assert float(tf.random.uniform([])) == expected
+        tf.random.set_seed(5)
+        # Beside other code, it sets the seed at once.
+        with global_seed.left(3):
+            assert float(tf.random.uniform([])) == expected
 
     def test_an_error_ends_it(self):
         expected = drawn_after(3)

@@ -37,6 +37,49 @@ def test_padding_clients_are_few_also_in_a_small_chunk():
     assert shapes.padded(4, 20, SMALL) == (4, 20)
 
 
+def test_a_small_chunk_has_room_where_clients_are_executed_one_by_one():
+    """Cohorts of any size, and clients that are longer, need one shape."""
+    shapes = chunks.Shapes(one_by_one=True)
+    room = shapes.padded(2, 10, SMALL)
+    assert room == (50, 24)
+    for clients, steps in ((1, 1), (50, 24), (7, 21)):
+        assert shapes.padded(clients, steps, SMALL) == room
+    # More clients than a chunk has by default, and longer ones.
+    assert shapes.padded(60, 10, SMALL) == (60, 24)
+    assert shapes.padded(2, 25, SMALL) == (40, 64)
+
+
+def test_a_chunk_has_room_within_some_bytes():
+    def padded(clients, steps):
+        return chunks.Shapes(one_by_one=True).padded(clients, steps, 8 * 2**10)
+
+    assert padded(2, 2) == (8, 4)
+    assert padded(1, 5) == (2, 12)
+    # With a shape of twice as many steps, this chunk would be too large.
+    assert padded(3, 5) == (5, 6)
+    assert padded(2, 20) == (2, 20)
+    assert padded(40, 1) == (40, 1)
+
+
+def test_a_chunk_takes_a_roomy_shape_of_another_engine_if_little_is_padding():
+    known = {(50, 12)}
+    assert chunks.Shapes(known, one_by_one=True).padded(2, 10, SMALL) == (50, 12)
+    # Its programs may be for all clients at once.
+    assert chunks.Shapes(known).padded(2, 10, SMALL) == (2, 12)
+
+
+def test_further_values_of_a_client_count():
+    def padded(client_bytes):
+        shapes = chunks.Shapes({(50, 12)}, one_by_one=True)
+        return shapes.padded(2, 10, SMALL, client_bytes=client_bytes)
+
+    assert padded(0) == padded(1_000) == (50, 12)
+    # 48 further clients would have half a mebibyte and more: a smaller shape is made.
+    assert padded(20 * 2**10) == (11, 24)
+    # A loader reads arrays of an unknown size.
+    assert padded(None) == (2, 12)
+
+
 def test_a_new_shape_is_as_long_as_the_longest():
     shapes = chunks.Shapes()
     assert shapes.padded(10, 20, SMALL) == (10, 20)

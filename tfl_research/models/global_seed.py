@@ -30,14 +30,36 @@ def seeded(seed: int) -> Iterator[None]:
     import tensorflow as tf
 
     global _left
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
+    with _restored():
         _left = None
         tf.keras.utils.set_random_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Python's and NumPy's generators are afterwards as they were before."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
         yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def left(seed: int) -> Iterator[None]:
+    """Leaves the seeds as `seeded` does; inside, they may have any value.
+
+    For models of the toolkit's own whose initial weights are not used.
+    """
+    if not _runs_alone:
+        with seeded(seed):
+            yield
+        return
+    with _restored():
+        yield
+    leave(seed)
 
 
 @contextlib.contextmanager

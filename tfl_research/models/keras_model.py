@@ -35,13 +35,21 @@ def initialized(build_model: Callable[[], Any], seed: int) -> Any:
         return build_model()
 
 
-def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -> Any:
+def built_model(
+    build_model: Callable[[], Any],
+    x_spec: Any,
+    *,
+    seed: int = 0,
+    any_weights: bool = False,
+) -> Any:
     """A new Keras model with weights, also if its first call creates them.
 
     Args:
       build_model: makes a new Keras model.
       x_spec: a batch of inputs, a `tf.TensorSpec` or a structure of them.
       seed: seed of the initial weights.
+      any_weights: whether the initial weights may be any, since nobody uses them. Then
+        a sweep does not prepare its functions anew; see `global_seed`.
 
     Raises:
       ValueError: a Keras model, or trainable weights of it, that were there before; an
@@ -61,7 +69,8 @@ def built_model(build_model: Callable[[], Any], x_spec: Any, *, seed: int = 0) -
 
     with tf.variable_creator_scope(record):
         try:
-            model = initialized(build, seed)
+            with (global_seed.left if any_weights else global_seed.seeded)(seed):
+                model = build()
         except Exception as error:  # Of a user's function: any.
             if isinstance(error, ValueError) and "\n" not in str(error):
                 raise

@@ -151,7 +151,9 @@ def of_task(task: Task) -> Optional[SavedModelFiles]:
         return None
 
     def make() -> Optional[SavedModelFiles]:
-        model = models.built_model(task.build_model, task.x_spec)
+        # The checkpoint gets other weights.
+        build = task.build_model
+        model = models.built_model(build, task.x_spec, any_weights=True)
         if not isinstance(model, tf.keras.Model):
             return None
         try:

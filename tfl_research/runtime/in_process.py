@@ -108,7 +108,12 @@ class InProcessEngine(ClosedOnExit):
             self._hand_over(kept.reason)
             return
         self._programs = programs
-        self._shapes = chunks.Shapes(programs.shapes)
+        self._shapes = chunks.Shapes(
+            programs.shapes,
+            # On the CPU, clients of small cohorts are never tried all at once.
+            one_by_one=not self.placement.devices
+            and (mode is None or mode.clients == "folded"),
+        )
         if choice_made:
             self._keep.require(kept)
         set_flags()

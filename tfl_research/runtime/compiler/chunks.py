@@ -15,6 +15,8 @@ CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
 # Padding that takes no noticeable time; compiling another shape takes a second.
 SPARE_BYTES = 512 * 2**10
+# Size of a small chunk with padding for further clients. Copying it takes 40 us.
+ROOM_BYTES = 256 * 2**10
 
 
 def bucket(size: int) -> int:
@@ -55,35 +57,55 @@ class Shapes:
     that another chunk had, if little of it would be padding: then nothing is compiled.
     Padding does not change results.
 
+    Where clients are executed one after another, padding clients take no time. Small
+    chunks then have room for further clients, so that cohorts whose size varies, as
+    under Poisson sampling, need one shape.
+
     Args:
       known: shapes that were taken before, by engines that share their programs with
         this one; gets the new ones.
+      one_by_one: whether clients are executed one after another.
     """
 
     _EXACT = 2
 
-    def __init__(self, known: Optional[set[tuple[int, int]]] = None) -> None:
+    def __init__(
+        self,
+        known: Optional[set[tuple[int, int]]] = None,
+        *,
+        one_by_one: bool = False,
+    ) -> None:
         self._known = set() if known is None else known
         self._number = 0
+        self._one_by_one = one_by_one
 
     def padded(
-        self, clients: int, steps: int, cell: int = CHUNK_BYTES
+        self,
+        clients: int,
+        steps: int,
+        cell: int = CHUNK_BYTES,
+        *,
+        client_bytes: Optional[int] = 0,
     ) -> tuple[int, int]:
         """The shape (clients, steps) to which a chunk is padded.
 
         Args:
           clients, steps: of the chunk.
           cell: bytes of a client's step.
+          client_bytes: of a client's further values; None if nobody knows.
         """
         known = sorted(self._known, key=lambda shape: (shape[0] * shape[1], shape))
+        has_room = self._one_by_one and client_bytes is not None
 
         def is_near(shape: tuple[int, int], most_clients: int, most_steps: int) -> bool:
             spare = (shape[0] * shape[1] - clients * steps) * cell
-            # Programs for all clients at once compute for padding clients too.
-            return clients <= shape[0] <= most_clients and (
-                steps <= shape[1] <= most_steps
-                or (shape[1] > most_steps and spare <= SPARE_BYTES)
-            )
+            if clients > shape[0] or steps > shape[1]:
+                return False
+            if shape[0] > most_clients:
+                # Programs for all clients at once compute for padding clients too.
+                further = (shape[0] - clients) * (client_bytes or 0)
+                return has_room and spare + further <= SPARE_BYTES
+            return shape[1] <= most_steps or spare <= SPARE_BYTES
 
         # The longest, so that a process with other constants compiles for it alone.
         for shape in reversed(known):
@@ -99,9 +121,22 @@ class Shapes:
         longest = shape[0], max((steps for _, steps in known), default=0)
         if is_near(longest, shape[0], shape[1]):
             shape = longest
+        if has_room:
+            shape = _with_room(shape, cell, client_bytes or 0)
         self._number += 1
         self._known.add(shape)
         return shape
+
+
+def _with_room(shape: tuple[int, int], cell: int, client_bytes: int) -> tuple[int, int]:
+    """The shape of a small chunk, with room for longer clients and for more of them."""
+    clients, steps = shape
+    for longer in (bucket(2 * steps), bucket(steps)):
+        if clients * (longer * cell + client_bytes) <= ROOM_BYTES:
+            steps = longer
+            break
+    room = ROOM_BYTES // max(1, steps * cell + client_bytes)
+    return max(clients, min(room, CHUNK_CLIENTS)), steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +196,14 @@ def divide(
         groups = [order[i : i + chunk_size] for i in range(0, len(order), chunk_size)]
     largest = max(len(group) for group in groups)
     book = shapes or Shapes()
+    further = sum(value.nbytes for value in cohort.members.values()) // len(order)
     padded = [
-        book.padded(largest, max(1, *(steps[i] for i in group), 1), cell)
+        book.padded(
+            largest,
+            max(1, *(steps[i] for i in group), 1),
+            cell,
+            client_bytes=None if cohort.loaders else further,
+        )
         for group in groups
     ]
     return Division(tuple(tuple(g) for g in groups), tuple(padded))

@@ -84,15 +84,13 @@ class Import:
     ) -> tuple[list[tf.Tensor], Optional[tf.Tensor]]:
         """Adds it to the graph that is being traced; see `Graph.trace`."""
         self._loader.add_to(tf.compat.v1.get_default_graph())
-        given = {
-            name: tf.identity(value) for name, value in zip(self._inputs, arguments)
-        }
         used = set(self.outputs)
         for node in self.graph_def.node:
             used.update(i if ":" in i else f"{i}:0" for i in node.input)
+        given = zip(self._inputs, arguments)
         results = tf.graph_util.import_graph_def(
             self.graph_def,
-            input_map={name: given[name] for name in given if name in used},
+            input_map={name: _here(value) for name, value in given if name in used},
             return_elements=self.outputs,
             name="computation",
         )
@@ -124,8 +122,16 @@ class Interpreted:
         if self._initialize_op:
             self._interpreter.initialize(self._body, self._initialize_op, state)
         values = [
-            tf.identity(value) if isinstance(value, tf.Tensor) else value
+            _here(value) if isinstance(value, tf.Tensor) else value
             for value in arguments
         ]
         results = self._interpreter.run(self._body, values, state)
         return list(results), state.violated if self._guarded else None
+
+
+def _here(value: Any) -> tf.Tensor:
+    """A tensor of the graph that is being traced."""
+    graph = tf.compat.v1.get_default_graph()
+    if tf.is_symbolic_tensor(value) and value.graph is graph:
+        return value
+    return tf.identity(value)

@@ -41,7 +41,7 @@ PACKAGES = (
 ROOT_PAGES = ("BUILD_NOTES", "CHANGELOG", "CONTRIBUTING")
 # Programs beside the experiments, and their commands.
 PROGRAMS = {
-    "describe_task": ("tfl_research.cli.describe_task", ()),
+    "describe_task": ("tfl_research.cli.tasks.describe_task", ()),
     "privacy_ledger": (
         "tfl_research.cli.privacy_ledger",
         ("show", "plan", "verify", "budget"),

@@ -87,7 +87,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             _not_measured,
             measures,
         ),
-        ("tfl_research.program.export", "export_model", _not_saved, writes),
+        ("tfl_research.program.results.export", "export_model", _not_saved, writes),
         ("tfl_research.report", "write", _not_reported, writes),
     ):
         if module in sys.modules:

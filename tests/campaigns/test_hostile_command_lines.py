@@ -13,7 +13,7 @@ import outcomes
 import pytest
 
 from tfl_research import cli
-from tfl_research.cli import flags
+from tfl_research.cli.flag_values import flags
 from tfl_research.experiment import Experiment, sweeps
 from tfl_research.storage import folder_check
 

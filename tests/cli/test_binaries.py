@@ -11,7 +11,7 @@ import pytest
 from tfl_research import cli
 from tfl_research.aggregators import CoordinateMedian, Krum, NormClipping
 from tfl_research.algorithms import FedProx, Scaffold
-from tfl_research.cli import flags
+from tfl_research.cli.flag_values import flags
 from tfl_research.errors import UserError
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import (

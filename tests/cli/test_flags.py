@@ -12,7 +12,7 @@ import pytest
 
 from tfl_research import cli, settings, tasks
 from tfl_research.algorithms import ALGORITHMS, AlgorithmSettings
-from tfl_research.cli import flags
+from tfl_research.cli.flag_values import flags
 from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Training
 from tfl_research.registry import SettingsRegistry, registered

@@ -12,7 +12,7 @@ import pytest
 from tfl_research import cli
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.cli import flags, help_text
+from tfl_research.cli.flag_values import flags, help_text
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import Cohorts, Training
 from tfl_research.privacy import MECHANISMS

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tfl_research.cli import lists
+from tfl_research.cli.flag_values import lists
 from tfl_research.cli.grids import (
     ByzantineGrid,
     CrossSiloGrid,

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import clients, models
-from tfl_research.clients import example_gradients, loss_scale
+from tfl_research.clients import loss_scale
+from tfl_research.clients.record_privacy import example_gradients
 from tfl_research.tasks import objectives
 
 X = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 1.0], [2.0, 2.0]], np.float32)

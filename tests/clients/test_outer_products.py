@@ -9,10 +9,10 @@ import tensorflow_federated as tff
 from hypothesis import given, settings, strategies as st
 
 from tfl_research import clients, data, models
-from tfl_research.clients import outer_products, record_noise
 from tfl_research.clients.client_work import MODEL_STATE
-from tfl_research.clients.example_gradients import example_gradients
-from tfl_research.clients.outer_products import OuterProducts
+from tfl_research.clients.record_privacy import outer_products, record_noise
+from tfl_research.clients.record_privacy.example_gradients import example_gradients
+from tfl_research.clients.record_privacy.outer_products import OuterProducts
 from tfl_research.data.poisson_batching import ROW_ENDS_MICROBATCH, ROW_ENDS_STEP
 from tfl_research.models.execution import inlining
 from tfl_research.tasks import objectives

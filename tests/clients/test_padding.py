@@ -7,7 +7,7 @@ import tensorflow_federated as tff
 
 from tfl_research import clients, models
 from tfl_research.clients.client_work import for_training, minibatch_of, with_examples
-from tfl_research.clients.example_gradients import summed_gradient
+from tfl_research.clients.record_privacy.example_gradients import summed_gradient
 from tfl_research.tasks import objectives
 
 SPEC = tf.TensorSpec([None, 3])

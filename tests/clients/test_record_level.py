@@ -9,8 +9,8 @@ import tensorflow_federated as tff
 from hypothesis import given, settings, strategies as st
 
 from tfl_research import clients, data, models, processes, runtime, stateless_random
-from tfl_research.clients import record_noise
-from tfl_research.clients.example_gradients import example_gradients
+from tfl_research.clients.record_privacy import record_noise
+from tfl_research.clients.record_privacy.example_gradients import example_gradients
 from tfl_research.data.poisson_batching import ROW_ENDS_MICROBATCH, ROW_ENDS_STEP
 from tfl_research.runtime import Mode
 from tfl_research.tasks import objectives

@@ -32,7 +32,7 @@ _IMPORTED = (
     "tfl_research.experiment.building",
     "tfl_research.experiment.execution",
     "tfl_research.experiment.at_sites.site_run",
-    "tfl_research.program.export",
+    "tfl_research.program.results.export",
 )
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfl_research import cli
-from tfl_research.cli import describe_task, privacy_ledger
+from tfl_research.cli import privacy_ledger
+from tfl_research.cli.tasks import describe_task
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = {

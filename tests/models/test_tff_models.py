@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 from tfl_research import data, models, tasks
 from tfl_research.models.adapters import merged
-from tfl_research.program import export
+from tfl_research.program.results import export
 
 L = tf.keras.layers
 X = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)

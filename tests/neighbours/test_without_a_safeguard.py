@@ -18,8 +18,9 @@ import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.data import hold_out
 from tfl_research.experiment.private import assumptions, fingerprints, released
-from tfl_research.privacy.ledger import hash_chain, statement
+from tfl_research.privacy.ledger import hash_chain
 from tfl_research.privacy.ledger.checks import ledger_set, run_files
+from tfl_research.privacy.ledger.statements import statement
 from tfl_research.storage.attempts import Attempts
 
 pytestmark = pytest.mark.slow

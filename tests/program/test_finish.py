@@ -7,7 +7,7 @@ import types
 import pytest
 
 from tfl_research import report
-from tfl_research.program import finish
+from tfl_research.program.results import finish
 
 
 @pytest.fixture

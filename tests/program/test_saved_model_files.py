@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfl_research import tasks
 from tfl_research.models import known_builders
-from tfl_research.program import export, saved_model_files
+from tfl_research.program.results import export, saved_model_files
 
 Weights = collections.namedtuple("Weights", "trainable non_trainable")
 

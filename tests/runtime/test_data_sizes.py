@@ -9,7 +9,7 @@ from tfl_research import data, processes, runtime
 from tfl_research.data.cohort import ArraySpec
 from tfl_research.runtime import Mode, kept_execution
 from tfl_research.runtime.compiler import choice_cache, measurement
-from tfl_research.runtime.graphs import data_sizes
+from tfl_research.runtime.graphs.limits_of_xla import data_sizes
 from tfl_research.tasks import objectives
 from tfl_research.tasks.task import Card, Task
 

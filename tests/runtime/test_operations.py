@@ -7,7 +7,8 @@ from toy_processes import OURS, dropout_builder, make_task, sgd
 
 from tfl_research import processes
 from tfl_research.runtime.compiler import forms
-from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs import operations
+from tfl_research.runtime.graphs.limits_of_xla import guards
 
 
 class TestPure:

@@ -13,7 +13,8 @@ from tensorflow.python.framework import op_def_registry
 from tfl_research import runtime
 from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import xla
-from tfl_research.runtime.graphs import guards, operations
+from tfl_research.runtime.graphs import operations
+from tfl_research.runtime.graphs.limits_of_xla import guards
 from tfl_research.runtime.tracing.imports import Import
 
 FLOATS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.0, -1.0, 2.5, 1e-40, 1e30, -7.5]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfl_research import tasks
-from tfl_research.cli import describe_task as describe
+from tfl_research.cli.tasks import describe_task as describe
 from tfl_research.data import ClientData
 
 

@@ -10,7 +10,7 @@ from tfl_research import settings
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
 from tfl_research.attacks.catalogue import ATTACKS
-from tfl_research.cli.lists import (
+from tfl_research.cli.flag_values.lists import (
     epsilon_value,
     fraction_value,
     further_settings,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research import deferred_imports
-from tfl_research.cli import flag_files, flags, help_text, last_resort
+from tfl_research.cli import last_resort
+from tfl_research.cli.flag_values import flag_files, flags, help_text
 from tfl_research.cli.preset import Preset
 from tfl_research.experiment import engines
 from tfl_research.storage.files import safe_text

@@ -37,7 +37,7 @@ from tfl_research.clients.local_training import (
     local_training as local_training,
 )
 from tfl_research.clients.low_rank import LowRank as LowRank
-from tfl_research.clients.record_level import (
+from tfl_research.clients.record_privacy.record_level import (
     RecordLevelTraining as RecordLevelTraining,
     record_level_training as record_level_training,
 )

@@ -93,10 +93,10 @@ if TYPE_CHECKING:
         ChargeError as ChargeError,
         RoundAccount as RoundAccount,
     )
-    from tfl_research.privacy.ledger.shared_checks import (
+    from tfl_research.privacy.ledger.shared.shared_checks import (
         PopulationError as PopulationError,
     )
-    from tfl_research.privacy.ledger.shared_ledger import (
+    from tfl_research.privacy.ledger.shared.shared_ledger import (
         BudgetExceededError as BudgetExceededError,
         SharedLedger as SharedLedger,
     )

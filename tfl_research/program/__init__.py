@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from tfl_research.program.evaluation.personal_metrics import (
         PersonalEvaluation as PersonalEvaluation,
     )
-    from tfl_research.program.export import (
+    from tfl_research.program.loop import rounds as rounds, run as run
+    from tfl_research.program.results.export import (
         export_model as export_model,
         model_with as model_with,
     )
-    from tfl_research.program.loop import rounds as rounds, run as run
     from tfl_research.program.states import (
         NoEvaluation as NoEvaluation,
         StateOptions as StateOptions,

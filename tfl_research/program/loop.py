@@ -288,7 +288,7 @@ def _steps(
             separately=config.evaluate_separately,
         )
     if exporter is None:
-        from tfl_research.program.export import export_model
+        from tfl_research.program.results.export import export_model
 
         exporter = functools.partial(export_model, task)
     session = Session(

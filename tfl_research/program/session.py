@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Optional, TextIO
 
 from tfl_research.errors import EvaluationUnavailable, UserError
-from tfl_research.program import choosing, divergence, exclusions, finish
+from tfl_research.program import choosing, divergence, exclusions
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
 from tfl_research.program.evaluation import deciding
@@ -24,6 +24,8 @@ from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
+from tfl_research.program.results import finish
+from tfl_research.program.results.outcome import Outcome
 from tfl_research.program.round_log import RoundLog
 from tfl_research.program.states import StateOptions
 from tfl_research.storage import nest
@@ -291,76 +293,27 @@ class Session:
     def write_outputs(self, stop_reason: str, exporter: Exporter) -> RunResult:
         """Exports the models and writes summary, clients' table and report."""
         self._progress.close()
-        candidates, rows = self._candidates, self._open_log().rows
-        message = None if self._stopped_by is None else self._stopped_by.reason
-        best_round, best_value = (
-            candidates.choose(self.completed),
-            candidates.best_value,
-        )
-        decides = candidates.choice is not None or candidates.selection is not None
-        if decides and best_round is None and self.completed:
-            self._progress.say(f"no best model: {candidates.why_no_best}")
-        beyond_rows = candidates.choice_epsilon
-        if beyond_rows is None and stop_reason == "diverged":
-            # The round that diverged has no row, and is charged.
-            beyond_rows = self._rounds.epsilon_after(self.completed + 1)
-        epsilon = beyond_rows
-        if epsilon is None:
-            epsilon = float(rows[-1]["epsilon"]) if rows else 0.0
-        summary = finish.summarize(
-            rows,
-            completed_rounds=self.completed,
-            planned_rounds=self._config.rounds,
-            stop_reason=stop_reason,
-            stop_message=message,
-            untrained=candidates.untrained,
-            selection_column=candidates.decided_by,
-            best_round=best_round,
-            best_value=best_value,
-            no_best=self._no_best or candidates.why_no_best,
-            epsilon=beyond_rows,
-        )
-        excluded = exclusions.totals(self._open_log().measured())
-        if excluded:
-            summary["excluded"] = excluded
-            covered = self._release.covers(exclusions.NAME)
-            self._progress.say(finish.excluded_line(excluded, covered=covered))
-        models = {}
-        if self._weights is not None:
-            models["final"] = (self.completed, self._weights)
-        if best_round is not None:
-            models["best"] = (best_round, candidates.best)
-        try:
-            evaluations = candidates.evaluations(models)
-        except EvaluationUnavailable as error:
-            evaluations = {}
-            self._progress.say(f"the exported models are not evaluated: {error}")
-        if stop_reason != "diverged" and self._personal_evaluator is not None:
-            summary["personal"] = self._evaluate_personal(self._personal_evaluator)
-        finish.write_outputs(
+        outcome = Outcome(
             self._folder,
-            summary,
-            {name: weights for name, (_, weights) in models.items()},
-            evaluations,
-            exporter,
-            write_models=self._config.export,
-            write_report=self._config.report,
-            write_statement=self._write_statement,
+            self._config,
+            self._candidates,
+            self._open_log(),
+            completed=self.completed,
+            weights=self._weights,
+            no_best=self._no_best,
+            release=self._release,
             say=self._progress.say,
         )
-        return RunResult(
-            self.completed,
-            stop_reason,
-            self.state,
-            best_round,
-            best_value,
-            summary,
-            self._folder.path,
-            epsilon=epsilon,
-            evaluations=evaluations,
-            metrics_csv=self._folder.metrics_path.read_text(encoding="utf-8"),
-            stop_message=message,
-        )
+        epsilon = self._candidates.choice_epsilon
+        if epsilon is None and stop_reason == "diverged":
+            # The round that diverged has no row, and is charged.
+            epsilon = self._rounds.epsilon_after(self.completed + 1)
+        message = None if self._stopped_by is None else self._stopped_by.reason
+        summary = outcome.summary(stop_reason, message, epsilon)
+        if stop_reason != "diverged" and self._personal_evaluator is not None:
+            summary["personal"] = self._evaluate_personal(self._personal_evaluator)
+        outcome.write(summary, exporter, self._write_statement)
+        return outcome.result(summary, self.state, epsilon)
 
     def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
         """Writes the clients' table; returns summary.json's part on personal models."""

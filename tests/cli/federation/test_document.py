@@ -11,8 +11,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from tfl_research.cli import flags, site as site_command
+from tfl_research.cli import site as site_command
 from tfl_research.cli.federation import __main__ as federation, export, site_template
+from tfl_research.cli.flag_values import flags
 from tfl_research.federation import federation_file, toml_file
 from tfl_research.federation.site.policy import SitePolicy
 from tfl_research.federation.site.site_file import SiteFile

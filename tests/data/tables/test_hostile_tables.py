@@ -28,7 +28,7 @@ from hostile_tables import (
 )
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tfl_research.cli import schema_draft
+from tfl_research.cli.tasks import schema_draft
 from tfl_research.data.tables import derived_schema, labels, silos
 from tfl_research.data.tables.comparison import columns
 from tfl_research.data.tables.notation import Notation

@@ -14,7 +14,7 @@ from dp_accounting import pld, rdp
 
 from tfl_research import data, privacy
 from tfl_research.privacy.ledger.record_account import COLUMNS
-from tfl_research.privacy.ledger.statement import privacy_statement
+from tfl_research.privacy.ledger.statements.statement import privacy_statement
 
 EVENT = privacy.RecordEvent(
     noise_multiplier=1.1,

@@ -21,7 +21,7 @@ from tfl_research.privacy.ledger import hash_chain, head_file
 from tfl_research.privacy.ledger.lines.entries import (
     Round,
 )
-from tfl_research.privacy.ledger.shared_ledger import SharedLedger
+from tfl_research.privacy.ledger.shared.shared_ledger import SharedLedger
 
 # Not sampled, so that ε has a closed form and costs nothing.
 EVENT = GaussianEvent("none", 8.0, 1.0, 200, 10.0, "add_or_remove_one")

@@ -15,13 +15,13 @@ from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.statement import (
+from tfl_research.privacy.ledger.statements.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,
 )
-from tfl_research.privacy.ledger.statement_numbers import DELTAS
-from tfl_research.privacy.ledger.statement_outputs import GivenOut
+from tfl_research.privacy.ledger.statements.statement_numbers import DELTAS
+from tfl_research.privacy.ledger.statements.statement_outputs import GivenOut
 
 # Not sampled: ε and ρ have closed forms.
 PLAIN = GaussianEvent("none", 8.0, 1.0, 5000, 100.0, "add_or_remove_one")

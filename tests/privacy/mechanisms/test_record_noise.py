@@ -10,7 +10,7 @@ import tensorflow_privacy as tfp
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from tfl_research.clients import record_noise
+from tfl_research.clients.record_privacy import record_noise
 
 SPECS = (tf.TensorSpec([20, 5], tf.float32), tf.TensorSpec([5], tf.float32))
 

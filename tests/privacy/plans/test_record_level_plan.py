@@ -11,7 +11,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import data, privacy, processes, runtime, storage
-from tfl_research.clients import record_level
+from tfl_research.clients.record_privacy import record_level
 from tfl_research.errors import SettingError, UserError
 
 BATCHING = data.PoissonBatching(steps=3, expected_batch_size=4.0)

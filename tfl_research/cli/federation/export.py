@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfl_research.cli import flags
+from tfl_research.cli.flag_values import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import UserError
 from tfl_research.storage.files import user_paths

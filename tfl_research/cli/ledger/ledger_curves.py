@@ -12,7 +12,7 @@ from tfl_research.privacy.ledger.lines.entries import (
     Entry,
     Round,
 )
-from tfl_research.privacy.ledger.shared_rounds import RunSpent
+from tfl_research.privacy.ledger.shared.shared_rounds import RunSpent
 
 
 def plot_spent(

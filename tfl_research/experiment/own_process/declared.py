@@ -12,8 +12,11 @@ from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError, message_for_command_line
 from tfl_research.experiment.private import accounts, on_workers, recharging, run_seed
 from tfl_research.privacy import DeclaredPlan
-from tfl_research.privacy.ledger.statement import opening_lines, privacy_statement
-from tfl_research.privacy.ledger.statement_outputs import GivenOut
+from tfl_research.privacy.ledger.statements.statement import (
+    opening_lines,
+    privacy_statement,
+)
+from tfl_research.privacy.ledger.statements.statement_outputs import GivenOut
 from tfl_research.sampling import Sampler, Successive
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.files import atomic

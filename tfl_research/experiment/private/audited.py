@@ -17,7 +17,7 @@ from tfl_research.experiment.private import released
 from tfl_research.outputs.files import MEMBERSHIP
 from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots
-from tfl_research.program import finish
+from tfl_research.program.results import finish
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder
 from tfl_research.storage.files import atomic

@@ -20,7 +20,7 @@ from tfl_research.experiment.private import (
 )
 from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.statement import (
+from tfl_research.privacy.ledger.statements.statement import (
     SharedTotal,
     opening_lines,
     privacy_statement,

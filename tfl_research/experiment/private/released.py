@@ -19,7 +19,10 @@ from tfl_research.outputs.files import (
     MEMBERSHIP,
 )
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger.statement_outputs import OF_EVERY_RUN, GivenOut
+from tfl_research.privacy.ledger.statements.statement_outputs import (
+    OF_EVERY_RUN,
+    GivenOut,
+)
 from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.private_metrics import (
     PrivateAccuracy,

@@ -27,7 +27,10 @@ from tfl_research.privacy.ledger.lines.entries import (
     Restart,
     Round,
 )
-from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
+from tfl_research.privacy.ledger.shared.shared_ledger import (
+    BudgetExceededError,
+    SharedLedger,
+)
 
 
 def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:

@@ -8,7 +8,7 @@ import os
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
-from tfl_research.privacy.ledger.shared_rounds import SharedRounds
+from tfl_research.privacy.ledger.shared.shared_rounds import SharedRounds
 
 
 def write_budget(

@@ -16,7 +16,10 @@ from tfl_research.privacy.ledger import account_checks
 from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.grouped_rounds import GroupedRounds, joined
 from tfl_research.privacy.ledger.ledger import Ledger
-from tfl_research.privacy.ledger.shared_ledger import BudgetExceededError, SharedLedger
+from tfl_research.privacy.ledger.shared.shared_ledger import (
+    BudgetExceededError,
+    SharedLedger,
+)
 from tfl_research.privacy.plans.plan import PrivacyPlan
 
 # An account composes ε of at most this many rounds when it is opened.

@@ -20,7 +20,7 @@ from tfl_research.privacy.ledger.lines.entries import (
 )
 from tfl_research.privacy.ledger.lines.header import Header
 from tfl_research.privacy.ledger.lines.own_lines import OwnLines
-from tfl_research.privacy.ledger.shared_rounds import RunSpent, SharedRounds
+from tfl_research.privacy.ledger.shared.shared_rounds import RunSpent, SharedRounds
 
 
 class DamageError(ValueError):

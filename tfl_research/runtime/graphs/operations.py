@@ -73,7 +73,7 @@ _GENERATORS = frozenset(
 )
 EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 
-# What XLA computes as TensorFlow does, where the guards of `graphs.guards` hold. Random
+# What XLA computes as TensorFlow does, where the guards of `limits_of_xla` hold. Random
 # numbers are other ones under XLA, except for Philox' integers; so are some transforms,
 # normalised responses and resized images of NaN, and SELU's derivative at 0.
 # Inverses and solutions of singular systems fail in TensorFlow, and are numbers in XLA.

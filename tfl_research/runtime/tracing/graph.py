@@ -9,10 +9,11 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.runtime.graphs import data_sizes, guards, lists, operations
+from tfl_research.runtime.graphs import lists, operations
 from tfl_research.runtime.graphs.bodies import Body, Library
 from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
+from tfl_research.runtime.graphs.limits_of_xla import data_sizes, guards
 from tfl_research.runtime.graphs.parts import Part
 from tfl_research.runtime.tracing import other_forms
 from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use

@@ -15,9 +15,10 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import data_sizes, dynamic_sizes, guards, operations
+from tfl_research.runtime.graphs import operations
 from tfl_research.runtime.graphs.bodies import Body, Library, node_name, tensor_name
 from tfl_research.runtime.graphs.in_place import reuse_buffers
+from tfl_research.runtime.graphs.limits_of_xla import data_sizes, dynamic_sizes, guards
 from tfl_research.runtime.graphs.loading import Loader
 from tfl_research.runtime.graphs.sequences import ClientSequence
 from tfl_research.runtime.tracing import other_forms, rows

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import guards
+from tfl_research.runtime.graphs.limits_of_xla import guards
 from tfl_research.runtime.tracing.xla_forms import Formed
 
 # Types of a gather's positions. A strided slice may have others.

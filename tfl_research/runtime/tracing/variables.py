@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import guards
+from tfl_research.runtime.graphs.limits_of_xla import guards
 from tfl_research.runtime.tracing.interpreter import (
     CannotTrace,
     Handler,

@@ -32,7 +32,7 @@ class Formed(NamedTuple):
 
     Attributes:
       outputs: the values of the operation's outputs.
-      violated: whether XLA's outputs may differ from TensorFlow's (`graphs.guards`), a
+      violated: whether XLA's outputs may differ from TensorFlow's (`guards`), a
         bool scalar; None for never.
     """
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from tfl_research.cli import flags
+from tfl_research.cli.flag_values import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger import identity, shared_checks
+from tfl_research.privacy.ledger import identity
 from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
@@ -26,8 +26,13 @@ from tfl_research.privacy.ledger.lines.entries import (
     entry_fields,
 )
 from tfl_research.privacy.ledger.lines.run_record import RunRecord
-from tfl_research.privacy.ledger.shared_rounds import Counts, RunSpent, SharedRounds
-from tfl_research.privacy.ledger.shared_totals import SharedTotals
+from tfl_research.privacy.ledger.shared import shared_checks
+from tfl_research.privacy.ledger.shared.shared_rounds import (
+    Counts,
+    RunSpent,
+    SharedRounds,
+)
+from tfl_research.privacy.ledger.shared.shared_totals import SharedTotals
 
 
 class BudgetExceededError(ValueError):

@@ -1,6 +1,6 @@
 """Prints a task's card and statistics.
 
-Run by `python -m tfl_research.cli.describe_task NAME`.
+Run by `python -m tfl_research.cli.tasks.describe_task NAME`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.cli import last_resort, schema_draft
+from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
-from tfl_research.cli.task_description import description, sampled
+from tfl_research.cli.tasks import schema_draft
+from tfl_research.cli.tasks.task_description import description, sampled
 from tfl_research.data import structures
 from tfl_research.data.partitions import partition_options, statistics
 from tfl_research.errors import message_for_command_line

@@ -2,7 +2,7 @@
 
 TensorFlow's kernels fail on an index or a label out of range. XLA clamps an index, and
 leaves NaN for a label. A float that does not fit into an integer becomes another one,
-and NaN has another place in results (`graphs.special_values`). A program for XLA also
+and NaN has another place in results (`special_values`). A program for XLA also
 computes whether a guard was violated. Then the runtime ignores its results and executes
 the same clients in TensorFlow's executor, so that bad values have the same consequences
 everywhere.
@@ -15,7 +15,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.runtime.graphs import lists, special_values
+from tfl_research.runtime.graphs import lists
+from tfl_research.runtime.graphs.limits_of_xla import special_values
 
 
 def gathered(params: tf.Tensor, indices: tf.Tensor, axis: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients import loss_scale, outer_products
+from tfl_research.clients import loss_scale
 from tfl_research.clients.client_work import (
     for_training,
     masked_sum,
@@ -17,6 +17,7 @@ from tfl_research.clients.client_work import (
     model_state_of,
     without_failures_of_padding,
 )
+from tfl_research.clients.record_privacy import outer_products
 from tfl_research.data import structures
 from tfl_research.models.execution import inlining
 from tfl_research.models.functional_model import FunctionalModel

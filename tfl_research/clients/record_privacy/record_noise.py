@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfl_research import stateless_random
-from tfl_research.clients import outer_products
+from tfl_research.clients.record_privacy import outer_products
 
 # Smaller float32 are subnormal: imprecise, or flushed to zero.
 _LEAST_FACTOR = 1.2e-38

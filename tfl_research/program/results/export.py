@@ -13,8 +13,8 @@ import tensorflow as tf
 from tfl_research import models
 from tfl_research.errors import UserError
 from tfl_research.models.adapters import merged
-from tfl_research.program import saved_model_files
-from tfl_research.program.saved_model_files import (
+from tfl_research.program.results import saved_model_files
+from tfl_research.program.results.saved_model_files import (
     assign_weights,
     check_shapes,
     quiet_saving,

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from tfl_research import registry
-from tfl_research.cli import flag_files
+from tfl_research.cli.flag_values import flag_files
 from tfl_research.cli.preset import Given, Preset
 from tfl_research.errors import (
     SettingError,

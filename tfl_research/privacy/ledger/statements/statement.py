@@ -18,9 +18,9 @@ from tfl_research.privacy.accounting import budget
 from tfl_research.privacy.accounting.composition import composed_epsilon, composed_zcdp
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import statement_words as words
-from tfl_research.privacy.ledger.statement_numbers import Numbers, table
-from tfl_research.privacy.ledger.statement_outputs import (
+from tfl_research.privacy.ledger.statements import statement_words as words
+from tfl_research.privacy.ledger.statements.statement_numbers import Numbers, table
+from tfl_research.privacy.ledger.statements.statement_outputs import (
     GivenOut,
     given_lines,
     outside_lines,

@@ -13,7 +13,6 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import autograph, stateless_random
-from tfl_research.clients import record_noise
 from tfl_research.clients.client_work import (
     MODEL_STATE,
     ClientFunction,
@@ -23,8 +22,12 @@ from tfl_research.clients.client_work import (
     model_state_of,
     select,
 )
-from tfl_research.clients.example_gradients import example_gradients, summed_gradient
 from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
+from tfl_research.clients.record_privacy import record_noise
+from tfl_research.clients.record_privacy.example_gradients import (
+    example_gradients,
+    summed_gradient,
+)
 from tfl_research.data import PoissonBatching
 from tfl_research.data.client_data import AnyBatching
 from tfl_research.data.poisson_batching import ROW_ENDS_NOTHING, ROW_ENDS_STEP

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
-from tfl_research.privacy.ledger.shared_rounds import Counts
+from tfl_research.privacy.ledger.shared.shared_rounds import Counts
 
 if TYPE_CHECKING:
     from tfl_research.privacy.accounting.run_curve import RunCurve

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from tfl_research import outputs
 from tfl_research.outputs.output import DERIVED, EXACT, PRIVATE, PUBLIC, SECRET
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger import statement_words as words
+from tfl_research.privacy.ledger.statements import statement_words as words
 
 OF_EVERY_RUN = (
     "hparams.json",

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from tfl_research.cli import flags as defined_flags
+from tfl_research.cli.flag_values import flags as defined_flags
 from tfl_research.cli.preset import Preset
 
 _WIDTH = 88

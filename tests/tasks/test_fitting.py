@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_what_fits_is_taken(model, objective, y):
     fits = task(model, objective, y)
     fits.functional_model()
     assert len(fits.train.cohort(["a", "b"], seed=0, round_number=1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "name"),
+    [
+        (X[:, :0], CLASSES, "'x' has rows of shape (0,)"),
+        (X.reshape(10, 3, 1)[:, :, :0], CLASSES, "'x' has rows of shape (3, 0)"),
+        (X, X[:, :0], "'y' has rows of shape (0,)"),
+    ],
+)
+def test_rows_that_hold_nothing_are_refused(x, y, name):
+    """oneDNN would end the process without a word of TensorFlow's."""
+    message = re.escape(f"the array {name}, which hold nothing; expected at least one")
+    with pytest.raises(ValueError, match=message):
+        task(head(3), objectives.multiclass, y, x)
 
 
 def test_a_model_that_fails_on_real_examples_is_refused_in_one_line():

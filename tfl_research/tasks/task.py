@@ -125,7 +125,8 @@ class Task:
         has changed one: a run that was begun before is then another run.
 
     Raises:
-      ValueError: the name of a further split does not begin with `eval_`.
+      ValueError: the name of a further split does not begin with `eval_`, or the rows
+        of an array hold nothing.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Task:
                     f"further_splits: the name of a split must begin with 'eval_', got "
                     f"{name!r}; give 'eval_{name}'"
                 )
+        _check_not_empty(self)
         _check_own_statistics(self)
         fitting = self.fitting.of(self.build_model, self.build_objective)
         object.__setattr__(self, "fitting", fitting)
@@ -239,6 +241,16 @@ class Task:
     def with_batching(self, batching: AnyBatching) -> Task:
         """The same task with other local steps in training."""
         return dataclasses.replace(self, train=self.train.with_batching(batching))
+
+
+def _check_not_empty(task: Task) -> None:
+    """Refuses rows without a number: oneDNN ends the process on such a product."""
+    for name, spec in task.train.specs.items():
+        if 0 in spec.shape:
+            raise ValueError(
+                f"the array {name!r} has rows of shape {tuple(spec.shape)}, which hold "
+                "nothing; expected at least one value in each row"
+            )
 
 
 def _check_own_statistics(task: Task) -> None:

@@ -23,9 +23,13 @@ from tfl_research.clients.client_work import (
     with_examples,
     without_failures_of_padding,
 )
+from tfl_research.clients.optimizer_states import (
+    as_argument,
+    at_scheduled_rate,
+    initial_optimizer_state,
+)
 from tfl_research.data import structures
 from tfl_research.models.functional_model import FunctionalModel
-from tfl_research.runtime.graphs.constants import ARGUMENT
 from tfl_research.tasks.objectives import Objective
 
 # Examples of a local step: flat arrays [batch, ...] by name, mask bool [batch], seed
@@ -303,45 +307,7 @@ class LocalLoop:
         state = self.steps.optimizer.initialize(self.model.weight_specs)
         key = tff.learning.optimizers.LEARNING_RATE_KEY
         rate = self.steps.optimizer.get_hparams(state)[key]
-        return tf.cast(_as_argument(rate), tf.float32)
-
-
-def initial_optimizer_state(
-    optimizer: tff.learning.optimizers.Optimizer,
-    model: FunctionalModel,
-    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
-    round_number: tf.Tensor,
-) -> Any:
-    """Creates an optimizer state, with the learning rate of a schedule if given."""
-    state = optimizer.initialize(model.weight_specs)
-    if learning_rate_schedule is None:
-        hparams = optimizer.get_hparams(state)
-        key = tff.learning.optimizers.LEARNING_RATE_KEY
-        if key in hparams:
-            hparams[key] = _as_argument(hparams[key])
-            state = optimizer.set_hparams(state, hparams)
-    state = at_scheduled_rate(optimizer, state, learning_rate_schedule, round_number)
-    return tf.nest.map_structure(tf.convert_to_tensor, state)
-
-
-def _as_argument(rate: Any) -> Any:
-    """A learning rate, which the programs of a sweep take as an argument."""
-    return tf.constant(rate, name=ARGUMENT) if type(rate) is float else rate
-
-
-def at_scheduled_rate(
-    optimizer: tff.learning.optimizers.Optimizer,
-    state: Any,
-    learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]],
-    round_number: tf.Tensor,
-) -> Any:
-    """Sets a round's learning rate in an optimizer state, if there is a schedule."""
-    if learning_rate_schedule is None:
-        return state
-    hparams = optimizer.get_hparams(state)
-    key = tff.learning.optimizers.LEARNING_RATE_KEY
-    hparams[key] = learning_rate_schedule(round_number)
-    return optimizer.set_hparams(state, hparams)
+        return tf.cast(as_argument(rate), tf.float32)
 
 
 def zero_sums(

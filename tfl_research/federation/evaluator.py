@@ -12,7 +12,8 @@ from tfl_research.data import ClientData
 from tfl_research.federation.sites import Sites
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.evaluation.evaluator import ClientSums, Evaluator
+from tfl_research.program.evaluation.client_sums import ClientSums
+from tfl_research.program.evaluation.evaluator import Evaluator
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.task import Task
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.clients.local_loop import at_scheduled_rate
+from tfl_research.clients.optimizer_states import at_scheduled_rate
 
 # A structure of tensors.
 Nest = Any

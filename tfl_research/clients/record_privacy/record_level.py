@@ -22,7 +22,8 @@ from tfl_research.clients.client_work import (
     model_state_of,
     select,
 )
-from tfl_research.clients.local_loop import initial_optimizer_state, zero_sums
+from tfl_research.clients.local_loop import zero_sums
+from tfl_research.clients.optimizer_states import initial_optimizer_state
 from tfl_research.clients.record_privacy import record_noise
 from tfl_research.clients.record_privacy.example_gradients import (
     example_gradients,

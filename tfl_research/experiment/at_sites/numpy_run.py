@@ -19,7 +19,7 @@ from tfl_research.experiment.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
-from tfl_research.program.evaluation.evaluator import ClientSums
+from tfl_research.program.evaluation.client_sums import ClientSums
 
 # The metric of a class, a mean, by the sum of the objective that it becomes.
 _MEANS = {"loss": "loss", "correct": "accuracy"}

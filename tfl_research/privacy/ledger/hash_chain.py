@@ -322,35 +322,3 @@ class HashChain:
             os.close(self.descriptor)
             self.descriptor = -1
         self._head_file.close()
-
-
-class ChainFile(contextlib.AbstractContextManager):
-    """A ledger on a chain file, closed at the end of its context.
-
-    Attributes:
-      path: the path of the file.
-    """
-
-    def __init__(self, chain: HashChain) -> None:
-        self._chain = chain
-        self.path = chain.path
-
-    @property
-    def position(self) -> dict[str, Any]:
-        """Number of the lines read so far, and the hash of the last (`HashChain`)."""
-        return self._chain.position
-
-    def check_unchanged(self) -> None:
-        """Raises ValueError if somebody else changed the file while it is open."""
-        self._chain.check_unchanged()
-
-    def check_position(self, position: Mapping[str, Any]) -> None:
-        """Raises ValueError if earlier lines are gone or changed."""
-        self._chain.check_position(position)
-
-    def close(self) -> None:
-        """Releases the file; may be called again."""
-        self._chain.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

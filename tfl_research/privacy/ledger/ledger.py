@@ -12,7 +12,8 @@ import os
 from collections.abc import Sequence
 
 from tfl_research.privacy.accounting.events import Event
-from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
+from tfl_research.privacy.ledger.chain_file import ChainFile
+from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.lines.entries import (
     Entry,
     entry_fields,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -13,6 +12,13 @@ import tensorflow as tf
 from tfl_research.clients.local_state import own_state
 from tfl_research.program.evaluation.batch_programs import BatchPrograms, programs_for
 from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.client_sums import (
+    ClientSums,
+    StateRows,
+    joined,
+    rows_of,
+    starts,
+)
 from tfl_research.program.evaluation.flat_examples import FlatExamples
 from tfl_research.runtime import cores
 from tfl_research.tasks.metrics import Metric
@@ -21,28 +27,6 @@ from tfl_research.tasks.task import Task
 
 # Computes a batch: its sums and its predictions.
 _Call = Callable[[], tuple[Mapping[str, tf.Tensor], Any]]
-# The clients' states, float32 `[clients, d]`, by their ids.
-StateRows = Callable[[Sequence[str]], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class ClientSums:
-    """The numbers from which metrics are computed, by client.
-
-    Attributes:
-      client_ids: the clients of the split.
-      counts: int64 `[clients]`, numbers of evaluated examples.
-      sums: the objective's sums, float64 `[clients, ...]`, by name.
-      of_examples: metrics of each client's examples (`Metric.of_examples`), float64
-        `[clients]`, by name.
-      of_all_examples: the same metrics over the examples of all clients.
-    """
-
-    client_ids: tuple[str, ...]
-    counts: np.ndarray
-    sums: Mapping[str, np.ndarray]
-    of_examples: Mapping[str, np.ndarray]
-    of_all_examples: Mapping[str, float]
 
 
 class Evaluator:
@@ -181,7 +165,7 @@ class Evaluator:
             overall[name] = float(metric(y, predictions))
             each[name] = np.array(
                 [
-                    metric(*(_rows((y, predictions), start, end)))
+                    metric(*(rows_of((y, predictions), start, end)))
                     for start, end in zip(ends, ends[1:])
                 ]
             )
@@ -274,8 +258,8 @@ class Evaluator:
             return self._no_sums(flat, weights, state)
         ranks = np.repeat(np.arange(len(present)), flat.counts[present])
         model = self._model
-        starts = _starts(flat.counts[present], size, self._of_each)
-        batches = [(i, ranks[i : min(i + size, end)]) for i, end in starts]
+        bounds = starts(flat.counts[present], size, self._of_each)
+        batches = [(i, ranks[i : min(i + size, end)]) for i, end in bounds]
         num_segments = 1 + max(int(np.ptp(b)) + 1 for _, b in batches)
         totals: dict[str, np.ndarray] = {}
         predictions: list[Any] = []
@@ -297,7 +281,7 @@ class Evaluator:
         results = cores.on_all_cores(calls())
         for (_, batch_ranks), (sums, found) in zip(batches, results):
             if self._objective.of_examples:
-                predictions.append(_rows(found, 0, len(batch_ranks)))
+                predictions.append(rows_of(found, 0, len(batch_ranks)))
             batch_clients = np.unique(batch_ranks)
             for name, value in sums.items():
                 array = value.numpy()
@@ -336,34 +320,3 @@ class Evaluator:
             {name: zeros(clients, s, np.float64) for name, s in sums.items()},
             tf.nest.map_structure(lambda s: zeros(0, s, s.dtype.as_numpy_dtype), found),
         )
-
-
-def _starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, int]]:
-    """The first example of each batch, and the example before which the batch ends.
-
-    Args:
-      counts: int64 `[clients]`, number of examples of each client, at least 1.
-      size: most examples in a batch.
-      of_each: whether a batch has the examples of one client alone.
-    """
-    groups: list[int] = counts.tolist() if of_each else [int(counts.sum())]
-    begin = 0
-    for count in groups:
-        end = begin + count
-        for start in range(begin, end, size):
-            yield start, end
-        begin = end
-
-
-def _rows(arrays: Any, start: int, end: int) -> Any:
-    """Rows of an array, or of each array of a structure."""
-    return tf.nest.map_structure(
-        lambda a: None if a is None else np.asarray(a)[start:end], arrays
-    )
-
-
-def joined(parts: Sequence[Any]) -> Any:
-    """Arrays or structures of arrays, one after another; None for no arrays."""
-    if not parts or parts[0] is None:
-        return None
-    return tf.nest.map_structure(lambda *a: np.concatenate(a), *parts)

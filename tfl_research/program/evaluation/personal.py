@@ -14,7 +14,7 @@ import tqdm
 from tfl_research import autograph, models
 from tfl_research.data import Examples, PoissonBatching, structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.evaluation.evaluator import StateRows, joined
+from tfl_research.program.evaluation.client_sums import StateRows, joined
 from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation
 from tfl_research.program.evaluation.personal_models import (
     ClientModels,

@@ -13,7 +13,7 @@ from tfl_research import _tff_compat, autograph, models
 from tfl_research.clients import PersonalModel
 from tfl_research.clients.local_state import own_state
 from tfl_research.data import ClientData
-from tfl_research.program.evaluation.evaluator import StateRows
+from tfl_research.program.evaluation.client_sums import StateRows
 from tfl_research.tasks.task import Task
 
 # (server weights, local steps, round number[, shared]) -> personal weights.

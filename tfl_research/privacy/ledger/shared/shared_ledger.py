@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total
 from tfl_research.privacy.ledger import identity
-from tfl_research.privacy.ledger.hash_chain import ChainFile, HashChain
+from tfl_research.privacy.ledger.chain_file import ChainFile
+from tfl_research.privacy.ledger.hash_chain import HashChain
 from tfl_research.privacy.ledger.identity import Population
 from tfl_research.privacy.ledger.lines.budget import LedgerBudget
 from tfl_research.privacy.ledger.lines.entries import (

@@ -310,7 +310,10 @@ class Sites:
         """
         for site, answer in self._exchange.ask(requests, seconds):
             if not isinstance(answer, Message):
-                raise UserError(_told(site, answer))
+                fix = ""
+                if answer.kind == "unreached":
+                    fix = "; start it with scripts/site --config=site.toml"
+                raise UserError(f"{_told(site, answer)}{fix}")
             if answer.header.get("forgotten"):
                 request = self._begin.get(site)
                 if request is None or requests[site] is request:

@@ -245,6 +245,37 @@ def test_private_points_are_recharged(tmp_path):
     assert RECHARGED == [(False, False), (True, True)]
 
 
+@pytest.mark.parametrize(
+    ("count", "ledger", "says"),
+    [(1, None, False), (2, None, True), (2, "shared.jsonl", False)],
+)
+def test_epsilon_of_several_private_points_is_of_each_alone(
+    tmp_path, count, ledger, says
+):
+    private = [
+        UserLevelPrivacy(noise_multiplier=z, delta=1e-2, ledger=ledger)
+        for z in (1.0, 2.0)
+    ]
+    toy = points()[0].experiment
+    plain = Point("plain", toy)
+    noised = [
+        Point(
+            f"private-{n}",
+            dataclasses.replace(toy, privacy=p, cohorts=Cohorts("full"), name="toy"),
+        )
+        for n, p in enumerate(private[:count])
+    ]
+    out = io.StringIO()
+    Sweep(tmp_path, [plain, *noised]).run(out)
+    line = (
+        "each ε is of its point alone: 2 points are private, and choosing among them "
+        "costs what they cost together, which scripts/privacy_ledger show "
+        f"{tmp_path}/points/*/ledger.jsonl computes\n"
+    )
+    assert out.getvalue().endswith(line) is says
+    assert ("alone" in out.getvalue()) is says
+
+
 def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):
     Sweep(tmp_path, points((1.0,))).run(io.StringIO())
     checked = []

@@ -10,6 +10,7 @@ import pytest
 from fake_sites import RUN, Altering, Doubling, asked
 
 from tfl_research.errors import UserError
+from tfl_research.federation.sites import Sites as CoordinatorsSites
 from tfl_research.federation.wire import authentication
 from tfl_research.federation.wire.authentication import Seal, sealed
 from tfl_research.federation.wire.exchange import Refusal
@@ -355,3 +356,20 @@ def test_a_site_that_ends_and_comes_back_within_the_time(sites):
     timer.join()
     assert len(handler.requests) == 1
     assert np.array_equal(handler.requests[0].tensors["x"], asked().tensors["x"])
+
+
+def test_a_site_that_dies_while_a_run_begins():
+    """The error says what to do, as for a site that was never there."""
+
+    class Away:
+        def ask(self, requests, seconds):
+            del seconds
+            for site in requests:
+                yield site, Refusal(site, "cannot be reached", "unreached")
+
+    sites = CoordinatorsSites(
+        Away(), ["west"], round_deadline=1.0, start_deadline=1.0, say=print
+    )
+    message = "site west: cannot be reached; start it with scripts/site --config"
+    with pytest.raises(UserError, match=message):
+        sites.facts({})

@@ -11,6 +11,7 @@ import tensorflow as tf
 from federations import NAMES, running
 
 import tfl_research as tfl
+from tfl_research import outputs
 from tfl_research.experiment.at_sites import compare
 
 pytestmark = pytest.mark.slow
@@ -296,3 +297,22 @@ def test_what_a_comparison_leaves_out_is_named_and_nothing_else_is(tmp_path):
     # An empty cell of another column is a difference.
     lacks = _run(tmp_path / "lacks", {**row, "train_loss": ""})
     assert compare.differences(lacks, other) == ["round 1: train_loss is empty and 0.5"]
+
+
+def test_the_statement_gives_out_nothing_that_the_coordinator_keeps(
+    federation, tmp_path
+):
+    experiment = federation.experiment(
+        privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0, delta=0.01),
+        cohorts=tfl.Cohorts("poisson", cohort_size=2),
+    )
+    result = experiment.run(tmp_path / "run")
+    # The exact sums are there, so that a round can be repeated.
+    assert list((result.path / "federation/totals").glob("*.npz"))
+    text = " ".join((result.path / "privacy.txt").read_text().split())
+    assert "Exact, outside of ε: nothing." in text
+    owner = text.partition("Stays with the owner of the run: ")[2]
+    assert " federation," in owner.partition("- Printed")[0]
+    assert "it sees each client's exact update" in text
+    for path in result.path.iterdir():
+        assert outputs.files.is_of_table(path.name), path.name

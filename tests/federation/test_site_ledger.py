@@ -227,3 +227,65 @@ class TestRefusals:
                 say=opened.lines.append,
             )
         assert "in use by another process" in opened.lines[0]
+
+
+def _charged(ledger, rounds):
+    for number in range(1, rounds + 1):
+        ledger.charge(number)
+
+
+class TestLostCharges:
+    def _lines(self, opened, name="a"):
+        path = opened.folder / f"state/ledgers/{name}.jsonl"
+        return path, path.with_name(f"{path.name}.head")
+
+    def test_ledger_and_head_are_older_than_the_runs(self, opened):
+        _charged(opened("run1"), 1)
+        older = [path.read_bytes() for path in self._lines(opened)]
+        _charged(opened("run2"), 3)
+        for path, content in zip(self._lines(opened), older):
+            path.write_bytes(content)
+        with pytest.raises(Refused, match="does not fit the run"):
+            opened("run3")
+        [line] = opened.lines
+        assert "a.jsonl has 0 lines of the run in" in line
+        assert "runs/run2, but the run's own ledger has 3" in line
+
+    def test_the_ledger_is_gone(self, opened):
+        _charged(opened("run1"), 2)
+        for path in self._lines(opened):
+            path.unlink()
+        with pytest.raises(Refused, match="does not fit the run"):
+            opened("run2")
+        assert "a.jsonl has 0 lines of the run in" in opened.lines[0]
+
+    def test_repeated_rounds_count(self, opened):
+        first = opened("run1")
+        _charged(first, 2)
+        first.restart(1)
+        first.charge(2)
+        second = opened("run2")
+        second.charge(1)
+        assert max(second.epsilons().values()) == pytest.approx(_epsilon(4))
+        assert opened.lines == [
+            "the run begins again after round 1, with new noise: rounds 2 to 2 are "
+            "charged again when they are repeated"
+        ]
+
+    def test_runs_on_other_numbers_of_records_do_not_count(self, opened):
+        _charged(opened("run1"), 2)
+        for path in self._lines(opened):
+            path.unlink()
+        event = RecordEvent(2.0, 100.0, 3, 1, (("a", 999), ("b", 2000)))
+        assert opened("run2", plan=_plan(event)).charge(1) > 0
+
+    def test_a_client_under_another_name_is_said(self, opened):
+        _charged(opened("run1"), 2)
+        event = RecordEvent(2.0, 100.0, 3, 1, (("new", 1000), ("b", 2000)))
+        ledger = opened("run2", plan=_plan(event), clients=("new", "b"))
+        [line] = opened.lines
+        assert line.startswith("ε of 'new' begins at 0, and ")
+        assert "ledgers of clients that this run does not have: 'a'." in line
+        ledger.charge(1)
+        opened("run3", plan=_plan(event), clients=("new", "b"))
+        assert opened.lines == [line]

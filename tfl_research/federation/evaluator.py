@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import ClientData
+from tfl_research.errors import EvaluationUnavailable
 from tfl_research.federation.sites import Sites
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.program.evaluation.client_metrics import Evaluation
@@ -83,8 +84,8 @@ class FederatedEvaluator:
 
         Raises:
           ValueError: another split.
-          EvaluationUnavailable: a site refuses or does not answer.
-          MessageError: a site answers something else.
+          EvaluationUnavailable: a site refuses, does not answer, or answers something
+            else.
         """
         if split != SPLIT:
             raise ValueError(f"split {split!r} is not one of {list(self.splits)}")
@@ -105,8 +106,13 @@ class FederatedEvaluator:
             site: Message("evaluate", {**header, "state_rounds": of_site}, tensors)
             for site, of_site in rounds.items()
         }
-        parts = [_sums(a) for _, a in self._sites.evaluations(requests)]
-        return self._local.evaluation(split, _joined(parts, clients.client_ids))
+        parts = {
+            site: _sums(site, answered, list(rounds[site]))
+            for site, answered in self._sites.evaluations(requests)
+        }
+        _check_alike(parts)
+        joined = _joined(list(parts.values()), clients.client_ids)
+        return self._local.evaluation(split, joined)
 
 
 def answer(found: ClientSums) -> Message:
@@ -127,22 +133,63 @@ def weights_of(request: Message) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return of("trainable"), of("non_trainable")
 
 
-def _sums(answered: Message) -> ClientSums:
-    client_ids = tuple(answered.texts("clients"))
-    size = [len(client_ids)]
-    parts: dict[str, dict[str, np.ndarray]] = {"sums": {}, "each": {}}
-    for name in answered.tensors:
-        kind, _, rest = name.partition("/")
-        if kind in parts:
-            array = answered.tensor(name, dtype=np.float64)
-            if array.shape[:1] != tuple(size):
-                raise MessageError(
-                    f"tensor {name!r} has {len(array)} rows, expected one for each of "
-                    f"{size[0]} clients"
-                )
-            parts[kind][rest] = array
-    counts = answered.tensor("counts", dtype=np.int64, shape=size)
+def _sums(site: str, answered: Message, own: Sequence[str]) -> ClientSums:
+    """What a site answers for its own clients, and for no others.
+
+    Raises:
+      EvaluationUnavailable: the answer does not fit; names the site.
+    """
+    try:
+        client_ids = tuple(answered.texts("clients"))
+        if sorted(client_ids) != sorted(own):
+            raise MessageError(
+                f"it answers for the clients {_some(client_ids)}, but has {_some(own)}"
+            )
+        parts: dict[str, dict[str, np.ndarray]] = {"sums": {}, "each": {}}
+        for name in answered.tensors:
+            kind, _, rest = name.partition("/")
+            if kind in parts:
+                array = answered.tensor(name, dtype=np.float64)
+                if array.shape[:1] != (len(own),):
+                    raise MessageError(
+                        f"tensor {name!r} has the shape {list(array.shape)}, expected "
+                        f"a row for each of {len(own)} clients"
+                    )
+                parts[kind][rest] = array
+        counts = answered.tensor("counts", dtype=np.int64, shape=[len(own)])
+        if np.any(counts < 0):
+            raise MessageError("a client has a negative number of test examples")
+    except MessageError as error:
+        raise EvaluationUnavailable(
+            f"site {site}: its evaluation does not fit: {error}"
+        ) from error
     return ClientSums(client_ids, counts, parts["sums"], parts["each"], {})
+
+
+def _some(client_ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, client_ids[:5])) + ", ..." * (len(client_ids) > 5)
+
+
+def _check_alike(parts: Mapping[str, ClientSums]) -> None:
+    """Refuses sums of several forms, which cannot be added.
+
+    Raises:
+      EvaluationUnavailable: names two sites that differ.
+    """
+    forms = {site: _form(part) for site, part in parts.items()}
+    first = next(iter(forms))
+    for site, form in forms.items():
+        if form != forms[first]:
+            raise EvaluationUnavailable(
+                f"the sites {first} and {site} send sums of different names or shapes; "
+                "install the same version at all sites"
+            )
+
+
+def _form(part: ClientSums) -> dict[str, tuple[int, ...]]:
+    """The shape of a client's part of each sum."""
+    named = [*part.sums.items(), *part.of_examples.items()]
+    return {name: array.shape[1:] for name, array in named}
 
 
 def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSums:
@@ -152,17 +199,6 @@ def _joined(parts: Sequence[ClientSums], client_ids: Sequence[str]) -> ClientSum
         for part in parts
         for row, client_id in enumerate(part.client_ids)
     }
-    missing = [i for i in client_ids if i not in place]
-    if missing:
-        raise MessageError(
-            f"no site has evaluated client {missing[0]!r}; start all sites"
-        )
-    names = {frozenset(part.sums) for part in parts}
-    if len(names) > 1:
-        raise MessageError(
-            "the sites send sums of different names; install the same version at all "
-            "sites"
-        )
 
     def column(get: Callable[[ClientSums], np.ndarray]) -> np.ndarray:
         return np.stack([get(place[i][0])[place[i][1]] for i in client_ids])

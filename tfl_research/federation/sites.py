@@ -66,6 +66,8 @@ class Sites:
       start_deadline: seconds that a site has to read its data or to build the process.
       say: prints a line for the user.
       sums: makes secure sums; None for a run without.
+      tells_values: whether lines may say something of what clients report; not in a
+        private run.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Sites:
         start_deadline: float,
         say: Callable[[str], None],
         sums: Optional[SumsOfSites] = None,
+        tells_values: bool = False,
     ):
+        self._tells_values = tells_values
         self._exchange = exchange
         self._names = names
         self._round_deadline = round_deadline
@@ -151,9 +155,19 @@ class Sites:
         for site, answer in self._answers(requests, self._round_deadline):
             own = requests[site].texts("clients")
             try:
-                found.update(self._reports_of(own, answer))
+                reports = self._reports_of(own, answer)
             except MessageError as error:
                 self._say(f"round {asked.number}: site {site}: {error}; left out")
+                continue
+            found.update(reports)
+            for client_id in own:
+                # Clients leave out updates that are not finite, so that these are the
+                # numbers of another program, or metrics.
+                if self._tells_values and not _all_finite(reports[client_id]):
+                    self._say(
+                        f"round {asked.number}: site {site}: client {client_id!r} "
+                        "reports numbers that are not finite"
+                    )
         return found
 
     def summed(self, asked: AskedRound) -> tuple[tuple[str, ...], Sequence[np.ndarray]]:
@@ -279,11 +293,27 @@ class Sites:
         return {site: found[site] for site in requests}
 
     def _answered(
-        self, requests: Mapping[str, Message], seconds: float
+        self,
+        requests: Mapping[str, Message],
+        seconds: float,
+        again: Sequence[str] = (),
     ) -> Iterator[tuple[str, Message]]:
+        """Like `_all`, one by one, of those that answer in time.
+
+        Args:
+          requests: by site.
+          seconds: how long to wait.
+          again: sites that have just begun the run again.
+
+        Raises:
+          UserError: a site refuses, or forgets the run at once.
+        """
         for site, answer in self._exchange.ask(requests, seconds):
             if not isinstance(answer, Message):
-                raise UserError(_told(site, answer))
+                fix = ""
+                if answer.kind == "unreached":
+                    fix = "; start it with scripts/site --config=site.toml"
+                raise UserError(f"{_told(site, answer)}{fix}")
             if answer.header.get("forgotten"):
                 request = self._begin.get(site)
                 if request is None or requests[site] is request:
@@ -291,10 +321,21 @@ class Sites:
                         f"site {site}: has forgotten the run; give the same command "
                         "again"
                     )
+                if site in again:
+                    raise UserError(
+                        f"site {site}: has forgotten the run again, right after it "
+                        "began; a site keeps the latest runs only, so let other runs "
+                        "end, then give the same command again"
+                    )
                 self._all({site: request})
-                yield from self._all({site: requests[site]}).items()
+                repeated = {site: requests[site]}
+                yield from self._answered(repeated, seconds, again=(site,))
             else:
                 yield site, answer
+
+
+def _all_finite(report: Sequence[np.ndarray]) -> bool:
+    return all(np.all(np.isfinite(v)) for v in report if v.dtype.kind in "fc")
 
 
 def _left(end: float) -> float:

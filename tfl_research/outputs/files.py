@@ -26,6 +26,13 @@ FILES = (
     Output("checkpoints", SECRET, "States from which the run resumes.", TRAINING),
     Output("client_states.sqlite", SECRET, "States that clients keep.", TRAINING),
     Output("computation.json", SECRET, "Digests of the computation.", TRAINING),
+    Output(
+        "federation",
+        SECRET,
+        "What a coordinator keeps: sums of updates without its noise, and who is in "
+        "them.",
+        TRAINING,
+    ),
     Output("runtime.json", SECRET, "How the rounds run, by measured times.", TRAINING),
     Output(".lock", PUBLIC, "Process that uses the folder."),
     Output("hparams.json", PUBLIC, "Settings, and versions of the code."),

@@ -18,6 +18,7 @@ from tfl_research.privacy.ledger import client_ledgers, head_file
 from tfl_research.privacy.ledger.lines.entries import (
     Round,
 )
+from tfl_research.privacy.ledger.other_clients import beside_lines
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))
@@ -269,3 +270,18 @@ def test_a_restart_after_a_kill_between_two_clients(tmp_path):
     with account_in(tmp_path) as account:
         assert len(account.ledger.entries) == 4
         assert account.ledger.entries == account.shared.entries
+
+
+def test_clients_that_begin_beside_ledgers_of_others(folder):
+    renamed = dataclasses.replace(EVENT, clients=(("a-b", 20), *CLIENTS[1:]))
+    with opened(folder, "0" * 16, renamed) as ledgers:
+        assert ledgers.others() == (["a-b"], ["a/b"])
+        ledgers.record(1, renamed)
+        # Its own lines are no earlier run.
+        assert ledgers.others() == (["a-b"], ["a/b"])
+        [line] = beside_lines(ledgers)
+    assert "ε of 'a-b' begins at 0" in line
+    with opened(folder, "1" * 16, renamed) as ledgers:
+        assert beside_lines(ledgers) == []
+    with opened(folder, "2" * 16) as ledgers:
+        assert ledgers.others() == ([], [])

@@ -56,6 +56,7 @@ def opened_sites(
     run: str,
     sequence_path: pathlib.Path,
     sums: Optional[SumsOfSites] = None,
+    tells_values: bool = False,
 ) -> Iterator[Sites]:
     """Connections to the sites of a federation.
 
@@ -64,6 +65,7 @@ def opened_sites(
       run: the run's id.
       sequence_path: file of the number of the next request.
       sums: makes the secure sums of the run.
+      tells_values: whether lines may say something of what clients report.
 
     Raises:
       UserError: a site does not connect in time.
@@ -78,6 +80,7 @@ def opened_sites(
             start_deadline=file.start_deadline,
             say=_say,
             sums=sums,
+            tells_values=tells_values,
         )
     finally:
         carrier.close()
@@ -195,7 +198,9 @@ class Coordinated:
             noised = process.client_secrets or setup.record_level is not None
             sums = SecureSums(run, vectors, own, _say, least, noised)
         self._sums = sums
-        sites = opened.enter_context(opened_sites(file, run, own / "sequence", sums))
+        sites = opened.enter_context(
+            opened_sites(file, run, own / "sequence", sums, experiment.privacy is None)
+        )
         self._sites = sites
         plain = len(prepared.report_layout) - len(layout)
         moduli = [0] * plain + [modulus for _, _, modulus in layout]

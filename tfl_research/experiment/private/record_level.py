@@ -14,6 +14,7 @@ from tfl_research.experiment.private import (
     accounts,
     assumptions,
     on_workers,
+    over_sites,
     released,
     run_seed,
     shared_ledgers,
@@ -212,6 +213,7 @@ def write_statement(
     done, experiment = len(account.ledger), setup.experiment
     outside = run_seed.outside_lines(folder)
     outside += on_workers.outside_lines(experiment.runtime)
+    outside += over_sites.outside_lines(experiment, setup.asked.amplification)
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,

@@ -9,6 +9,7 @@ from typing import Optional
 from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.privacy.accounting.rounding import rounded_up
+from tfl_research.privacy.ledger.other_clients import beside_lines
 from tfl_research.tasks import Task
 
 # The partition of tasks with natural clients, see `data.partitions`.
@@ -150,6 +151,8 @@ def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> li
             f"{shared.path} has a budget that binds all of its runs: {budget}; so far "
             f"ε = {rounded_up(epsilon)} is spent{whose}."
         )
+    if isinstance(shared, privacy.ClientLedgers):
+        lines += beside_lines(shared)
     return lines
 
 

@@ -14,6 +14,7 @@ from tfl_research.experiment.private import (
     accounts,
     assumptions,
     on_workers,
+    over_sites,
     recharging,
     released,
     run_seed,
@@ -193,6 +194,7 @@ def write_statement(
             *outside,
             *run_seed.outside_lines(folder),
             *on_workers.outside_lines(setup.experiment.runtime),
+            *over_sites.outside_lines(setup.experiment, setup.asked.amplification),
         ],
         notes=[
             *_notes(setup, made),

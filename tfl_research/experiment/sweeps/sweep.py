@@ -235,6 +235,7 @@ class Sweep:
                     told.began(index)
                     self._run(self.points[index], stream, recharge)
                     told.ended(index)
+        told.end(self.folder / "points")
         return told.rows()
 
     def _check_parallel(self, parallel: int) -> None:

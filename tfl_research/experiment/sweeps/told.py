@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, TextIO
@@ -61,6 +62,23 @@ class Told:
         each = (time.monotonic() - self._began) / self._ran
         minutes = each * len(self._left) / 60
         self._add(index, f"about {minutes:.1f} min left")
+
+    def end(self, points_folder: pathlib.Path) -> None:
+        """Says that ε is of each point alone, where several points are private."""
+        settings = [point.experiment.flat() for point in self._points]
+        alone = [
+            flat
+            for point, flat in zip(self._points, settings)
+            if point.experiment.privacy is not None
+            and flat.get("ledger") is None
+            and flat.get("record_ledgers") is None
+        ]
+        if len(alone) > 1:
+            self._say(
+                f"each ε is of its point alone: {len(alone)} points are private, and "
+                "choosing among them costs what they cost together, which "
+                f"scripts/privacy_ledger show {points_folder}/*/ledger.jsonl computes"
+            )
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the points that have ended, in the order of the points."""

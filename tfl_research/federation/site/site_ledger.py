@@ -21,14 +21,17 @@ from tfl_research.errors import UserError
 from tfl_research.federation.site.policy import SitePolicy
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.sockets import private_folder
+from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.record_calibration import default_record_deltas
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.client_ledgers import ClientLedgers, ledger_name
 from tfl_research.privacy.ledger.identity import run_id
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.lines.header import RunIdentity
+from tfl_research.privacy.ledger.other_clients import beside_lines
 from tfl_research.privacy.ledger.record_account import RecordAccount
 from tfl_research.privacy.ledger.round_account import ChargeError
+from tfl_research.privacy.ledger.spending import Spending, read_ledger
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
 
 LEDGERS = "ledgers"
@@ -87,6 +90,8 @@ class SiteLedger:
         self._opened = contextlib.ExitStack()
         try:
             private_folder(site_folder / LEDGERS)
+            # Read first: a process beside this one may charge in between.
+            others = _other_runs(run_folder)
             identity = RunIdentity(run_id(run_folder), _committed(seed))
             ledger = self._opened.enter_context(
                 Ledger(run_folder / LEDGER_FILE, identity)
@@ -104,6 +109,9 @@ class SiteLedger:
             self.account = RecordAccount(
                 ledger, own, shared=shared, table_path=run_folder / TABLE_FILE
             )
+            _check_other_runs(others, shared, own.event)
+            for line in beside_lines(shared):
+                say(line)
             left = self.account.would_exceed(len(ledger) + 1)
         except ValueError as error:
             self._opened.close()
@@ -223,6 +231,44 @@ def _own_plan(
         budget_epsilon=None if budget is None else float(budget),
         planned_releases=(),
     )
+
+
+def _other_runs(run_folder: pathlib.Path) -> list[Spending]:
+    """The ledgers of the site's other runs.
+
+    Raises:
+      ValueError: a ledger is damaged.
+    """
+    paths = sorted(run_folder.parent.glob(f"*/{LEDGER_FILE}"))
+    return [read_ledger(path) for path in paths if path.parent != run_folder]
+
+
+def _check_other_runs(
+    others: Sequence[Spending], shared: ClientLedgers, event: RecordEvent
+) -> None:
+    """Checks that the clients' ledgers have the lines of all runs that are here.
+
+    A ledger and its head file that an older copy replaced are whole in themselves.
+    Runs on another number of records were on other records, which have no ledger here.
+
+    Raises:
+      ValueError: lines are missing.
+    """
+    sizes = dict(event.clients)
+    for spending in others:
+        for run in spending.runs:
+            charged = run.events[0] if run.events else None
+            if not isinstance(charged, RecordEvent):
+                continue
+            for name, records in charged.clients:
+                there = shared.lines_of(spending.run_id or run.run, name)
+                if sizes.get(name) == records and there < len(run.entries):
+                    raise ValueError(
+                        f"{shared.path / ledger_name(name)} has {there} lines of the "
+                        f"run in {spending.path.parent}, but the run's own ledger has "
+                        f"{len(run.entries)}: lines were lost, so ε would be "
+                        "understated; restore it from a copy"
+                    )
 
 
 def _committed(seed: int) -> int:

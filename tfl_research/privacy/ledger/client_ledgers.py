@@ -84,6 +84,7 @@ class ClientLedgers(contextlib.ExitStack):
         """
         super().__init__()
         self.path = pathlib.Path(path)
+        self._run = run
         self._event = event
         self._deltas = dict(zip((name for name, _ in event.clients), deltas))
         self._indices = {
@@ -311,6 +312,34 @@ class ClientLedgers(contextlib.ExitStack):
         sizes = [(len(ledger), len(ledger.spent)) for ledger in self._ledgers.values()]
         rounds, runs = max(sizes, default=(0, 0))
         return runs, rounds
+
+    def lines_of(self, run: str, client: str) -> int:
+        """Number of lines of a run in a client's ledger; 0 for other clients."""
+        ledger = self._ledgers.get(client)
+        spent = () if ledger is None else ledger.spent
+        return sum(len(one.entries) for one in spent if one.run == run)
+
+    def others(self) -> tuple[list[str], list[str]]:
+        """Clients that begin here, and clients whose ledgers lie beside theirs.
+
+        A file that gets another name is another client, whose ε begins at 0.
+
+        Returns:
+          The run's clients whose ledgers have no earlier run, and the clients of the
+          folder's other ledgers; two empty lists if one of them is empty.
+        """
+        own = {ledger_name(name) for name in self._indices}
+        beside = sorted(
+            urllib.parse.unquote(path.stem)
+            for path in self.path.glob("*.jsonl")
+            if path.name not in own
+        )
+        begun = [
+            name
+            for name, ledger in self._ledgers.items()
+            if all(spent.run == self._run for spent in ledger.spent)
+        ]
+        return (begun, beside) if begun and beside else ([], [])
 
     @property
     def position(self) -> dict[str, Any]:

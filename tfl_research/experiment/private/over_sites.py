@@ -1,0 +1,48 @@
+"""What a private run shows to its coordinator and to its sites."""
+
+from __future__ import annotations
+
+from tfl_research.experiment.configs import UserLevelPrivacy
+from tfl_research.experiment.description import Description
+from tfl_research.sampling import Amplification
+
+
+def outside_lines(experiment: Description, amplification: Amplification) -> list[str]:
+    """The sentences that say what --runtime=federation leaves outside the guarantee.
+
+    Args:
+      experiment: the experiment.
+      amplification: how the run's cohorts are sampled.
+    """
+    if experiment.runtime.runtime != "federation":
+        return []
+    privacy, secure = experiment.privacy, experiment.secure_sums.secure_sums
+    if not isinstance(privacy, UserLevelPrivacy):
+        return [
+            "Whoever sees a site's secret (state/secret): the noise for the site's "
+            "records, and which records a local step has, follow from it."
+        ]
+    lines = []
+    mechanism = privacy.chosen
+    if mechanism.NOISED_AT == "server":
+        seen = "each client's exact update"
+        if secure:
+            seen = "the exact sum of the updates"
+        lines.append(
+            f"The coordinator of --runtime=federation: it sees {seen}, and who is in "
+            "it, and adds the noise."
+        )
+    else:
+        lines.append(
+            "Whoever sees a site's secret (state/secret): the noise of the site's "
+            "clients follows from it."
+        )
+    if amplification.kind != "none" and amplification.sampling_rate < 1:
+        also = ", and which other sites do" if secure else ""
+        lines.append(
+            "The sites, as far as the guarantee rests on sampling: a site knows in "
+            f"which rounds it takes part{also}, and gets the model of each round. So "
+            "does the coordinator, which draws the cohorts. Against them only a "
+            "figure without amplification counts."
+        )
+    return lines

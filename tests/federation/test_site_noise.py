@@ -1,8 +1,12 @@
 """A site's own noise: one seed for each attempt of a run, and its charges."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
 
+from tfl_research.experiment.at_sites.site import secret_of
 from tfl_research.federation.site.site_noise import SiteNoise, own_seed
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
@@ -144,3 +148,18 @@ def test_a_request_without_the_fields_is_refused(opened):
     bare = Message("round", {"round": 1, "clients": ["a"]}, {})
     with pytest.raises(MessageError, match="restarts"):
         opened().take(bare)
+
+
+def test_a_kill_while_a_secret_is_made_leaves_none(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            secret_of(tmp_path)
+    assert not (tmp_path / "secret").exists()
+    secret = secret_of(tmp_path)
+    assert len(secret) == 32
+    assert secret_of(tmp_path) == secret
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600

@@ -291,3 +291,17 @@ def test_what_everybody_does_need_not_stay_unknown(event):
     text = " ".join(event(1.0).description())
     assert "unknown" not in text
     assert "nothing is amplified" in text
+
+
+@pytest.mark.parametrize(
+    ("relation", "change"),
+    [
+        ("add_or_remove_one", "adding or removing one client"),
+        ("zero_out", "replacing one client's update by zero"),
+        # The statement says that the sensitivity is twice the clip.
+        ("replace_one", "adding or removing one client"),
+    ],
+)
+def test_the_sensitivity_is_of_the_relation(relation, change):
+    event = GaussianEvent("none", 1.5, 1.0, 4, 4, relation)
+    assert f"the l2 sensitivity to {change} " in event.description()[0]

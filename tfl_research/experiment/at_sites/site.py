@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
-import os
 import pathlib
 import secrets
 import sys
@@ -25,6 +24,7 @@ from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
+from tfl_research.storage.files import atomic
 from tfl_research.tasks import Task
 
 if TYPE_CHECKING:
@@ -230,16 +230,14 @@ def _with_own_options(flat: dict[str, Any], options: dict[str, Any]) -> dict[str
 def secret_of(folder: pathlib.Path) -> bytes:
     """The site's secret, which is made at its first start.
 
+    A kill leaves a whole file or none.
+
     Raises:
       UserError: a file of another length.
     """
     path = folder / "secret"
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
+        atomic.write(path, secrets.token_bytes(32), mode=0o600)
     content = path.read_bytes()
     if len(content) != 32:
         raise UserError(f"{path}: expected 32 bytes, got {len(content)}; restore it")

@@ -133,7 +133,9 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
     rest = memoryview(content)[front:]
     if not hmac.compare_digest(mac_of(content), _mac(key, rest)):
         raise AuthenticationError(
-            "the message was altered, or was sealed by another key than this side has"
+            "the message was altered, or was sealed by another key than this side has; "
+            "compare the key files of the site and of the federation, and the socket "
+            "that each of them names"
         )
     direction, sequence, answered, length = _FRONT.unpack_from(rest)
     site, end = _text(rest, _FRONT.size, length)

@@ -216,11 +216,14 @@ class GaussianEvent(events.NoisedEvent):
         return rounds / (2 * self.sensitivity_multiplier**2)
 
     def description(self) -> list[str]:
+        change = "adding or removing one client"
+        if self.neighbouring_relation == "zero_out":
+            change = "replacing one client's update by zero"
         return [
             "Each client's update is clipped in l2 norm; what a round releases gets "
             f"Gaussian noise of effective noise multiplier {self.noise_multiplier:g}: "
-            "its standard deviation over the l2 sensitivity to adding or removing one "
-            "client (McMahan et al. 2018, arXiv 1710.06963).",
+            f"its standard deviation over the l2 sensitivity to {change} "
+            "(McMahan et al. 2018, arXiv 1710.06963).",
             f"Sampling: {self._sampling_words()}.",
         ]
 

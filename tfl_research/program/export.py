@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfl_research import models
 from tfl_research.errors import UserError
 from tfl_research.models.adapters import merged
-from tfl_research.program import saved_model_files
+from tfl_research.program import keras_saving, saved_model_files
 from tfl_research.program.saved_model_files import (
     assign_weights,
     check_shapes,
@@ -64,6 +64,18 @@ def model_with(task: Task, weights: Any) -> Any:
     return merged(model)
 
 
+def check_export(task: Task) -> None:
+    """Tries to save a Keras model of a user's own classes, before the first round.
+
+    Raises:
+      UserError: Keras cannot save the model.
+    """
+    if callable(task.build_model) and saved_model_files.of_task(task) is None:
+        model = models.built_model(task.build_model, task.x_spec)
+        if isinstance(model, tf.keras.Model):
+            keras_saving.check(merged(model))
+
+
 def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
     """Writes the task's model with these weights to the folder `path`.
 
@@ -73,18 +85,20 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written, or Keras cannot save the model.
     """
     files = saved_model_files.of_task(task)
     model = None if files is not None else model_with(task, weights)
     try:
-        with _replaced(path) as temporary, quiet_saving():
+        with _replaced(path) as temporary:
             if files is not None:
-                files.write(weights, temporary)
+                with quiet_saving():
+                    files.write(weights, temporary)
             elif isinstance(model, tf.keras.Model):
-                model.save(temporary, save_format="tf")
+                keras_saving.save(model, temporary)
             else:
-                tf.saved_model.save(model, str(temporary))
+                with quiet_saving():
+                    tf.saved_model.save(model, str(temporary))
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message
         raise UserError(

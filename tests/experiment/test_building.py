@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -510,6 +511,59 @@ class TestModels:
             ("--personal_tensors", "--algorithm=fed_rep")
         )
         assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("outputs", "personal", "line"),
+        [
+            (
+                {"kind": (2, True), "size": (1, True)},
+                2,
+                "personal_tensors=2: personal are size/kernel, size/bias alone; the "
+                "model has 2 outputs, and kind/bias is shared",
+            ),
+            (
+                {"kind": (2, False)},
+                2,
+                "personal_tensors=2: personal are body/bias, kind/kernel alone; layer "
+                "'body' is divided: body/kernel is shared",
+            ),
+            ({"kind": (2, False)}, 1, None),
+            ({"kind": (2, True)}, 2, None),
+        ],
+    )
+    @pytest.mark.parametrize("algorithm", ["fed_rep", "reconstruction"])
+    def test_personal_tensors_that_are_no_head(
+        self, algorithm, outputs, personal, line
+    ):
+        def model():
+            given = tf.keras.Input([3])
+            body = tf.keras.layers.Dense(4, name="body")(given)
+            made = {
+                name: tf.keras.layers.Dense(units, use_bias=bias, name=name)(body)
+                for name, (units, bias) in outputs.items()
+            }
+            return tf.keras.Model(given, made if len(made) > 1 else made["kind"])
+
+        losses = {
+            "kind": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "size": "mse",
+        }
+        y = {name: np.array([0, 1, 1]) for name in outputs}
+        several = len(outputs) > 1
+        client = {"x": np.eye(3), "y": y if several else y["kind"]}
+        task = tasks.from_arrays(
+            {"a": client, "b": client},
+            model=model,
+            objective=losses if several else losses["kind"],
+        )
+        settings = ALGORITHMS.from_flat(
+            {"algorithm": algorithm, "personal_tensors": personal}
+        )
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            Experiment(task, settings).check()
+        said = [str(w.message) for w in found if "personal" in str(w.message)]
+        assert said == ([] if line is None else [line])
 
     def test_dimension(self):
         task = tasks.get("heart")

@@ -200,6 +200,10 @@ def test_a_dataset_of_another_form(given, match):
         (2**31, np.int32, "has 2147483648, which no int32"),
         (2**63, np.int64, "has 9223372036854775808, which no int64"),
         (2, np.bool_, "has 2, which no bool"),
+        (2**24 + 1, np.float32, "has 16777217, which no float32"),
+        ([1, 2**53 + 1], np.float64, "has 9007199254740993, which no float64"),
+        (257, tf.bfloat16.as_numpy_dtype, "has 257, which no bfloat16"),
+        (2**24 + 1, np.complex64, "has 16777217, which no complex64"),
         (1e300, np.float32, r"has 1e\+300, which no float32"),
         ("12", np.float32, "is <U2; convert it to float32"),
         (None, np.float32, "is object; convert it to float32"),
@@ -215,6 +219,7 @@ def test_numbers_that_the_type_cannot_hold(given, dtype, match):
 def test_numbers_of_python_in_another_type():
     floats = tff.TensorType(np.float32, [None])
     assert value([1, True, 2.5, np.inf], floats).tolist() == [1, 1, 2.5, np.inf]
+    assert value([2**24, 2**40], floats).tolist() == [2**24, 2**40]
     assert value([], tff.TensorType(np.int32, [None])).dtype == np.int32
     assert value(1, tff.TensorType(np.bool_)).dtype == np.bool_
     assert value([1.5, 2], tff.TensorType(tf.bfloat16.as_numpy_dtype, [2])).sum() == 3.5

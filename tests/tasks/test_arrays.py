@@ -161,6 +161,56 @@ def test_models_that_cannot_be_trained_are_refused(model, largest, message):
         task.functional_model()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_saved_model_is_taken_without_its_optimizer(tmp_path, compiled):
+    saved = _compiled() if compiled else _two_units()
+    saved.save(tmp_path / "model", save_format="tf")
+
+    def loaded(**options):
+        return tf.keras.models.load_model(tmp_path / "model", **options)
+
+    def model(**options):
+        task = tasks.from_arrays(_clients(), model=lambda: loaded(**options))
+        return task.functional_model()
+
+    weights = model(compile=False).initial_weights
+    for weight, expected in zip(weights, saved.get_weights()):
+        np.testing.assert_array_equal(weight, expected)
+    if compiled:
+        with pytest.raises(ValueError, match="the model is compiled"):
+            model()
+
+
+class _Doubled(tf.keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+class _Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = tf.keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("name", ["_Doubled", "_Subclassed"])
+def test_a_saved_model_without_its_code_is_refused(tmp_path, name):
+    model = _Subclassed()
+    if name == "_Doubled":
+        model = tf.keras.Sequential([tf.keras.layers.Input([2]), _Doubled()])
+        model.add(tf.keras.layers.Dense(2))
+    model(_X)
+    model.save(tmp_path / "model", save_format="tf")
+    path = tmp_path / "model"
+    task = tasks.from_arrays(
+        _clients(), model=lambda: tf.keras.models.load_model(path, compile=False)
+    )
+    with pytest.raises(ValueError, match=f"{name} .* without the code of its class"):
+        task.functional_model()
+
+
 def test_a_builder_that_returns_the_same_model_is_refused():
     model = _two_units()
     task = tasks.from_arrays(_clients(), model=lambda: model)

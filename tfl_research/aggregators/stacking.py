@@ -15,6 +15,7 @@ from tfl_research.aggregators import rules
 from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.specification import AggregatorSettings
 from tfl_research.aggregators.stack import Layout, stack_computations
+from tfl_research.errors import UserError
 
 if TYPE_CHECKING:
     from tfl_research.aggregators.rule_specification import RuleSettings
@@ -52,7 +53,21 @@ def apply_rule(
     if rule.neighbour_mixing:
         # `RuleSettings.check` refuses mixing without `byzantine`.
         rows = rules.nearest_neighbour_mixing(rows, byzantine=rule.byzantine or 0)
-    return rule.apply(rows, center=center)
+    result = rule.apply(rows, center=center)
+    expected = rows.values.shape[1:]
+    if not (
+        isinstance(result, tf.Tensor)
+        and result.dtype == tf.float32
+        and result.shape.is_compatible_with(expected)
+    ):
+        got = type(result).__name__
+        if isinstance(result, tf.Tensor):
+            got = f"{result.dtype.name} of shape {list(result.shape)}"
+        raise UserError(
+            f"--aggregator: {type(rule).__name__}.apply must return one row, float32 "
+            f"of shape {list(expected)}, got {got}"
+        )
+    return result
 
 
 def is_broken(

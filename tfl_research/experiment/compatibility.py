@@ -6,10 +6,12 @@ class what it fits with. What concerns two parts is a rule here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tfl_research import attacks
+from tfl_research.algorithms.personal.catalogue import SplitSettings
 from tfl_research.errors import SettingError
 from tfl_research.experiment import simulated_devices
 from tfl_research.experiment.configs import RecordLevelPrivacy, UserLevelPrivacy
@@ -303,11 +305,17 @@ def check_setup(setup: Setup) -> None:
     algorithm = experiment.chosen_algorithm
     if algorithm.looks_at_model():
         try:
-            algorithm.check_model(setup.task.functional_model().weight_specs)
+            model = setup.task.functional_model()
+            algorithm.check_model(model.weight_specs)
         except SettingError:
             raise
         except ValueError as error:
             raise SettingError(f"--algorithm={algorithm.NAME}: {error}") from error
+        if isinstance(algorithm, SplitSettings):
+            labels = [n for n in setup.task.train.specs if n.startswith("y/")]
+            line = algorithm.division(model.weight_names, len(labels))
+            if line is not None:
+                warnings.warn(line, stacklevel=2)
 
 
 def _silos_come_and_go(experiment: Description) -> bool:

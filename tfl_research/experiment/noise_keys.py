@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
 def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
     """Refuses a private run if a resumed run could not repeat its rounds.
 
-    The repeated round would be another one under the same noise.
+    The repeated round would be another one under the same noise. A run without privacy
+    is warned of.
 
     Args:
       setup: the setup of the run.
@@ -57,17 +59,26 @@ def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
     Raises:
       SettingError: an operation draws from a generator with a state, or calls Python.
     """
-    if setup.plan is None:
-        return
     found = runtime.unrepeatable_operations(process)
-    if found:
-        raise SettingError(
-            f"--task={setup.task.name}: the model, the objective or another part of "
-            f"the run has the TensorFlow operations {', '.join(found)}, which draw "
-            "from a generator with a state or call Python, so a resumed run would put "
-            "the same noise on something else; use tf.random.stateless_… and "
-            "TensorFlow's operations, or leave the privacy out"
+    if not found:
+        return
+    has = (
+        f"the model, the objective or another part of the run has the TensorFlow "
+        f"operations {', '.join(found)}, which draw from a generator with a state or "
+        "call Python"
+    )
+    if setup.plan is None:
+        warnings.warn(
+            f"{has}: a run that is repeated or resumed has other numbers; "
+            "tf.random.stateless_... with a seed has the same",
+            stacklevel=2,
         )
+        return
+    raise SettingError(
+        f"--task={setup.task.name}: {has}, so a resumed run would put the same noise "
+        "on something else; use tf.random.stateless_… and TensorFlow's operations, or "
+        "leave the privacy out"
+    )
 
 
 def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:

@@ -63,6 +63,7 @@ class FunctionalModel:
         the gradient (`clients.loss_scale`).
       constrain: applies the weights' constraints, weights -> weights, as Keras does
         after each step of an optimizer; None without constraints.
+      weight_names: names of the trainable weights, for messages; () if unknown.
     """
 
     initial_weights: tuple[np.ndarray, ...]
@@ -82,6 +83,7 @@ class FunctionalModel:
     predicts_no_padding: bool = False
     constrain: Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]] = None
     scales_loss: bool = False
+    weight_names: tuple[str, ...] = ()
 
     def predict(
         self, weights: Sequence[tf.Tensor], state: Sequence[tf.Tensor], x: Any

@@ -14,6 +14,8 @@ from tfl_research.models.execution.variable_model import VariableModel, function
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.models.modules import modules_of
 
+# The module of the classes that Keras makes for a SavedModel without its code.
+_REVIVED = "saved_model.load"
 # Methods by which a model can change how it trains, is evaluated, or predicts.
 _OWN_WAYS = (
     "train_step",
@@ -172,6 +174,17 @@ def _check(model: Any) -> None:
             f"the model builder returned a {type(model).__name__}; expected a "
             "tf.keras.Model"
         )
+    for each in (model, *modules_of(model)):
+        if type(each).__module__.endswith(_REVIVED):
+            raise ValueError(
+                f"{type(each).__name__} {each.name!r} was loaded from a SavedModel "
+                "without the code of its class, so that its stored graph keeps weights "
+                "of its own; build it by its class and load its weights, or give "
+                "load_model(..., custom_objects=...)"
+            )
+    if not model._is_compiled:
+        # What load_model(..., compile=False) leaves of a SavedModel's optimizer.
+        model.optimizer = None
     if model.optimizer is not None:
         raise ValueError(
             "the model is compiled, and federated training would not use its loss and "

@@ -14,7 +14,7 @@ from tfl_research.aggregators import declarations
 from tfl_research.clients.vectors import all_finite
 from tfl_research.data import CLIENT_SECRET
 from tfl_research.errors import SettingError
-from tfl_research.processes import known_work
+from tfl_research.processes import checked_results, known_work
 from tfl_research.processes.aggregation import may_skip
 from tfl_research.processes.client_states import POSITION, collect
 from tfl_research.processes.client_sums import client_sums
@@ -41,6 +41,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     aggregation, weighted = known_work.aggregation(
         parts.aggregator, update_type, parts.weighting, client_data_type
     )
+    checked_results.check_aggregation(aggregation, update_type)
     skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
@@ -103,15 +104,15 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         aggregated = Aggregated(
             moves[: len(specs)], mean, counts["reporting"], round_number
         )
-        new_weights, new_server = server_work.apply(
-            tuple(weights), server_state, aggregated
+        new_weights, new_server = checked_results.applied(
+            server_work, tuple(weights), server_state, aggregated
         )
         if parts.model.constrain is not None:
-            new_weights = parts.model.constrain(new_weights)
+            new_weights = tuple(parts.model.constrain(new_weights))
         new_state = list(state)
         for index, change in zip(averaged, moves[len(specs) :]):
             new_state[index] += change
-        return tuple(new_weights), new_server, round_number + 1, tuple(new_state)
+        return new_weights, new_server, round_number + 1, tuple(new_state)
 
     @tff.tensorflow.computation(
         update_server.type_signature.result,
@@ -135,7 +136,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
         waits = skipped > 0
         if parts.plan is None:
             waits |= (counts["reporting"] <= 0) & _says_nothing(update)
-        waiting = server_work.wait(tuple(weights), server_state)
+        waiting = checked_results.waiting(server_work, weights, server_state)
         return (
             tf.nest.map_structure(partial(tf.where, waits), weights, updated[0]),
             tf.nest.map_structure(partial(tf.where, waits), waiting, updated[1]),

@@ -15,7 +15,7 @@ from tfl_research.aggregators import SumFormats, declarations
 from tfl_research.aggregators.secure_sums.summation import rounded
 from tfl_research.clients.client_work import MODEL_STATE
 from tfl_research.clients.vectors import all_finite
-from tfl_research.processes import known_work
+from tfl_research.processes import checked_results, known_work
 from tfl_research.processes.aggregation import Aggregator
 from tfl_research.processes.client_states import STATE, ClientStateSpec
 from tfl_research.processes.server_work import ServerWork
@@ -88,7 +88,11 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
         if parts.model.initial_state:
             state = tuple(shared.pop())
             batches = {**batches, MODEL_STATE: state}
-        result = parts.client_function(weights, batches, round_number, *shared)
+        result = checked_results.trained(
+            parts.client_function(weights, batches, round_number, *shared),
+            weights,
+            None if parts.client_states is None else batches[STATE],
+        )
         changes = _state_changes(parts.model, state, result.model_state)
         update = (*result.update, *changes)
         sent_back = [*update, *tf.nest.flatten(result.report)]

@@ -288,8 +288,10 @@ def _steps(
             separately=config.evaluate_separately,
         )
     if exporter is None:
-        from tfl_research.program.results.export import export_model
+        from tfl_research.program.results.export import check_export, export_model
 
+        if config.export:
+            check_export(task)
         exporter = functools.partial(export_model, task)
     session = Session(
         task,

@@ -64,6 +64,8 @@ class Fitting:
         # What was found with other runs' clients, by types and shapes of their arrays.
         self._known: dict[Hashable, _Heads] = {}
         self._seen: set[tuple[str, str]] = set()
+        # What was found about the model alone, with other runs' clients too.
+        self._found: set[str] = set()
 
     def of(
         self, build_model: Callable[[], Any], build_objective: Callable[[], Objective]
@@ -80,8 +82,19 @@ class Fitting:
         they were checked with.
         """
         fresh = Fitting(*self._of)
-        fresh._known = self._known
+        fresh._known, fresh._found = self._known, self._found
         return fresh
+
+    def once(self, name: str, check: Callable[[], None]) -> None:
+        """Checks something of the model alone, unless it was found to be right before.
+
+        Args:
+          name: of the check; runs with the same model share what was found.
+          check: raises an error if something is wrong.
+        """
+        if name not in self._found:
+            check()
+            self._found.add(name)
 
     def check(self, client_id: str, examples: Examples, split: str = "train") -> None:
         """Checks a client's labels and token ids, once, if the model is known.

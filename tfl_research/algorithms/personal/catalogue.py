@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from tfl_research import settings
 from tfl_research.algorithms.specification import (
@@ -78,6 +78,33 @@ class SplitSettings(AlgorithmSettings):
             PersonalPart(self.personal_tensors).check(specs)
         except ValueError as error:
             raise SettingError(f"--personal_tensors: {error}") from error
+
+    def division(self, names: Sequence[str], num_outputs: int) -> Optional[str]:
+        """A line on personal tensors that are perhaps no head.
+
+        None if they are whole layers of a model with one output.
+
+        Args:
+          names: names of the model's trainable weights, in order.
+          num_outputs: the number of the model's outputs that are trained.
+        """
+        shared, personal = (
+            names[: -self.personal_tensors],
+            names[-self.personal_tensors :],
+        )
+        if not shared:
+            return None
+        layer, before = (n.rpartition("/")[0] for n in (personal[0], shared[-1]))
+        if layer and layer == before:
+            why = f"layer {layer!r} is divided: {shared[-1]} is shared"
+        elif num_outputs > 1:
+            why = f"the model has {num_outputs} outputs, and {shared[-1]} is shared"
+        else:
+            return None
+        return (
+            f"personal_tensors={self.personal_tensors}: personal are "
+            f"{', '.join(personal)} alone; {why}"
+        )
 
 
 @register

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import tensorflow_federated as tff
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.results import keras_saving
 from tfl_research.storage import nest
 from tfl_research.storage.files import atomic
 from tfl_research.storage.metrics import round_metrics
@@ -301,6 +301,11 @@ class Exporter:
     built: Optional[BuiltModel]
     has_model: bool
 
+    def check(self) -> None:
+        """Refuses a Keras model that cannot be saved, before the first round."""
+        if self.has_model and self.built is not None and self.built.is_keras:
+            keras_saving.check(self.built.model)
+
     def __call__(self, weights: Any, path: pathlib.Path) -> None:
         """Writes the folder `path`, when it is complete."""
         if not self.has_model:
@@ -310,13 +315,7 @@ class Exporter:
         temporary.mkdir(parents=True)
         if self.built is not None and self.built.is_keras:
             self.built.assign(weights)
-            logger = tf.get_logger()
-            level = logger.level
-            logger.setLevel(logging.ERROR)
-            try:
-                self.built.model.save(temporary, save_format="tf")
-            finally:
-                logger.setLevel(level)
+            keras_saving.save(self.built.model, temporary)
         else:
             np.savez(
                 temporary / "weights.npz",

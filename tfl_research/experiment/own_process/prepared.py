@@ -250,7 +250,10 @@ def _evaluation(
             "early_stopping_patience",
             "needs a selection_metric of evaluate; give selection_metric too",
         )
-    return evaluator, evaluation.Exporter(built, has_model)
+    exporter = evaluation.Exporter(built, has_model)
+    if training.export:
+        exporter.check()
+    return evaluator, exporter
 
 
 def _learning_process() -> Any:

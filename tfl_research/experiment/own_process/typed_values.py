@@ -96,6 +96,9 @@ def _converted(array: np.ndarray, dtype: Any) -> np.ndarray:
     else:
         wide = exact.astype(np.complex128)
         same = np.isfinite(wide) | ~np.isfinite(array)
+        if array.dtype.kind in "iu":
+            # Floats round long whole numbers, such as identifiers and times.
+            same &= wide.real.astype(np.longdouble) == array.astype(np.longdouble)
     if not np.all(same):
         wrong = array[~same][0]
         raise ValueError(f"has {wrong}, which no {exact.dtype.name} can hold")

@@ -121,7 +121,10 @@ def functional(
         modules=modules[1:],
     )
     changing = traced.changing
-    names = tuple(variable.name.partition(":")[0] for variable in fixed)
+    weight_names, names = (
+        tuple(variable.name.partition(":")[0] for variable in variables)
+        for variables in (trainable, fixed)
+    )
     check_changing(
         [names[index] for index in changing],
         [fixed[index].dtype for index in changing],
@@ -138,6 +141,7 @@ def functional(
         non_trainable=non_trainable or "frozen",
         constrain=_constraints(trainable),
         scales_loss=any(layer.compute_dtype == "float16" for layer in layers),
+        weight_names=weight_names,
     )
     if traced.has_custom_gradient:
         check_reached(functional, trainable, fixed, model.call, x_spec)

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tfl_research import models
 from tfl_research.errors import UserError
+from tfl_research.models import known_builders
 from tfl_research.models.adapters import merged
-from tfl_research.program.results import saved_model_files
+from tfl_research.program.results import keras_saving, saved_model_files
 from tfl_research.program.results.saved_model_files import (
     assign_weights,
     check_shapes,
@@ -64,6 +65,26 @@ def model_with(task: Task, weights: Any) -> Any:
     return merged(model)
 
 
+def check_export(task: Task) -> None:
+    """Tries to save a Keras model of a user's own classes, before the first round.
+
+    The points of a sweep with the same model try it once.
+
+    Raises:
+      UserError: Keras cannot save the model.
+    """
+    build = task.build_model
+    if not callable(build) or known_builders.key_of(build) is not None:
+        return
+
+    def check() -> None:
+        model = models.built_model(build, task.x_spec, any_weights=True)
+        if isinstance(model, tf.keras.Model):
+            keras_saving.check(merged(model))
+
+    task.fitting.once("export", check)
+
+
 def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
     """Writes the task's model with these weights to the folder `path`.
 
@@ -73,18 +94,20 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written, or Keras cannot save the model.
     """
     files = saved_model_files.of_task(task)
     model = None if files is not None else model_with(task, weights)
     try:
-        with _replaced(path) as temporary, quiet_saving():
+        with _replaced(path) as temporary:
             if files is not None:
-                files.write(weights, temporary)
+                with quiet_saving():
+                    files.write(weights, temporary)
             elif isinstance(model, tf.keras.Model):
-                model.save(temporary, save_format="tf")
+                keras_saving.save(model, temporary)
             else:
-                tf.saved_model.save(model, str(temporary))
+                with quiet_saving():
+                    tf.saved_model.save(model, str(temporary))
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message
         raise UserError(

@@ -1,0 +1,148 @@
+"""A model that Keras cannot save is refused in one line before the first round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+import tfl_research as tfl
+from tfl_research import tasks
+from tfl_research.errors import UserError
+from tfl_research.program.results import keras_saving
+from tfl_research.program.results.export import check_export
+
+X = np.eye(3, dtype=np.float32)
+Y = np.array([0, 1, 0], np.int32)
+# The line ends after the reason and the way out: no text of several lines.
+REFUSED = (
+    r"^the model {} cannot be saved as a SavedModel \({}: .*\); change it, or give "
+    r"export=False$"
+)
+
+
+class ByNumber(tf.keras.Model):
+    """Keras saves no dictionary whose keys are numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = {0: tf.keras.layers.Dense(2), 1: tf.keras.layers.Dense(2)}
+
+    def call(self, x):
+        return self.branches[0](x) + self.branches[1](x)
+
+
+class OtherSelf(tf.keras.Model):
+    """Keras' saving finds the first argument by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = tf.keras.layers.Dense(2)
+
+    def call(this, x, training=None):
+        return this.dense(x)
+
+
+class Fits(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = tf.keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def experiment(model, callback, **training):
+    task = tasks.from_arrays({n: {"x": X, "y": Y} for n in "ab"}, model=model, test=0)
+    return tfl.Experiment(
+        task,
+        cohorts=tfl.Cohorts("full"),
+        callbacks=(callback,),
+        training=tfl.Training(rounds=1, report=False, **training),
+    )
+
+
+class Rounds(tfl.Callback):
+    def __init__(self):
+        self.seen = 0
+
+    def on_round(self, report):
+        self.seen += 1
+
+
+@pytest.mark.parametrize(
+    ("model", "error"), [(ByNumber, "ValueError"), (OtherSelf, "TypeError")]
+)
+def test_a_model_that_cannot_be_saved(model, error, tmp_path):
+    rounds = Rounds()
+    with pytest.raises(UserError, match=REFUSED.format(model.__name__, error)):
+        experiment(model, rounds).run(tmp_path / "run")
+    assert rounds.seen == 0
+    result = experiment(model, rounds, export=False).run(tmp_path / "run")
+    assert rounds.seen == 1
+    assert len(result.metrics) == 1
+
+
+def test_a_model_is_tried_until_it_can_be_saved(monkeypatch):
+    tried = []
+    monkeypatch.setattr(keras_saving, "save", lambda model, _: tried.append(model))
+    task = experiment(Fits, Rounds()).task
+    refused = experiment(ByNumber, Rounds()).task
+    for _ in range(2):
+        check_export(task)
+    assert len(tried) == 1
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot be saved"):
+            check_export(refused)
+
+
+def test_a_model_of_a_users_own_that_can_be_saved(tmp_path):
+    result = experiment(Fits, Rounds()).run(tmp_path / "run")
+    assert result.model().predict(X, verbose=0).shape == (3, 2)
+
+
+def test_a_model_of_known_layers_is_not_tried(monkeypatch):
+    monkeypatch.setattr(keras_saving, "save", None)
+    keras_saving.check(
+        tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+    )
+    model = Fits()
+    model(X)
+    with pytest.raises(TypeError):
+        keras_saving.check(model)
+
+
+def test_the_model_of_a_process(tmp_path):
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(3)
+
+    def model_fn():
+        model = ByNumber()
+        model(X)
+        return tff.learning.models.from_keras_model(
+            model,
+            input_spec=data.element_spec,
+            loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+
+    def keras_model():
+        model = ByNumber()
+        model(X)
+        return model
+
+    process = tff.learning.algorithms.build_weighted_fed_avg(
+        model_fn,
+        client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
+        server_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0),
+    )
+    rounds = Rounds()
+    with pytest.raises(UserError, match=REFUSED.format("ByNumber", "ValueError")):
+        tfl.ProcessExperiment(
+            process,
+            {"a": data},
+            model=keras_model,
+            callbacks=(rounds,),
+            training=tfl.Training(rounds=1, report=False),
+        ).run(tmp_path / "run")
+    assert rounds.seen == 0

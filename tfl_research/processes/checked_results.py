@@ -1,0 +1,147 @@
+"""What client work and server work return is compared with what a round expects.
+
+TensorFlow would stretch a weight of another shape to the model's without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfl_research.clients.client_work import ClientResult
+from tfl_research.errors import UserError
+from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
+
+_NUMBER = tf.TensorSpec([], tf.float32)
+
+
+def applied(
+    work: ServerWork, weights: Sequence[tf.Tensor], state: Nest, mean: Aggregated
+) -> tuple[tuple[tf.Tensor, ...], Nest]:
+    """The weights and the state of `work.apply`.
+
+    Raises:
+      UserError: they have another structure, shape or dtype than before.
+    """
+    method = f"{type(work).__name__}.apply"
+    result = work.apply(tuple(weights), state, mean)
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise UserError(
+            f"{method} returned {_form(result)}; expected the new weights and the new "
+            "state, as (weights, state)"
+        )
+    new_weights, new_state = result
+    return (
+        _tensors(f"{method}: the weights", new_weights, weights),
+        _nest(f"{method}: the state", new_state, state),
+    )
+
+
+def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+    """The state of `work.wait`; see `applied`."""
+    new_state = work.wait(tuple(weights), state)
+    return _nest(f"{type(work).__name__}.wait: the state", new_state, state)
+
+
+def check_aggregation(
+    aggregation: tff.templates.AggregationProcess, update_type: tff.Type
+) -> None:
+    """Compares an aggregation's result with an update.
+
+    Raises:
+      UserError: the result has another type than an update.
+    """
+    result_type = aggregation.next.type_signature.result.result.member
+    if not update_type.is_assignable_from(result_type):
+        raise UserError(
+            "--aggregator: its result must have the type of an update, "
+            f"{update_type.compact_representation()}, got "
+            f"{result_type.compact_representation()}"
+        )
+
+
+def trained(
+    result: Any, weights: Sequence[tf.Tensor], client_state: Optional[tf.Tensor]
+) -> ClientResult:
+    """What a client function returned.
+
+    Args:
+      result: what it returned.
+      weights: the server's weights.
+      client_state: the client's state before the round; None if clients keep none.
+
+    Raises:
+      UserError: it is no `ClientResult`, or the update or the client's state has
+        another structure, shape or dtype than the weights or the state before.
+    """
+    if not isinstance(result, ClientResult):
+        raise UserError(
+            f"the client work returned {_form(result)}; expected a clients.ClientResult"
+        )
+    update = _tensors("client work: the update", result.update, weights)
+    examples = _tensor("client work: num_examples", result.num_examples, _NUMBER)
+    result = result._replace(update=list(update), num_examples=examples)
+    if client_state is not None:
+        kept = _tensor("client work: client_state", result.client_state, client_state)
+        result = result._replace(client_state=kept)
+    return result
+
+
+def _tensors(
+    what: str, given: Any, expected: Sequence[tf.Tensor]
+) -> tuple[tf.Tensor, ...]:
+    if not isinstance(given, (tuple, list)) or len(given) != len(expected):
+        raise UserError(
+            f"{what} must be a list of {len(expected)} tensors, got {_form(given)}"
+        )
+    return tuple(
+        _tensor(f"{what}, tensor {place}", new, old)
+        for place, (new, old) in enumerate(zip(given, expected))
+    )
+
+
+def _nest(what: str, given: Nest, expected: Nest) -> Nest:
+    try:
+        tf.nest.assert_same_structure(expected, given)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{what} must have the same structure as before, "
+            f"{_structure(expected)}, got {_structure(given)}"
+        ) from error
+    pairs = zip(tf.nest.flatten(given), tf.nest.flatten(expected))
+    leaves = [
+        _tensor(f"{what}, tensor {place}", new, old)
+        for place, (new, old) in enumerate(pairs)
+    ]
+    return tf.nest.pack_sequence_as(given, leaves)
+
+
+def _tensor(what: str, given: Any, expected: Any) -> tf.Tensor:
+    try:
+        if not tf.is_tensor(given):
+            given = tf.convert_to_tensor(given)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{what} must be {_form(expected)}, got {_form(given)}"
+        ) from error
+    fits = given.shape.is_compatible_with(expected.shape)
+    if given.dtype != expected.dtype or not fits:
+        raise UserError(f"{what} must be {_form(expected)}, got {_form(given)}")
+    if given.shape.is_fully_defined() or not expected.shape.is_fully_defined():
+        return given
+    return tf.ensure_shape(given, expected.shape)
+
+
+def _structure(value: Nest) -> str:
+    return str(tf.nest.map_structure(lambda _: ".", value))
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, (tf.Tensor, tf.TensorSpec)):
+        return f"{value.dtype.name} of shape {list(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -328,3 +329,21 @@ def test_a_model_of_the_toolkits_own_type_is_probed_too():
     fits = task(head(3), objectives.multiclass)
     with pytest.raises(UserError, match=r"probabilities \(a softmax\)"):
         fits.fitting.check_model(fits, made)
+
+
+def test_labels_without_a_loss_are_named():
+    def build():
+        x = keras.Input([3])
+        heads = {name: keras.layers.Dense(1, name=name)(x) for name in ("k", "r")}
+        return keras.Model(x, heads)
+
+    def made(**losses):
+        clients = {i: {"x": X, "y/k": YES, "y/r": CLASSES} for i in "ab"}
+        held = data.ClientData.from_arrays(clients)
+        return tasks.Task("t", CARD, held, held, None, build, by_keras(losses))
+
+    with pytest.warns(UserWarning, match="labels y/r have no loss, so nothing is lear"):
+        made(k="mse").functional_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        made(k="mse", r="mae").functional_model()

@@ -207,6 +207,11 @@ def test_declared_categories_and_classes():
             {},
             "column 'ward', row 11: has no client",
         ),
+        (
+            {"ward": ["a", " ", "b", "a", "a"]},
+            {},
+            "column 'ward', row 11: has no client",
+        ),
         ({"fell": [0, 1, None, 1, 1]}, {}, "'a', column 'fell', row 12: no value"),
         ({"fell": [0, 1, -1, 1, 1]}, {}, "client 'a', column 'fell', row 12: -1, but"),
     ],

@@ -126,6 +126,14 @@ def checked(
             )
         part.rule.check_outputs(probe[part.label], outputs)
         rules.append((part.label, part.rule, outputs[0].shape[1:]))
+    used = {part.label for part in objective.parts}
+    without = [n for n in probe if n.partition("/")[0] == "y" and n not in used]
+    if used and without:
+        warnings.warn(
+            f"labels {', '.join(without)} have no loss, so nothing is learned from "
+            "them; give them a loss, or leave them out of the data",
+            stacklevel=2,
+        )
     for name, rule, shape in rules:
         # The examples of the probe may be wrong themselves, which `check` tells.
         if rule.wrong_label(probe[name], shape) is not None:

@@ -16,10 +16,11 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:
-      ValueError: a row has no client, a client is neither text nor a whole number, or
-        numbers and texts are mixed; names the row.
+      ValueError: a row has no client or a blank one, a client is neither text nor a
+        whole number, or numbers and texts are mixed; names the row.
     """
-    missing = cells.isna().to_numpy()
+    blank = [isinstance(value, str) and not value.strip() for value in cells]
+    missing = cells.isna().to_numpy() | np.array(blank, bool)
     if missing.any():
         row = cells.index[int(np.argmax(missing))]
         raise ValueError(

@@ -18,7 +18,7 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 # Far more rounds than a run gets to.
 RUN = ["--task=heart", "--rounds=1000000"]
 MODULES = {
-    "describe_task": ["mnist"],
+    "tasks.describe_task": ["mnist"],
     "privacy_ledger": ["plan", "--help"],
     "site": ["--config=none.toml"],
     "federation": ["demo", "--help"],
@@ -105,7 +105,7 @@ def test_scripts_at_their_first_instruction(tmp_path, module, number):
 def test_the_scripts_start_programs_in_this_way():
     programs = {*MODULES, "run"}
     for name in sorted(programs):
-        text = (ROOT / "scripts" / name).read_text(encoding="utf-8")
+        text = (ROOT / "scripts" / name.rpartition(".")[2]).read_text(encoding="utf-8")
         assert "exec_program " in text
     for path in (ROOT / "experiments").glob("*.py"):
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -247,7 +247,7 @@ def test_the_program_does_not_import_tensorflow(tmp_path):
     csv = ["csv", f"--data_dir={tmp_path}", "--label_column=ill"]
     program = (
         "import sys\n"
-        "from tfl_research.cli import describe_task as describe\n"
+        "from tfl_research.cli.tasks import describe_task as describe\n"
         "assert describe.main(['mnist', '--num_clients=5']) == 0\n"
         f"assert describe.main({csv}) == 2\n"
         f"assert describe.main([*{csv}, '--write_schema={tmp_path}/s.json']) == 0\n"

@@ -298,7 +298,7 @@ class Sites:
         seconds: float,
         again: Sequence[str] = (),
     ) -> Iterator[tuple[str, Message]]:
-        """Like `_all`, one by one, of those that answer in time.
+        """Yields the answers, each when it is there; see `_all`.
 
         Args:
           requests: by site.

@@ -145,6 +145,22 @@ def test_alie_deviations_at_the_edges(n, f):
     assert found >= 0
 
 
+@pytest.mark.parametrize("exponent", [-100, -66, 66, 120])
+@pytest.mark.parametrize("name", OMNISCIENT)
+def test_magnitudes_whose_squares_are_no_float32_numbers(name, exponent):
+    """As with rows of usual size, to the last bit: a power of two is exact."""
+    updates, malicious, present = cohort(9, 3, padding=2)
+    factor = np.float32(2.0**exponent)
+    kinds = attacks.PERTURBATIONS if name in ("min_max", "min_sum") else (None,)
+    for kind in kinds:
+        arguments = {} if kind is None else {"perturbation": kind}
+        usual = attacked(name, updates, malicious, present, **arguments)
+        sent = attacked(name, factor * updates, malicious, present, **arguments)
+        np.testing.assert_array_equal(sent, factor * usual)
+        mean = updates[present & ~malicious].mean(axis=0)
+        assert np.abs(sent[malicious] / factor - mean).max() > 0.1
+
+
 @pytest.mark.parametrize(("n", "f"), [(5, 1), (12, 4), (50, 24)])
 class TestAgainstThePapers:
     def test_alie(self, n, f):

@@ -13,6 +13,8 @@ import pytest
 import tensorflow_federated as tff
 
 from tfl_research import clients, data, models, program, tasks
+from tfl_research.program.evaluation.client_metrics import Evaluation
+from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation
 from tfl_research.runtime import cores
 
 RATE = 0.1
@@ -114,6 +116,27 @@ def test_the_summary_has_mean_worst_decile_and_who_gains(found):
     assert found.lines()[0].endswith(f"better for {gains:.1%} of 4 clients")
 
 
+def test_who_gains_where_a_model_diverged_or_a_metric_is_undefined():
+    """One class at d: no AUC. The personal model of c diverged, and is no better."""
+    nan = math.nan
+    names, count = ("a", "b", "c", "d"), np.full(4, 3)
+    losses, areas = np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.5, 0.5, 0.5, nan])
+    ours, our_areas = np.array([0.5, 2.0, nan, 0.5]), np.array([0.9, 0.4, nan, nan])
+    both = [
+        Evaluation({}, names, count, {"loss": loss, "auc": auc})
+        for loss, auc in ((losses, areas), (ours, our_areas))
+    ]
+    found = PersonalEvaluation(3, *both, count)
+    assert found.gains("loss") == 0.5
+    assert found.compared("loss") == 4
+    assert found.gains("auc") == pytest.approx(1 / 3)
+    assert found.lines()[0].endswith("better for 50.0% of 4 clients")
+    assert found.lines()[1].endswith("better for 33.3% of 3 clients")
+    # The AUC of c is NaN since its model diverged, and not for want of a class.
+    assert math.isnan(both[1].spread("auc").mean)
+    assert both[0].spread("auc").mean == 0.5
+
+
 def test_the_table_has_a_row_for_each_client_with_test_examples(found):
     names, common, personal = expected()
     rows = list(csv.DictReader(io.StringIO(found.table().decode())))
@@ -173,12 +196,12 @@ def test_no_client_with_test_examples(task, make_linear_task):
     assert found.table() == b"client_id,examples,train_examples\n"
 
 
-def test_clients_whose_metric_is_undefined_do_not_count_as_gains(found):
+def test_a_personal_model_whose_loss_is_nan_is_no_gain(found):
     changed = dataclasses.replace(
         found.personal, per_client={"loss": np.array([0.0, math.nan, 0.0, 99.0])}
     )
     with_nan = dataclasses.replace(found, personal=changed)
-    assert with_nan.gains("loss") == pytest.approx(2 / 3)
+    assert with_nan.gains("loss") == 0.5
 
 
 def test_bad_settings_are_refused(task):

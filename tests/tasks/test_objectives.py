@@ -13,6 +13,8 @@ import tensorflow as tf
 from tfl_research.tasks import objectives
 from tfl_research.tasks.objectives.regression import r2 as r2_of
 
+NAN = math.nan
+
 
 def _metrics(objective, y, logits):
     sums = objective.example_sums(tf.constant(y), tf.constant(logits, tf.float32))
@@ -157,6 +159,37 @@ def test_accuracy_of_padding_alone_is_nan():
     )
     assert math.isnan(metrics["accuracy"])
     assert float(metrics["loss"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("objective", "y", "outputs", "accuracy"),
+    [
+        (
+            objectives.multiclass(),
+            [0, 0, 1],
+            [[NAN, NAN], [2.0, 1.0], [NAN, 9.0]],
+            1 / 3,
+        ),
+        (objectives.multiclass(from_logits=False), [0], [[NAN, 0.2]], 0.0),
+        (objectives.binary(), [0, 0, 1, 1], [[NAN], [-1.0], [NAN], [1.0]], 0.5),
+        (objectives.binary(from_logits=False), [0, 1], [[NAN], [0.7]], 0.5),
+        (objectives.multi_label(), [[0, 1], [0, 0]], [[NAN, 1.0], [NAN, NAN]], 0.25),
+        # The padding, of label 0, does not count.
+        (
+            objectives.next_token(),
+            [[1, 2, 0]],
+            [[[0, 1, NAN], [0, 1, 2], [NAN] * 3]],
+            0.5,
+        ),
+    ],
+)
+def test_a_prediction_that_is_not_a_number_is_never_right(
+    objective, y, outputs, accuracy
+):
+    """The argmax of NaN is class 0, and a NaN is below every threshold."""
+    metrics = _metrics(objective, np.array(y, np.int32), np.array(outputs, np.float32))
+    assert float(metrics["accuracy"]) == pytest.approx(accuracy)
+    assert math.isnan(metrics["loss"])
 
 
 @pytest.mark.parametrize("name", ["multiclass", "next_token", "binary"])

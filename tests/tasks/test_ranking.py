@@ -62,3 +62,14 @@ def test_of_one_class_it_is_undefined(positive):
 
 def test_a_score_that_is_not_a_number_has_no_rank():
     assert math.isnan(ranking.auc(np.array([True, False]), np.array([math.nan, 1.0])))
+
+
+@pytest.mark.parametrize("mean", [ranking.mean_auc, ranking.mean_average_precision])
+def test_a_label_with_a_score_that_is_not_a_number_is_not_left_out(mean):
+    y = np.array([[0, 1], [1, 0], [1, 1]])
+    scores = np.array([[0.1, 0.9], [0.9, 0.2], [0.8, 0.3]])
+    assert mean(y, scores) == 1.0
+    scores[0, 1] = math.nan
+    assert math.isnan(mean(y, scores))
+    # A label of one class is.
+    assert mean(np.array([[0, 1], [1, 1], [1, 1]]), np.abs(scores[:, [0, 0]])) == 1.0

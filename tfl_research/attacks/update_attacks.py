@@ -178,8 +178,9 @@ def mimic(
         (tf.constant(0), tf.math.divide_no_nan(start, tf.norm(start))),
     )
     own = tf.where(honest.present[:, None], updates, tf.zeros_like(updates))
+    own = own / honest.scale
     extent = tf.abs(tf.linalg.matvec(own, direction))
     extent = tf.where(honest.present, extent, -tf.ones_like(extent))
     return replaced(
-        updates, malicious, present, tf.gather(updates, tf.argmax(extent)), honest
+        updates, malicious, present, tf.gather(own, tf.argmax(extent)), honest
     )

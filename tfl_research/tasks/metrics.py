@@ -23,7 +23,8 @@ class Metric:
         measured, but cannot choose the best model and has no worst clients.
       is_partial: whether a client with examples may have no value, as the area under
         the ROC curve of one class. Such a client is left out of means across clients.
-        The NaN of any other metric tells that the model diverged.
+        The NaN of any other metric, or together with a loss that is NaN, tells that
+        the model diverged.
       of_examples: computes the metric from all examples at once, for a metric that is
         no function of sums. None for a metric that `Objective.finalize` computes from
         sums over examples. Train metrics are made of sums alone.

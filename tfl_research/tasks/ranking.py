@@ -70,14 +70,24 @@ def average_precision_of_labels(y: np.ndarray, outputs: np.ndarray) -> float:
 
 
 def mean_auc(y: np.ndarray, outputs: np.ndarray) -> float:
-    """The mean `auc` over labels `[n, labels]`; labels of one class are left out."""
+    """The mean `auc` over labels `[n, labels]`; labels of one class are left out.
+
+    It is NaN if a score is NaN, of whichever label.
+    """
+    if np.isnan(outputs).any():
+        return float("nan")
     areas = [auc(y[:, i] > 0.5, outputs[:, i]) for i in range(y.shape[1])]
     known = [area for area in areas if not np.isnan(area)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def mean_average_precision(y: np.ndarray, outputs: np.ndarray) -> float:
-    """The mean `average_precision` over labels `[n, labels]` that have positives."""
+    """The mean `average_precision` over labels `[n, labels]` that have positives.
+
+    It is NaN if a score is NaN, of whichever label.
+    """
+    if np.isnan(outputs).any():
+        return float("nan")
     columns = range(y.shape[1])
     areas = [average_precision(y[:, i] > 0.5, outputs[:, i]) for i in columns]
     known = [area for area in areas if not np.isnan(area)]

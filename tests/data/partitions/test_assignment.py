@@ -106,6 +106,25 @@ def test_a_concentration_that_is_not_positive_is_refused(alpha):
             skew(np.arange(4), 2, _generator(), alpha=alpha)
 
 
+@pytest.mark.parametrize("alpha", [9e-7, 1e-12, 5e-324])
+def test_a_concentration_whose_draws_take_hours_is_refused(alpha):
+    for skew in (assignment.dirichlet, assignment.quantity):
+        with pytest.raises(ValueError, match=r"at least 1e-06, got .*hours"):
+            skew(np.arange(40) % 4, 10, _generator(), alpha=alpha)
+
+
+def test_at_the_least_concentration_a_draw_is_one_class_or_one_client():
+    parts = assignment.dirichlet(
+        np.repeat(np.arange(4), 1000), 8, _generator(), alpha=1e-6
+    )
+    # The first hundred of each class outlast no client's 500 turns: one class each,
+    # but for the clients whose class is used up.
+    largest = [np.bincount(part // 1000, minlength=4).max() for part in parts]
+    assert np.median(largest) >= 250
+    parts = assignment.quantity(np.arange(4000), 8, _generator(), alpha=1e-6)
+    assert sorted(len(part) for part in parts) == [1] * 7 + [3993]
+
+
 def _mean_largest_share(alpha: float, seed: int = 0) -> float:
     labels = np.repeat(np.arange(10), 500)
     parts = assignment.dirichlet(labels, 50, _generator(seed), alpha=alpha)

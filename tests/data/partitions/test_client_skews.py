@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -158,6 +160,22 @@ def test_concept_shift_deals_concepts_in_turns():
             swaps += zip(before["y"].tolist(), held["y"].tolist())
     # The same x is called the same within the group.
     assert len(set(swaps)) == len({old for old, _ in swaps}) > 1
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused_and_not_taken_for_the_last(label):
+    data = _images(clients=3)
+    load = data.load
+
+    def with_label(client):
+        held = load(client)
+        return {**held, "y": np.append(held["y"][:-1], np.int32(label))}
+
+    wrong = dataclasses.replace(data, load=with_label)
+    skewed = client_skews.concept_shift(wrong, 2, num_classes=3, seed=7)
+    client = data.client_ids[1]
+    with pytest.raises(ValueError, match=f"from 0 to 2, and client {client} has the "):
+        skewed.load(client)
 
 
 def test_a_skew_is_kept_by_subsets_and_splits_alike():

@@ -21,9 +21,19 @@ def _check(num_examples: int, num_clients: int) -> None:
         )
 
 
+# NumPy's Dirichlet draws take time in proportion to 1 / alpha: hours below 1e-11. At
+# 1e-6 a draw is one client, or one class, already.
+_LEAST_ALPHA = 1e-6
+
+
 def _check_alpha(alpha: float) -> None:
     if not (alpha > 0 and math.isfinite(alpha)):
         raise ValueError(f"alpha must be above 0 and finite, got {alpha}")
+    if alpha < _LEAST_ALPHA:
+        raise ValueError(
+            f"alpha must be at least {_LEAST_ALPHA:g}, got {alpha:g}; a smaller alpha "
+            "gives no stronger skew, and its draws take minutes to hours"
+        )
 
 
 def iid(
@@ -68,11 +78,11 @@ def dirichlet(
       labels: `[n]` labels of any comparable type.
       num_clients: between 1 and n.
       generator: source of every draw.
-      alpha: concentration, above 0 and finite; near 0 a client holds one class,
+      alpha: concentration, at least 1e-6 and finite; near 0 a client holds one class,
         large values approach `iid`.
 
     Raises:
-      ValueError: `alpha` is not above 0 and finite, fewer than one client, or more
+      ValueError: `alpha` is below 1e-6 or not finite, fewer than one client, or more
         clients than examples.
     """
     _check_alpha(alpha)
@@ -160,11 +170,11 @@ def quantity(
       labels: `[n]`; only the length is used.
       num_clients: between 1 and n.
       generator: source of the shares and of the shuffle.
-      alpha: concentration, above 0 and finite; near 0 one client holds nearly
+      alpha: concentration, at least 1e-6 and finite; near 0 one client holds nearly
         everything, large values approach `iid`.
 
     Raises:
-      ValueError: `alpha` is not above 0 and finite, fewer than one client, or more
+      ValueError: `alpha` is below 1e-6 or not finite, fewer than one client, or more
         clients than examples.
     """
     _check_alpha(alpha)

@@ -226,7 +226,7 @@ def concept_shift(
 
     Raises:
       ValueError: `num_concepts` is out of its range, or y is not one array of
-        integers.
+        integers. Loading a client raises it for a label out of its range.
     """
     dtype = structures.single(data.specs, "y", "concept shift").dtype
     if np.dtype(dtype).kind not in "iu":
@@ -235,8 +235,17 @@ def concept_shift(
     labels = concept_labels(num_concepts, num_classes, generator)
     concepts = client_concepts(len(data), num_concepts)
 
-    def relabelled(place: int, _: str, examples: Examples) -> Examples:
-        y = labels[concepts[place]][examples["y"]].astype(examples["y"].dtype)
+    def relabelled(place: int, client_id: str, examples: Examples) -> Examples:
+        y = examples["y"]
+        # NumPy takes -1 for the last class.
+        wrong = y[(y < 0) | (y >= num_classes)]
+        if len(wrong):
+            raise ValueError(
+                f"concept shift expects labels from 0 to {num_classes - 1}, and client "
+                f"{client_id} has the label {wrong[0]}; change the label, or leave the "
+                "example out"
+            )
+        y = labels[concepts[place]][y].astype(y.dtype)
         return {**examples, "y": y}
 
     return _changed(data, relabelled)

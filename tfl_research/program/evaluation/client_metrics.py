@@ -61,8 +61,12 @@ class Evaluation:
         """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric_of(metric, self.metrics).is_partial:
-            # Such as the AUC of a client with examples of one class only.
-            counts = counts & ~np.isnan(self.per_client[metric])
+            # Such as the AUC of a client with examples of one class only. Where the
+            # loss is NaN too, the model has diverged for the client.
+            undefined = np.isnan(self.per_client[metric])
+            if "loss" in self.per_client:
+                undefined = undefined & ~np.isnan(self.per_client["loss"])
+            counts = counts & ~undefined
         return counts
 
     def weighted_mean(self, metric: str) -> float:
@@ -85,7 +89,8 @@ class Evaluation:
     def spread(self, metric: str) -> Spread:
         """The metric across the clients that have a value; NaN when no client has.
 
-        A client without examples is left out. A NaN that was computed from examples
+        A client without examples is left out, and so is one for which a partial metric
+        (`Metric.is_partial`) is undefined. Another NaN that was computed from examples
         means a diverged model; then the whole spread is NaN.
         """
         everyone = np.ones(len(self.examples), bool)

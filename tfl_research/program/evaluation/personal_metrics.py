@@ -32,20 +32,32 @@ class PersonalEvaluation:
     train_examples: np.ndarray
 
     def gains(self, metric: str) -> float:
-        """Returns the share of clients with a strictly better personal model.
+        """Returns the share of the compared clients with a better personal model.
 
-        Clients without a value of both metrics are left out; NaN for no clients, and
-        for a metric without a declared direction.
+        A personal model that has no value, since it diverged, is not better. NaN for no
+        clients, and for a metric without a declared direction.
         """
         ours, theirs = (
             e.per_client[metric] for e in (self.personal, self.global_model)
         )
-        known = ~(np.isnan(ours) | np.isnan(theirs))
+        known = self._compared(metric)
         higher = metric_of(metric, self.personal.metrics).higher_is_better
         if higher is None or not known.any():
             return float("nan")
         better = ours > theirs if higher else ours < theirs
         return float(better[known].mean())
+
+    def _compared(self, metric: str) -> np.ndarray:
+        """bool `[clients]`: the clients for which the global model has a value."""
+        return ~np.isnan(self.global_model.per_client[metric])
+
+    def compared(self, metric: str) -> int:
+        """The number of clients whose two models are compared, for `gains`.
+
+        A client for which the global model has no value is left out, such as the AUC of
+        a client with examples of one class only.
+        """
+        return int(self._compared(metric).sum())
 
     def summary(self) -> dict[str, Any]:
         """Means, worst deciles and shares of gaining clients, for summary.json."""
@@ -77,7 +89,7 @@ class PersonalEvaluation:
                 f"personal models  {metric}: client mean {theirs.mean:.4g} -> "
                 f"{ours.mean:.4g}  worst decile {theirs.worst_decile:.4g} -> "
                 f"{ours.worst_decile:.4g}  better for {self.gains(metric):.1%} of "
-                f"{len(self.personal.client_ids)} clients"
+                f"{self.compared(metric)} clients"
             )
         return lines
 

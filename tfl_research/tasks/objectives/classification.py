@@ -18,6 +18,7 @@ from tfl_research.tasks.objectives.rules import Binary, Classes
 # The weight of each class in the loss, by class.
 ClassWeight = Union[Mapping[int, float], Sequence[float]]
 
+# A prediction that is NaN is never right.
 _LOSS, _ACCURACY = Metric(higher_is_better=False), Metric(higher_is_better=True)
 # Keras keeps probabilities this far from 0 and 1 in its losses.
 _EPSILON = 1e-7
@@ -98,8 +99,21 @@ def _logits(outputs: tf.Tensor, kind: str, from_logits: bool) -> tuple[tf.Tensor
 
 
 def _hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """1 where the class of the largest output is y; 0 where an output is NaN."""
     predicted = tf.argmax(outputs, axis=-1, output_type=y.dtype)
-    return tf.cast(tf.equal(predicted, y), tf.float32)
+    # The argmax of NaN is often class 0, which no model has predicted.
+    unknown = tf.reduce_any(tf.math.is_nan(outputs), axis=-1)
+    return tf.cast(tf.equal(predicted, y) & ~unknown, tf.float32)
+
+
+def _binary_hits(
+    targets: tf.Tensor, outputs: tf.Tensor, from_logits: bool
+) -> tf.Tensor:
+    """1 where an output is on the side of its target, 0 or 1; 0 where it is NaN."""
+    positive = tf.cast(outputs > (0.0 if from_logits else 0.5), tf.float32)
+    # A NaN is above no threshold, and would count as a predicted 0.
+    known = ~tf.math.is_nan(outputs)
+    return tf.cast(tf.equal(positive, targets) & known, tf.float32)
 
 
 def multiclass(
@@ -230,13 +244,11 @@ def binary(
         y: tf.Tensor, outputs: tf.Tensor
     ) -> collections.OrderedDict[str, tf.Tensor]:
         target = flat(y)
-        threshold = 0.0 if from_logits else 0.5
-        positive = tf.cast(flat(outputs) > threshold, tf.float32)
         ones = tf.ones_like(target)
         return collections.OrderedDict(
             loss=example_losses(y, outputs),
             examples=ones,
-            correct=tf.cast(tf.equal(positive, target), tf.float32),
+            correct=_binary_hits(target, flat(outputs), from_logits),
             predictions=ones,
         )
 
@@ -284,8 +296,7 @@ def multi_label(
         y: tf.Tensor, outputs: tf.Tensor
     ) -> collections.OrderedDict[str, tf.Tensor]:
         targets = tf.cast(y, tf.float32)
-        positive = tf.cast(outputs > (0.0 if from_logits else 0.5), tf.float32)
-        right = tf.cast(tf.equal(positive, targets), tf.float32)
+        right = _binary_hits(targets, outputs, from_logits)
         ones = tf.ones_like(targets[:, 0])
         return collections.OrderedDict(
             loss=example_losses(y, outputs),

@@ -13,6 +13,9 @@ from tfl_research.program import RunConfig
 from tfl_research.program.evaluation.selection import metric_weights
 from tfl_research.settings import Settings
 
+# What NumPy and TensorFlow take as the seed of a model's initial weights.
+LARGEST_SEED = 2**32 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Training(Settings):
@@ -29,6 +32,8 @@ class Training(Settings):
     seed: int = settings.integer(
         0,
         "Seed of splits, initial weights, shuffles and (without privacy) cohorts.",
+        minimum=0,
+        maximum=LARGEST_SEED,
     )
     run_seed: Optional[str] = settings.text(
         None,

@@ -11,11 +11,13 @@ from typing import Optional, Union
 from tfl_research.report import run_results, words
 from tfl_research.report.run_page import headline
 from tfl_research.report.run_results import RunResults
+from tfl_research.storage.metrics import kept_rows
 
 # Files of a run that its page is made of.
 FILES = (
     "hparams.json",
     "metrics.csv",
+    kept_rows.COPY,
     "summary.json",
     "clients.csv",
     "personal_clients.csv",

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tfl_research.storage.files import json_file, safe_text
+from tfl_research.storage.files import json_file, safe_text, user_paths
 from tfl_research.storage.metrics import kept_rows
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
@@ -241,7 +241,7 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     Raises:
       ValueError: the folder holds no run, or one of its files is damaged.
     """
-    path = pathlib.Path(folder)
+    path = user_paths.expanded(folder)
     if not (path / "hparams.json").exists():
         raise ValueError(
             f"{path} holds no run: it has no hparams.json; give the folder of a run"

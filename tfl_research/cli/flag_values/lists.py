@@ -9,8 +9,8 @@ from typing import Any
 from tfl_research.cli.flag_values import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import SettingError
-from tfl_research.experiment.configs.training import LARGEST_SEED
 from tfl_research.settings import Settings
+from tfl_research.settings.kinds import LARGEST_SEED
 
 # What every sweep sets for each of its runs.
 _SWEPT = ("seed", "output_dir")

@@ -12,9 +12,7 @@ from tfl_research.errors import SettingError
 from tfl_research.program import RunConfig
 from tfl_research.program.evaluation.selection import metric_weights
 from tfl_research.settings import Settings
-
-# What NumPy and TensorFlow take as the seed of a model's initial weights.
-LARGEST_SEED = 2**32 - 1
+from tfl_research.settings.kinds import LARGEST_SEED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tfl_research import cli
 from tfl_research.cli.grids import ByzantineGrid
 from tfl_research.experiment import Experiment, sweeps
 from tfl_research.experiment.sweeps.byzantine import BACKDOOR, with_places
-from tfl_research.report import sweep_heading, sweeps as pictures
+from tfl_research.report import convergence, sweep_heading, sweeps as pictures
 
 
 def main(given: cli.Given) -> None:
@@ -37,7 +37,7 @@ def main(given: cli.Given) -> None:
     rows = with_places(runs.run(recharge=given.output.recharge, parallel=grid.parallel))
     title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "byzantine.svg"
-    metric = str(rows[0]["metric"])
+    metric = convergence.metric_of(rows)
     panels = [("final_value", metric), (BACKDOOR, "backdoor success")]
     pictures.heatmaps(
         rows, picture, across="attacked by", down="rule", panels=panels, title=title

@@ -157,11 +157,11 @@ SCRIPTS = {
 
 def module_of(script: str) -> str:
     """The module with the `main` of a script."""
-    others = {
+    places = {
         "federation": "federation.__main__",
         "describe_task": "tasks.describe_task",
     }
-    return f"tfl_research.cli.{others.get(script, script)}"
+    return f"tfl_research.cli.{places.get(script, script)}"
 
 
 def program_of(number: int) -> tuple[str, Optional[str]]:

@@ -162,6 +162,11 @@ class TestGrids:
         (PrivacyUtilityGrid, {"seeds": "-1"}, "must be a whole number, at least 0"),
         (
             PrivacyUtilityGrid,
+            {"seeds": f"0,{2**32}"},
+            "at least 0 and at most 4294967295",
+        ),
+        (
+            PrivacyUtilityGrid,
             {"mechanisms": "laplace"},
             "--mechanisms=laplace: 'laplace': must be one of gaussian, adaptive",
         ),
@@ -309,7 +314,7 @@ def test_values_of_lists():
     assert lists.fraction_value("1") == 1
     for convert, wrong in (
         (lists.epsilon_value, ("", "nan", "-1", "inf")),
-        (lists.seed_value, ("", "1.5", "+1", " 1")),
+        (lists.seed_value, ("", "1.5", "+1", " 1", str(2**32))),
         (lists.fraction_value, ("", "nan", "0", "2")),
     ):
         for text in wrong:

@@ -316,6 +316,15 @@ class TestTraining:
         for said in (str(raised.value), raised.value.for_command_line):
             assert str(secret) not in said.replace("2^128", "")
 
+    @pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+    def test_a_seed_that_no_model_takes(self, seed):
+        """It ended a run as an error that nobody foresaw, when the model was built."""
+        message = refused(lambda: Training(seed=seed))
+        assert message == (
+            f"--seed={seed}: must be a whole number, at least 0 and at most 4294967295"
+        )
+        assert Training(seed=2**32 - 1).seed == 2**32 - 1
+
     def test_a_run_seed_may_be_a_number(self):
         assert Training(run_seed=2**128 - 1).run_seed == str(2**128 - 1)
 
@@ -718,3 +727,12 @@ def test_paths_are_texts():
     )
     assert given.record_ledgers == "a/b"
     assert dataclasses.replace(given, record_ledgers=None).record_ledgers is None
+
+
+def test_more_threads_than_memory_holds():
+    """TensorFlow made them all: 20 GB, and no end by SIGTERM."""
+    message = refused(lambda: Runtime(operation_threads=1025))
+    assert message == (
+        "--operation_threads=1025: must be a whole number, at least 1 and at most 1024"
+    )
+    assert Runtime(operation_threads=1024).operation_threads == 1024

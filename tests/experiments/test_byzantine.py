@@ -53,6 +53,30 @@ def test_a_grid_with_a_refused_point_runs_none_of_it(execute, tmp_path):
     assert not (tmp_path / "points").exists()
 
 
+def test_a_first_point_that_diverges_leaves_the_table_of_the_others(execute, tmp_path):
+    """Its row has no metric, which ended the grid as an unforeseen KeyError."""
+    code, output, errors = execute(
+        "byzantine",
+        [
+            "--task=heart",
+            "--sampler=full",
+            "--rounds=2",
+            "--attacks=none",
+            "--fractions=0.25",
+            "--rules=mean,coordinate_median",
+            "--rule_flags=mean: --client_learning_rate=1e30",
+            f"--output_dir={tmp_path / 'grid'}",
+        ],
+    )
+    assert code == 0, errors
+    assert "point none-mean-0.25-0: round 1: the aggregated model is larger" in errors
+    assert "eval_auc, median over seeds:\n| rule | none |" in output
+    assert "| mean | – |" in output
+    values = [row["final_value"] for row in rows(tmp_path / "grid")]
+    assert values[0] == ""
+    assert f"| coordinate_median | {float(values[1]):.3f} |" in output
+
+
 @pytest.mark.slow
 class TestGrid:
     def test_runs_are_of_the_grid(self, grid):

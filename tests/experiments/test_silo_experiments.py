@@ -193,20 +193,47 @@ def test_a_point_that_is_refused_is_named(refused, tmp_path):
     refused("heterogeneity", tmp_path / "grid", ["--algorithms=fed_avg"], said)
 
 
-def test_a_grid_that_diverges_says_so(execute, tmp_path):
+@pytest.mark.parametrize(
+    ("binary", "own"),
+    [
+        ("heterogeneity", ["--alphas=natural", "--algorithms=fed_avg"]),
+        ("privacy_utility", ["--epsilons=5"]),
+        ("byzantine", ["--attacks=none", "--fractions=0.25", "--rules=mean"]),
+    ],
+)
+def test_a_grid_that_diverges_says_so(execute, tmp_path, binary, own):
     flags = [
         "--task=heart",
         "--rounds=2",
-        "--alphas=natural",
+        "--sampler=full",
         "--client_learning_rate=10",
-        "--algorithms=fed_avg",
+        "--client_weighting=uniform",
         "--server_learning_rate=3e38",
+        f"--output_dir={tmp_path / 'grid'}",
+    ]
+    code, _, errors = execute(binary, [*flags, *own])
+    assert code == 2
+    assert errors.splitlines()[-1].startswith("error: every run diverged before")
+    assert "Traceback" not in errors
+
+
+def test_a_metric_that_is_nowhere_defined_is_no_divergence(execute, tmp_path):
+    """One example has no AUC; the grid said that every run had diverged."""
+    flags = [
+        "--task=heart",
+        "--rounds=1",
+        "--sampler=full",
+        "--alphas=natural",
+        "--algorithms=fed_avg",
+        "--max_evaluation_examples=1",
         f"--output_dir={tmp_path / 'grid'}",
     ]
     code, _, errors = execute("heterogeneity", flags)
     assert code == 2
-    assert errors.splitlines()[-1].startswith("error: every run diverged before")
-    assert "Traceback" not in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("error: no run has a value of the metric that chooses")
+    assert "--max_evaluation_examples" in last
+    assert "diverged" not in errors
 
 
 @pytest.mark.parametrize("metric", ["loss", "auc:0.7,loss:0.3"])

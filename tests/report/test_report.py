@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import html.parser
 import json
@@ -17,6 +18,7 @@ from tfl_research import report
 from tfl_research.report import run_results
 from tfl_research.report.dashboard.app import Dashboard
 from tfl_research.report.dashboard.watched import Watched
+from tfl_research.storage.metrics import kept_rows
 
 HOSTILE = '<script>alert("x")</script>&'
 
@@ -226,6 +228,63 @@ def test_a_row_being_written_is_left_out(folder):
         file.write("4,1.5,1.")
     metrics = run_results.read(folder).metrics
     assert {len(column) for column in metrics.values()} == {3}
+
+
+def _with_copy(folder):
+    """Writes metrics_copy.jsonl as a run does; returns the path of metrics.csv."""
+    path = folder / "metrics.csv"
+    with path.open(newline="") as file:
+        rows = [{n: c for n, c in row.items() if c} for row in csv.DictReader(file)]
+    lines = b"".join(map(kept_rows.copy_line, rows))
+    (folder / kept_rows.COPY).write_bytes(lines)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "now", "problem"),
+    [
+        (3, "", "lacks round 3, which metrics_copy.jsonl has"),
+        (1, "", "lacks round 1, which metrics_copy.jsonl has"),
+        (2, "2,nan,2.25,0.99,0.75,0.0001,0.1\n", "differs in round 2 from its copy"),
+        (2, "2,nan,2.25,,0.75,0.0001,0.1\n", "differs in round 2 from its copy"),
+        (3, "3,2,1.75,0.5,1.23,0.0001,0.1\n", "differs in round 3 from its copy"),
+    ],
+)
+def test_a_table_that_is_not_as_it_was_written_is_refused(folder, row, now, problem):
+    """The page showed the edited cell, or ε and curves of a shorter run."""
+    path = _with_copy(folder)
+    before = report.write(folder).read_bytes()
+    lines = path.read_text().splitlines(keepends=True)
+    lines[row] = now
+    path.write_text("".join(lines))
+    with pytest.raises(ValueError, match=problem) as raised:
+        report.write(folder)
+    assert str(raised.value).endswith("; the command of the run mends the file")
+    # The live page notices too, and the former page stays.
+    assert problem in Page(Client(Dashboard(Watched(folder))).get("/").text).text
+    assert (folder / "report.html").read_bytes() == before
+
+
+def test_a_table_that_is_gone_is_no_run_that_has_only_begun(folder):
+    _with_copy(folder).unlink()
+    with pytest.raises(ValueError, match=r"metrics\.csv lacks round 1"):
+        report.write(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{\n", b'{"row":{"round":"9"},"check":"0"}\n']
+)
+def test_a_damaged_copy_says_nothing_of_the_table(folder, content):
+    (folder / kept_rows.COPY).write_bytes(content)
+    assert report.write(folder).exists()
+    assert run_results.read(folder).values("eval_loss") == [2.25, 1.75]
+
+
+def test_a_row_that_its_copy_does_not_have_yet_is_shown(folder):
+    path = _with_copy(folder)
+    with path.open("a") as file:
+        file.write("4,1.5,1.5,0.625,1.5,0.0001,0.1\n")
+    assert run_results.read(folder).completed == 4
 
 
 def test_many_clients_are_cut_and_said_so(folder):

@@ -98,6 +98,11 @@ def test_large_populations_are_sampled(capsys):
         (["mnist", "--num_clients"], "expected --option=value, got '--num_clients'"),
         (["mnist", "--num_clients=many"], "'num_clients' of task 'mnist' must be int"),
         (["mnist", "--clients=0"], "--clients must be at least 1, got 0"),
+        (["heart", "--seed=-1"], "--seed=-1: must be a whole number, at least 0 and"),
+        (
+            ["heart", f"--seed={2**32}"],
+            "at most 4294967295, as in a run",
+        ),
         (
             ["mnist", "--dirichlet_alpha=0.1"],
             "dirichlet_alpha is an option of partition=dirichlet and of no effect "

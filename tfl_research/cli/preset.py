@@ -21,6 +21,7 @@ from tfl_research.experiment.experiment import Experiment
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import Settings, declared
+from tfl_research.storage.files import user_paths
 
 # A group of settings, or a choice among registered classes with their parameters.
 Group = Union[type[Settings], SettingsRegistry[Any]]
@@ -60,8 +61,8 @@ class Output(Settings):
 
     @property
     def folder(self) -> str:
-        """The folder."""
-        return str(self.output_dir)
+        """The folder, in which "~" stands for a home folder."""
+        return str(user_paths.expanded(str(self.output_dir)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tfl_research.cli import last_resort
 from tfl_research.cli.flag_values import flag_files, flags, help_text
 from tfl_research.cli.preset import Preset
 from tfl_research.experiment import engines
-from tfl_research.storage.files import safe_text
+from tfl_research.storage.files import safe_text, user_paths
 
 # Begins the line of an error.
 _PROGRAM = "error"
@@ -92,7 +92,7 @@ def execute(preset: Preset, argv: Sequence[str]) -> int:
             return 0
         given = flags.parse(preset, arguments)
         name = given.values.get("output_dir")
-        folder = None if name is None else pathlib.Path(name)
+        folder = None if name is None else user_paths.expanded(name)
         preset.main(given)
         return 0
 

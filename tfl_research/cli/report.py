@@ -18,6 +18,7 @@ from tfl_research import report
 from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
 from tfl_research.report.several.page import FILE
+from tfl_research.storage.files import user_paths
 
 _WHAT = """Writes report.html into the folder of one run, or, for several runs or a
 sweep, a page that compares them: overlaid curves, results, and settings that differ.
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(runs: Sequence[str]) -> pathlib.Path:
-    parents = [pathlib.Path(run).resolve().parent for run in runs]
+    parents = [user_paths.expanded(run).resolve().parent for run in runs]
     return pathlib.Path(os.path.commonpath(parents)) / FILE
 
 

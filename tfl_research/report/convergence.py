@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from tfl_research.errors import UserError
+from tfl_research.report import sweeps
 
 # Columns of metrics.csv with the cost of a round, for simulated devices.
 SECONDS, DOWN, UP = "simulated_seconds", "bytes_down", "bytes_up"
@@ -33,13 +34,16 @@ def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
       rows: the rows of results.csv.
 
     Raises:
-      UserError: no run was evaluated before it diverged.
+      UserError: every run diverged before its first evaluation, or no evaluation has
+        a value of the metric.
     """
+    sweeps.check_not_all_diverged(rows)
     metric = next((str(row["metric"]) for row in rows if row.get("metric")), None)
     if metric is None:
         raise UserError(
-            "every run diverged before its first evaluation; lower the client or "
-            "server learning rate, or clip gradients, in another --output_dir"
+            "no run has a value of the metric that chooses models: it is not defined "
+            "on what was evaluated; choose another --selection_metric, or raise "
+            "--max_evaluation_examples, in another --output_dir"
         )
     return metric
 
@@ -54,7 +58,7 @@ def of_sweep(
       folders: the runs' folders.
 
     Raises:
-      UserError: no run was evaluated before it diverged.
+      UserError: see `metric_of`.
     """
     return read(
         [(row["algorithm"], row["alpha"], row["seed"]) for row in rows],

@@ -10,7 +10,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tfl_research.storage.files import json_file, safe_text
+from tfl_research.storage.files import json_file, safe_text, user_paths
+from tfl_research.storage.metrics import kept_rows
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 
@@ -190,7 +191,10 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 
 def _metrics(path: pathlib.Path) -> dict[str, list[float]]:
     metrics: dict[str, list[float]] = {}
-    for number, row in enumerate(_csv_rows(path), start=2):
+    # First: a running experiment writes a row into its copy last.
+    copy = kept_rows.read_copy(path.with_name(kept_rows.COPY))
+    rows = _csv_rows(path)
+    for number, row in enumerate(rows, start=2):
         for name, cell in row.items():
             if name is None or cell is None:
                 # A running experiment is writing this row.
@@ -203,8 +207,28 @@ def _metrics(path: pathlib.Path) -> dict[str, list[float]]:
                     "the command of the run writes the file again"
                 ) from error
             metrics.setdefault(name, []).append(value)
+    _check_copy(path, rows, copy)
     lengths = [len(column) for column in metrics.values()]
     return {name: column[: min(lengths)] for name, column in metrics.items()}
+
+
+def _check_copy(
+    path: pathlib.Path, rows: Rows, copy: Mapping[int, kept_rows.Row]
+) -> None:
+    """Refuses a table that lacks a round of its copy, or has other cells there.
+
+    Without rows, the curves and ε of the page would be those of a shorter run.
+    """
+    by_round = {row.get("round"): row for row in rows}
+    for number, kept in copy.items():
+        row = by_round.get(str(number))
+        if row is None:
+            what = f"lacks round {number}, which {kept_rows.COPY} has"
+        elif any((cell or "") != kept.get(name, "") for name, cell in row.items()):
+            what = f"differs in round {number} from its copy in {kept_rows.COPY}"
+        else:
+            continue
+        raise ValueError(f"{path} {what}; the command of the run mends the file")
 
 
 def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -217,7 +241,7 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     Raises:
       ValueError: the folder holds no run, or one of its files is damaged.
     """
-    path = pathlib.Path(folder)
+    path = user_paths.expanded(folder)
     if not (path / "hparams.json").exists():
         raise ValueError(
             f"{path} holds no run: it has no hparams.json; give the folder of a run"

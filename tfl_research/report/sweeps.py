@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from tfl_research.errors import UserError
 from tfl_research.report import words
 from tfl_research.report.pictures import style
 
@@ -30,6 +31,22 @@ def _metric(rows: Sequence[Mapping[str, Any]]) -> str:
     """The metric of the values: several, where private runs give out another."""
     names = dict.fromkeys(row[METRIC] for row in rows if row.get(METRIC))
     return " or ".join(names) or "no metric"
+
+
+def check_not_all_diverged(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a sweep without a value, which all of its runs left out by diverging.
+
+    Args:
+      rows: the rows of results.csv.
+
+    Raises:
+      UserError: says what to change.
+    """
+    if all(r["stop_reason"] == "diverged" and not r.get(METRIC) for r in rows):
+        raise UserError(
+            "every run diverged before its first evaluation; lower the client or "
+            "server learning rate, or clip gradients, in another --output_dir"
+        )
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> str:

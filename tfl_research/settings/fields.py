@@ -35,7 +35,8 @@ def _range_text(
     below: Optional[float],
 ) -> str:
     bounds = [
-        f"{word} {bound:g}"
+        # Every digit of a whole bound, which 'g' would round to six.
+        f"{word} {bound if isinstance(bound, int) else format(bound, 'g')}"
         for word, bound in (
             ("at least", minimum),
             ("above", above),

@@ -11,6 +11,9 @@ Names = Union[Sequence[str], Callable[[], Sequence[str]]]
 # What a text may be given as: a name that is a number, a path.
 _LIKE_TEXT = (str, int, float, os.PathLike)
 
+# What NumPy and TensorFlow take as the seed of a model's initial weights.
+LARGEST_SEED = 2**32 - 1
+
 
 class Kind:
     """The kind of values that a setting takes.

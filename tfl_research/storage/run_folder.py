@@ -19,7 +19,7 @@ from tfl_research.storage import (
 from tfl_research.storage.attempts import Attempts
 from tfl_research.storage.checkpoints import INITIAL_STATE
 from tfl_research.storage.computation_record import ComputationRecord
-from tfl_research.storage.files import atomic, folder_lock
+from tfl_research.storage.files import atomic, folder_lock, user_paths
 from tfl_research.storage.fingerprint import Fingerprint
 from tfl_research.storage.metrics import kept_rows
 
@@ -122,7 +122,7 @@ class RunFolder:
             hparams.json or run_seed is damaged; the run seed is out of range or differs
             from the run's.
         """
-        folder = pathlib.Path(path)
+        folder = user_paths.expanded(path)
         if run_seed is not None and not 0 <= run_seed < 2**run_seeds.SEED_BITS:
             raise UserError(
                 f"run_seed must be at least 0 and below 2^{run_seeds.SEED_BITS}; the "

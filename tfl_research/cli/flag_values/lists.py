@@ -10,6 +10,7 @@ from tfl_research.cli.flag_values import flags
 from tfl_research.cli.preset import Preset
 from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
+from tfl_research.settings.kinds import LARGEST_SEED
 
 # What every sweep sets for each of its runs.
 _SWEPT = ("seed", "output_dir")
@@ -91,9 +92,11 @@ def epsilon_value(text: str) -> float:
 
 
 def seed_value(text: str) -> int:
-    """A seed; a ValueError unless it is a whole number of at least 0."""
-    if not text.isdecimal():
-        raise ValueError("must be a whole number, at least 0")
+    """A seed; a ValueError unless it is one that a run takes."""
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise ValueError(
+            f"must be a whole number, at least 0 and at most {LARGEST_SEED}"
+        )
     return int(text)
 
 

@@ -27,6 +27,7 @@ from tfl_research.cli.tasks.task_description import description, sampled
 from tfl_research.data import structures
 from tfl_research.data.partitions import partition_options, statistics
 from tfl_research.errors import message_for_command_line
+from tfl_research.settings.kinds import LARGEST_SEED
 
 
 def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) -> None:
@@ -137,6 +138,11 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         if parsed.clients < 1:
             raise ValueError(f"--clients must be at least 1, got {parsed.clients}")
+        if not 0 <= parsed.seed <= LARGEST_SEED:
+            raise ValueError(
+                f"--seed={parsed.seed}: must be a whole number, at least 0 and at most "
+                f"{LARGEST_SEED}, as in a run"
+            )
         options = tasks.parse_options(parsed.name, _parsed_options(task_options))
         _check_partition(parsed.name, options)
         if parsed.plot is not None:

@@ -9,6 +9,8 @@ from tfl_research import settings
 from tfl_research.settings import Settings, comma_separated
 
 _WORKER_SECONDS = 30.0
+# TensorFlow makes all of them before the first round, at more than a megabyte each.
+_MOST_THREADS = 1024
 _EXECUTIONS = (
     "auto",
     "folded_xla",
@@ -105,6 +107,7 @@ class Runtime(Settings):
         "TensorFlow takes one for each core. A resumed run keeps the number, with "
         "which sums are rounded.",
         minimum=1,
+        maximum=_MOST_THREADS,
     )
     accelerator: str = settings.choice(
         "none",

@@ -12,6 +12,7 @@ from tfl_research.errors import SettingError
 from tfl_research.program import RunConfig
 from tfl_research.program.evaluation.selection import metric_weights
 from tfl_research.settings import Settings
+from tfl_research.settings.kinds import LARGEST_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Training(Settings):
     seed: int = settings.integer(
         0,
         "Seed of splits, initial weights, shuffles and (without privacy) cohorts.",
+        minimum=0,
+        maximum=LARGEST_SEED,
     )
     run_seed: Optional[str] = settings.text(
         None,

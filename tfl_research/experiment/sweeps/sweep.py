@@ -21,7 +21,7 @@ from tfl_research.errors import SettingError, TrainingDivergedError, UserError
 from tfl_research.experiment.sweeps import parallel as processes
 from tfl_research.experiment.sweeps.point import Point, by_own_code, refused
 from tfl_research.experiment.sweeps.told import Told
-from tfl_research.storage.files import atomic, json_file
+from tfl_research.storage.files import atomic, json_file, user_paths
 from tfl_research.tasks import shared
 
 _FORMAT = 2
@@ -66,7 +66,7 @@ class Sweep:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"the sweep has point {twice} twice; give each value once")
-        self.folder = pathlib.Path(folder)
+        self.folder = user_paths.expanded(folder)
         self.points = tuple(points)
         self.results_path = self.folder / "results.csv"
         self._record_path = self.folder / "sweep.json"

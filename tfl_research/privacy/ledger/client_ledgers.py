@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from tfl_research.privacy.ledger.shared.shared_ledger import (
     BudgetExceededError,
     SharedLedger,
 )
+from tfl_research.storage.files import user_paths
 
 
 def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:
@@ -83,7 +83,7 @@ class ClientLedgers(contextlib.ExitStack):
           ValueError: see `SharedLedger`; or the folder cannot be made.
         """
         super().__init__()
-        self.path = pathlib.Path(path)
+        self.path = user_paths.expanded(path)
         self._run = run
         self._event = event
         self._deltas = dict(zip((name for name, _ in event.clients), deltas))

@@ -13,14 +13,13 @@ import fcntl
 import hashlib
 import json
 import os
-import pathlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfl_research.privacy.ledger import head_file
-from tfl_research.storage.files import atomic, file_kinds
+from tfl_research.storage.files import atomic, file_kinds, user_paths
 
 NO_LINE_HASH = "0" * 64
 # The first bytes of a line: of a run's own ledger, and of a shared ledger.
@@ -69,7 +68,7 @@ class HashChain:
         Raises:
           ValueError: the file cannot be opened, or is no file.
         """
-        self.path = pathlib.Path(path)
+        self.path = user_paths.expanded(path)
         file_kinds.check(self.path)
         # Before any line is read: a run that writes is never behind it.
         self.head = head_file.read(self.path)

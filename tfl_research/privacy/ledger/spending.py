@@ -21,6 +21,7 @@ from tfl_research.privacy.ledger.lines.entries import (
 from tfl_research.privacy.ledger.lines.header import Header
 from tfl_research.privacy.ledger.lines.own_lines import OwnLines
 from tfl_research.privacy.ledger.shared.shared_rounds import RunSpent, SharedRounds
+from tfl_research.storage.files import user_paths
 
 
 class DamageError(ValueError):
@@ -107,7 +108,7 @@ def ledger_path(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ValueError: there is no such file.
     """
-    place = pathlib.Path(path)
+    place = user_paths.expanded(path)
     file = place / "ledger.jsonl" if place.is_dir() else place
     if not file.is_file():
         raise ValueError(

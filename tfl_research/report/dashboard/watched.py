@@ -11,11 +11,14 @@ from typing import Optional, Union
 from tfl_research.report import run_results, words
 from tfl_research.report.run_page import headline
 from tfl_research.report.run_results import RunResults
+from tfl_research.storage.files import user_paths
+from tfl_research.storage.metrics import kept_rows
 
 # Files of a run that its page is made of.
 FILES = (
     "hparams.json",
     "metrics.csv",
+    kept_rows.COPY,
     "summary.json",
     "clients.csv",
     "personal_clients.csv",
@@ -116,7 +119,7 @@ class Watched:
         Raises:
           ValueError: the folder does not exist.
         """
-        self.folder = pathlib.Path(folder).resolve()
+        self.folder = user_paths.expanded(folder).resolve()
         if not self.folder.is_dir():
             raise ValueError(f"{folder} is not a folder; give the folder of your runs")
         self._kept: dict[str, tuple[Signature, Status]] = {}

@@ -16,7 +16,7 @@ from tfl_research.report.run_page import (
 )
 from tfl_research.report.run_results import RunResults
 from tfl_research.report.unavailable import ReportUnavailableError
-from tfl_research.storage.files import atomic
+from tfl_research.storage.files import atomic, user_paths
 from tfl_research.storage.run_record import STOP_REASONS
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     content = html(run_results.read(folder))
-    path = pathlib.Path(folder) / "report.html"
+    path = user_paths.expanded(folder) / "report.html"
     atomic.write(path, content.encode())
     return path

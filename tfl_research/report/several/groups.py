@@ -18,6 +18,7 @@ from tfl_research.report.convergence import LEAST_OF_AN_INTERVAL, interval
 from tfl_research.report.run_page import headline
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage import run_record
+from tfl_research.storage.files import user_paths
 
 SEED = "seed"
 # What follows from other settings, and what changes no result.
@@ -111,7 +112,7 @@ def read_runs(folders: Sequence[Union[str, os.PathLike[str]]]) -> list[Run]:
       ValueError: a folder without a run, a damaged file, or a folder that is given
         twice.
     """
-    paths = [pathlib.Path(folder) for folder in folders]
+    paths = [user_paths.expanded(folder) for folder in folders]
     places = [path.resolve() for path in paths]
     for path, place in zip(paths, places):
         if places.count(place) > 1:
@@ -125,7 +126,7 @@ def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
     Raises:
       ValueError: a folder without a sweep or without a point, or a damaged file.
     """
-    path = pathlib.Path(folder)
+    path = user_paths.expanded(folder)
     record = path / "sweep.json"
     if not record.exists():
         raise ValueError(

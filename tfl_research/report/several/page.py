@@ -13,7 +13,7 @@ from tfl_research.report.run_page.settings_section import shown_value
 from tfl_research.report.several import groups as grouping
 from tfl_research.report.several.groups import Group, Run
 from tfl_research.report.unavailable import ReportUnavailableError
-from tfl_research.storage.files import atomic
+from tfl_research.storage.files import atomic, user_paths
 
 if TYPE_CHECKING:
     from tfl_research.report.pictures.curves import Picture
@@ -193,7 +193,7 @@ def compare(folders: Sequence[Folder], page: Folder) -> pathlib.Path:
       ValueError: a folder without a run, a damaged file, or a folder given twice.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
-    path = pathlib.Path(page)
+    path = user_paths.expanded(page)
     content = html(grouping.read_runs(folders), path, title="Comparison of runs")
     atomic.write(path, content.encode())
     return path
@@ -210,8 +210,9 @@ def compare_sweep(folder: Folder, page: Optional[Folder] = None) -> pathlib.Path
       ValueError: a folder without a sweep or without a point, or a damaged file.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
-    path = pathlib.Path(folder) / FILE if page is None else pathlib.Path(page)
-    name = pathlib.Path(folder).resolve().name
+    path = user_paths.expanded(folder if page is None else page)
+    path = path / FILE if page is None else path
+    name = user_paths.expanded(folder).resolve().name
     content = html(grouping.read_sweep(folder), path, title=f"Sweep {name}")
     atomic.write(path, content.encode())
     return path

@@ -15,7 +15,7 @@ CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
 # Padding that takes no noticeable time; compiling another shape takes a second.
 SPARE_BYTES = 512 * 2**10
-# Size of a small chunk with padding for further clients. Copying it takes 40 us.
+# Size of a small chunk with padding for further clients. Copying it takes 0.13 ms.
 ROOM_BYTES = 256 * 2**10
 
 

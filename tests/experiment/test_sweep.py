@@ -215,6 +215,20 @@ def test_a_point_that_was_left_out_is_not_changed_either(tmp_path):
         Sweep(tmp_path, [first, changed])
 
 
+def test_points_that_a_start_leaves_out_are_named(tmp_path):
+    out = io.StringIO()
+    Sweep(tmp_path, points((1.0, 2.0, 3.0))).run(out)
+    assert "leaves out" not in out.getvalue()
+    Sweep(tmp_path, points((3.0,))).run(out)
+    words = "results.csv leaves out 2 points of an earlier start: toy-1, toy-2; their"
+    assert words in out.getvalue()
+    assert [row["rate"] for row in rows(tmp_path)] == ["3.0"]
+    out = io.StringIO()
+    Sweep(tmp_path, points((1.0, 2.0, 3.0))).run(out)
+    assert "leaves out" not in out.getvalue()
+    assert len(rows(tmp_path)) == len(RAN) == 3
+
+
 def test_a_refused_point_ends_the_sweep_before_anything_is_written(tmp_path, capsys):
     folder = tmp_path / "new"
     bad = points((1.0, 2.0, 99.0))

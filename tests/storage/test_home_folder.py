@@ -13,6 +13,7 @@ import pytest
 from tfl_research import report
 from tfl_research.cli import report as report_command
 from tfl_research.cli.preset import Output
+from tfl_research.cli.tasks import describe_task
 from tfl_research.errors import UserError
 from tfl_research.experiment.sweeps import Sweep
 from tfl_research.privacy.ledger import spending
@@ -55,6 +56,17 @@ def test_pages(home):
     assert report_command.main(["~/a", "~/b"]) == 0
     assert (home / "comparison.html").exists()
     assert set(Watched("~").paths()) == {"a", "b"}
+
+
+def test_drafts_and_pictures_of_tasks(home):
+    (home / "silos").mkdir()
+    for name in ("a", "b"):
+        (home / "silos" / f"{name}.csv").write_text("age,ill\n1.5,0\n2.5,1\n")
+    of_csv = ["csv", f"--data_dir={home / 'silos'}", "--label_column=ill"]
+    assert describe_task.main([*of_csv, "--write_schema=~/draft.json"]) == 0
+    assert (home / "draft.json").exists()
+    assert describe_task.main(["heart", "--plot=~/labels.png"]) == 0
+    assert (home / "labels.png").exists()
 
 
 def test_a_home_that_nobody_knows_is_refused(home):

@@ -16,6 +16,7 @@ from tfl_research.errors import UserError
 from tfl_research.experiment.configs import Runtime
 from tfl_research.program import progress
 from tfl_research.storage import RunFolder
+from tfl_research.storage.files import user_paths
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
@@ -179,7 +180,7 @@ def _remote(
             raise settings.refused(
                 "worker_data", "the run's clients hold values of its own process"
             )
-        data = pathlib.Path(settings.worker_data).absolute()
+        data = user_paths.expanded(settings.worker_data).absolute()
     return runtime.remote(
         process,
         settings.addresses(),

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
@@ -31,6 +30,7 @@ from tfl_research.experiment.setup import Setup
 from tfl_research.program import progress
 from tfl_research.sampling import Sampler
 from tfl_research.storage import RunFolder, folder_check
+from tfl_research.storage.files import user_paths
 
 if TYPE_CHECKING:
     from tfl_research.experiment.result import Result
@@ -126,7 +126,7 @@ def _opened(
         # Before data are read, and before the folder has anything of the run.
         progress.stage(out, "importing TensorFlow")
         deferred_imports.import_tff()
-        engines.use_devices(experiment.runtime, out, pathlib.Path(path))
+        engines.use_devices(experiment.runtime, out, user_paths.expanded(path))
     progress.stage(out, "reading the data")
     try:
         with deferred_imports.loading_libraries():

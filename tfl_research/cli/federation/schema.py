@@ -199,7 +199,7 @@ def _merge(arguments: argparse.Namespace) -> int:
         unknown=arguments.unknown,
         outside=arguments.outside,
     )
-    drafts = [draft.read(pathlib.Path(path)) for path in arguments.drafts]
+    drafts = [draft.read(user_paths.expanded(path)) for path in arguments.drafts]
     try:
         content = merging.merge(drafts, decisions)
     except ConflictError as error:

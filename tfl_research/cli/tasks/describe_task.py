@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
     starting.begin()
 
-import pathlib
 import sys
 import textwrap
 import warnings
@@ -28,6 +27,7 @@ from tfl_research.data import structures
 from tfl_research.data.partitions import partition_options, statistics
 from tfl_research.errors import message_for_command_line
 from tfl_research.settings.kinds import LARGEST_SEED
+from tfl_research.storage.files import user_paths
 
 
 def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) -> None:
@@ -48,7 +48,7 @@ def _plot(name: str, task: tasks.Task, path: str, *, clients: int, seed: int) ->
         title=title,
         label_names=task.card.label_names,
     )
-    label_picture.write(figure, pathlib.Path(path))
+    label_picture.write(figure, user_paths.expanded(path))
 
 
 def _check_plot(path: str) -> None:
@@ -60,7 +60,7 @@ def _check_plot(path: str) -> None:
             "install 'tfl_research[plots]'"
         ) from error
     try:
-        label_picture.check_path(pathlib.Path(path))
+        label_picture.check_path(user_paths.expanded(path))
     except ValueError as error:
         raise ValueError(f"--plot={path}: {error}") from None
 
@@ -153,7 +153,8 @@ def _run(arguments: Sequence[str]) -> int:
                     f"--write_schema={parsed.write_schema}: task {parsed.name!r} does "
                     "not read a schema.json; leave it out"
                 )
-            found = schema_draft.write(pathlib.Path(parsed.write_schema), options)
+            path = user_paths.expanded(parsed.write_schema)
+            found = schema_draft.write(path, options)
             sys.stdout.write(f"{found}\n{parsed.write_schema}: {schema_draft.ADVICE}\n")
             return 0
         comparison = _compared(parsed.name, options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
@@ -24,6 +23,7 @@ from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
 from tfl_research.runtime.graphs.structures import leaf_types
 from tfl_research.storage import RunFolder, folder_check, nest, provenance, run_record
+from tfl_research.storage.files import user_paths
 from tfl_research.storage.fingerprint import Fingerprint, digest
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _opened(
 ) -> Iterator[dict[str, Any]]:
     folder_check.check_path(path)
     out = stream or sys.stdout
-    engines.use_devices(experiment.runtime, out, pathlib.Path(path))
+    engines.use_devices(experiment.runtime, out, user_paths.expanded(path))
     prepared = prepare(experiment)
     if recharge and (prepared.plan is None or prepared.is_repeatable):
         raise SettingError(

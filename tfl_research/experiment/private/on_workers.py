@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pathlib
-
 from tfl_research.experiment.configs import Runtime
+from tfl_research.storage.files import user_paths
 
 
 def outside_lines(runtime: Runtime) -> list[str]:
@@ -18,7 +17,7 @@ def outside_lines(runtime: Runtime) -> list[str]:
         "seed of the server's noise."
     ]
     if runtime.worker_data is not None:
-        folder = pathlib.Path(runtime.worker_data).absolute()
+        folder = user_paths.expanded(runtime.worker_data).absolute()
         lines.append(
             f"Whoever can enter {folder} (--worker_data): it holds clients' examples "
             "without noise, also after the run."

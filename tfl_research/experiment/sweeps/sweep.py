@@ -227,7 +227,8 @@ class Sweep:
                 )
             self.check()
             self._begin()
-            told.begin()
+            now = {point.name for point in self.points}
+            told.begin([name for name in self._record if name not in now])
             if workers is not None:
                 workers.run(left, told.began, told.said, told.ended)
             else:

@@ -11,6 +11,7 @@ from tfl_research.errors import UserError
 from tfl_research.experiment.sweeps.point import Point
 
 Rows = Sequence[Mapping[str, Any]]
+_SHOWN_LEFT_OUT = 5
 
 
 class Told:
@@ -37,8 +38,19 @@ class Told:
         self._rows: dict[int, dict[str, Any]] = {}
         self._left, self._began, self._ran = set(left), time.monotonic(), 0
 
-    def begin(self) -> None:
-        """Tells of the points that have ended before."""
+    def begin(self, left_out: Sequence[str] = ()) -> None:
+        """Tells of the points that have ended before.
+
+        Args:
+          left_out: names of points of earlier starts that this start does not have.
+        """
+        if left_out:
+            more = ", ..." * (len(left_out) > _SHOWN_LEFT_OUT)
+            self._say(
+                f"results.csv leaves out {len(left_out)} points of an earlier start: "
+                f"{', '.join(left_out[:_SHOWN_LEFT_OUT])}{more}; their folders stay, "
+                "and a start with their values lists them again"
+            )
         for index in range(len(self._points)):
             if index not in self._left:
                 self._add(index, "done before")

@@ -254,6 +254,15 @@ def test_a_ledger_that_lost_rounds_is_refused(tmp_path):
         fake.run(tmp_path)
 
 
+def test_fewer_rounds_than_there_are(tmp_path):
+    fake.run(tmp_path, config=fake.config(rounds=4))
+    stream = io.StringIO()
+    result = fake.run(tmp_path, config=fake.config(rounds=3), stream=stream)
+    assert "has 4 rounds already, more than rounds=3: no furth" in stream.getvalue()
+    assert "resumes" not in stream.getvalue()
+    assert result.completed_rounds == 4
+
+
 def test_another_selection_metric_is_refused_on_resume(tmp_path):
     fake.run(tmp_path, config=fake.config(rounds=4))
     with pytest.raises(UserError, match="eval_accuracy, expected eval_loss"):

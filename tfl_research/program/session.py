@@ -135,10 +135,7 @@ class Session:
                 candidates.restore(checkpoint.progress, checkpoint.best)
             except ValueError as error:
                 raise UserError(f"{self._folder.path}: {error}") from error
-            self._progress.say(
-                f"resumes {self._folder.path} after round {self.completed} of "
-                f"{self._config.rounds}"
-            )
+            self._progress.say(self._resumes())
         undecided = candidates.selection is None and candidates.choice is None
         if undecided and self._weights is not None:
             reason = self._no_best or deciding.NOTHING_DECIDES
@@ -162,6 +159,16 @@ class Session:
             )
         )
         self._progress.begin(self.completed)
+
+    def _resumes(self) -> str:
+        """A line on the rounds that earlier starts have completed."""
+        path, asked = self._folder.path, self._config.rounds
+        if self.completed > asked:
+            return (
+                f"{path} has {self.completed} rounds already, more than "
+                f"rounds={asked}: no further round runs"
+            )
+        return f"resumes {path} after round {self.completed} of {asked}"
 
     def _evaluated_untrained(self) -> Mapping[str, float]:
         try:

@@ -35,7 +35,6 @@ def main(given: cli.Given) -> None:
     folder = pathlib.Path(given.output.folder)
     runs = sweeps.Sweep(folder, grid.points(base, dp_fed_avg.PRESET))
     rows = runs.run(recharge=given.output.recharge, parallel=grid.parallel)
-    pictures.check_not_all_diverged(rows)
     title = sweep_heading.of_folders(map(runs.path, runs.points))
     picture = folder / "privacy_utility.svg"
     cost = ("epsilon", "ε")

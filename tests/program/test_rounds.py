@@ -258,10 +258,13 @@ def test_participants_that_are_no_clients_count_in_no_cohort(tmp_path):
 
 @pytest.mark.parametrize("call", ["run", "rounds"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_the_session_is_told(tmp_path, monkeypatch, number, call):
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_signal_before_the_session_is_told(
+    tmp_path, monkeypatch, capsys, number, call, is_given
+):
     """While the evaluation is imported, for instance."""
     monkeypatch.setattr(loop, "Session", lambda *_, **__: signal.raise_signal(number))
-    stream = io.StringIO()
+    stream = io.StringIO() if is_given else None
     with (
         fake.arguments(tmp_path, stream=stream) as given,
         pytest.raises(RunInterrupted) as raised,
@@ -270,4 +273,6 @@ def test_a_signal_before_the_session_is_told(tmp_path, monkeypatch, number, call
     assert raised.value.code == 128 + number
     name = signal.Signals(number).name
     told = f"interrupted by {name}; the same command goes on in {tmp_path}\n"
-    assert stream.getvalue() == told
+    # Without a stream, lines go to standard output.
+    shown = capsys.readouterr().out if stream is None else stream.getvalue()
+    assert shown == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Generator, Sequence
 from typing import Any, NoReturn, Optional, TextIO
 
@@ -243,11 +244,11 @@ def _interrupt(
         steps.throw(error)
     except interrupts.Interrupt:
         # Steps did not handle the signal: no session has begun, or it has ended.
-        if stream is not None:
-            stream.write(
-                f"interrupted by {error}; the same command goes on in {folder.path}\n"
-            )
-            stream.flush()
+        out = sys.stdout if stream is None else stream
+        out.write(
+            f"interrupted by {error}; the same command goes on in {folder.path}\n"
+        )
+        out.flush()
     raise RunInterrupted(error.number) from None
 
 

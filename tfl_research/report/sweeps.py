@@ -42,7 +42,8 @@ def check_not_all_diverged(rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
       UserError: says what to change.
     """
-    if all(r["stop_reason"] == "diverged" and not r.get(METRIC) for r in rows):
+    lost = [r.get("stop_reason") == "diverged" and not r.get(METRIC) for r in rows]
+    if lost and all(lost):
         raise UserError(
             "every run diverged before its first evaluation; lower the client or "
             "server learning rate, or clip gradients, in another --output_dir"
@@ -123,7 +124,11 @@ def frontier(
       lines: column whose values are the lines.
       reference: the value of `lines` for runs without a cost: a horizontal line.
       title: above the picture, see `sweep_heading`.
+
+    Raises:
+      UserError: see `check_not_all_diverged`.
     """
+    check_not_all_diverged(rows)
     column, label = x
     with style.applied():
         figure, axes = style.figure(6.4, 4.2, fitted=True)

@@ -1,4 +1,4 @@
-"""Sites whose program is another one: what the coordinator drops, and what it says."""
+"""The coordinator drops wrong answers of a site with another program, and says so."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Python's and NumPy's generators are afterwards as they were before."""
+    """Restores Python's and NumPy's generators at the end of the block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
@@ -49,9 +49,9 @@ def _restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def left(seed: int) -> Iterator[None]:
-    """Leaves the seeds as `seeded` does; inside, they may have any value.
+    """Leaves the same seeds as `seeded`, for a model whose weights nobody uses.
 
-    For models of the toolkit's own whose initial weights are not used.
+    Inside the block the seeds may have any value.
     """
     if not _runs_alone:
         with seeded(seed):

@@ -50,8 +50,8 @@ def built_model(
       build_model: makes a new Keras model.
       x_spec: a batch of inputs, a `tf.TensorSpec` or a structure of them.
       seed: seed of the initial weights.
-      any_weights: whether the initial weights may be any, since nobody uses them. Then
-        a sweep does not prepare its functions anew; see `global_seed`.
+      any_weights: whether nobody uses the initial weights. Then the seed need not be
+        set, and a sweep does not prepare its functions anew; see `global_seed`.
 
     Raises:
       ValueError: a Keras model, or trainable weights of it, that were there before; an

@@ -217,7 +217,7 @@ def _check_copy(
 ) -> None:
     """Refuses a table that lacks a round of its copy, or has other cells there.
 
-    Without rows, the curves and ε of the page would be those of a shorter run.
+    If rows were missing, the page would show the curves and the ε of a shorter run.
     """
     by_round = {row.get("round"): row for row in rows}
     for number, kept in copy.items():

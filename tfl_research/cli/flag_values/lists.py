@@ -92,7 +92,7 @@ def epsilon_value(text: str) -> float:
 
 
 def seed_value(text: str) -> int:
-    """A seed; a ValueError unless it is one that a run takes."""
+    """The seed in a text; raises ValueError for a seed that no run takes."""
     if not text.isdecimal() or int(text) > LARGEST_SEED:
         raise ValueError(
             f"must be a whole number, at least 0 and at most {LARGEST_SEED}"

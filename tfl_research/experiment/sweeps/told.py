@@ -77,17 +77,10 @@ class Told:
 
     def end(self, points_folder: pathlib.Path) -> None:
         """Says that ε is of each point alone, where several points are private."""
-        settings = [point.experiment.flat() for point in self._points]
-        alone = [
-            flat
-            for point, flat in zip(self._points, settings)
-            if point.experiment.privacy is not None
-            and flat.get("ledger") is None
-            and flat.get("record_ledgers") is None
-        ]
-        if len(alone) > 1:
+        alone = sum(_has_epsilon_alone(point) for point in self._points)
+        if alone > 1:
             self._say(
-                f"each ε is of its point alone: {len(alone)} points are private, and "
+                f"each ε is of its point alone: {alone} points are private, and "
                 "choosing among them costs what they cost together, which "
                 f"scripts/privacy_ledger show {points_folder}/*/ledger.jsonl computes"
             )
@@ -142,3 +135,11 @@ def _measured(row: Mapping[str, Any]) -> str:
         return "no metric"
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{row['metric']} {shown}"
+
+
+def _has_epsilon_alone(point: Point) -> bool:
+    """Whether a point is private and shares no ledger with others."""
+    if point.experiment.privacy is None:
+        return False
+    flat = point.experiment.flat()
+    return flat.get("ledger") is None and flat.get("record_ledgers") is None

@@ -1,4 +1,4 @@
-"""What a run's own ledger and a shared ledger have in common: their file."""
+"""The base class of a run's own ledger and of a shared ledger."""
 
 from __future__ import annotations
 

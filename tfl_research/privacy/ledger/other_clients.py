@@ -1,4 +1,4 @@
-"""Ledgers of other clients beside those of a run, in words."""
+"""Sentences about ledgers of clients that a run does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 
 
 def beside_lines(ledgers: ClientLedgers) -> list[str]:
-    """A sentence where clients begin at ε = 0 beside ledgers of other clients."""
+    """A sentence if clients begin at ε = 0 and the folder has ledgers of others."""
     begun, beside = ledgers.others()
     if not begun:
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from typing import Any
 
 import tensorflow as tf
 
@@ -13,7 +12,7 @@ from tfl_research.models.execution.tracing import one_line
 from tfl_research.models.modules import modules_of
 from tfl_research.program.results.saved_model_files import quiet_saving
 
-# Whatever is made of their classes alone can be saved.
+# Packages with classes that Keras can save.
 _KNOWN = ("keras", "tensorflow", "tfl_research")
 
 
@@ -37,17 +36,12 @@ def save(model: tf.keras.Model, path: pathlib.Path) -> None:
         ) from error
 
 
-def check(model: Any) -> None:
-    """Tries to save a model that has classes of a user's own.
-
-    Args:
-      model: a built Keras model; anything else is not tried.
+def check(model: tf.keras.Model) -> None:
+    """Tries to save a built model that has classes of a user's own.
 
     Raises:
       UserError: see `save`.
     """
-    if not isinstance(model, tf.keras.Model):
-        return
     classes = {type(each) for each in (model, *modules_of(model))}
     if all(each.__module__.partition(".")[0] in _KNOWN for each in classes):
         return

@@ -51,6 +51,12 @@ from tensorflow.python.ops import (
     stateless_random_ops as _stateless_random_ops,
 )
 
+# `tf.vectorized_map` makes a dozen operations for each argument of an operation that
+# broadcasts, even if all ranks are known. It has no option against that.
+from tensorflow.python.ops.parallel_for.pfor import (
+    _PforInput as _VectorizedArguments,
+)
+
 # `tf.saved_model.save` ends by writing fingerprint.pb with a digest of the weights.
 # Weights that are put into an exported model's files need another fingerprint.
 from tensorflow.python.saved_model import fingerprinting_utils as _fingerprinting_utils
@@ -90,6 +96,37 @@ def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, s
 
 _generated = itertools.count()
 _autograph_loader.load_source = _load_source
+
+
+def _align_ranks(arguments: Any) -> None:
+    """Gives the stacked arguments of an operation that broadcasts the rank they need.
+
+    TensorFlow's own form computes the ranks and the new shapes in the graph. Half of
+    the operations of a vectorised client came from it. Where all ranks are known, an
+    argument that has the rank already stays as it is.
+
+    Args:
+      arguments: the `_PforInput` of an operation that `tf.vectorized_map` converts.
+    """
+    inputs = arguments._inputs
+    ranks = [each.t.shape.rank for each in inputs]
+    if None in ranks:
+        _align_unknown_ranks(arguments)
+        return
+    # A stacked argument has an axis more, the first one.
+    needed = max(
+        (rank if each.is_stacked else rank + 1 for each, rank in zip(inputs, ranks)),
+        default=0,
+    )
+    for place, (each, rank) in enumerate(zip(inputs, ranks)):
+        if each.is_stacked and rank < needed:
+            shape = tf.shape(each.t)
+            aligned = tf.concat([shape[:1], [1] * (needed - rank), shape[1:]], axis=0)
+            inputs[place] = each._replace(t=tf.reshape(each.t, aligned))
+
+
+_align_unknown_ranks = _VectorizedArguments.expanddim_inputs_for_broadcast
+_VectorizedArguments.expanddim_inputs_for_broadcast = _align_ranks
 
 
 def with_unspecified_conversion(function: Callable[..., Any]) -> Callable[..., Any]:

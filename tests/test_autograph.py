@@ -14,7 +14,12 @@ import tensorflow_federated as tff
 from tfl_research import autograph, models, processes, runtime, stateless_random
 from tfl_research.data import structures
 from tfl_research.models.optimizers import SGD
-from tfl_research.tasks.objectives import Objective, multiclass, regression
+from tfl_research.tasks.objectives import (
+    Objective,
+    from_keras,
+    multiclass,
+    regression,
+)
 
 CONVERTED = "__autograph_generated_file_"
 
@@ -52,6 +57,48 @@ def closure_over(value):
     return ours(lambda x: (value, x))
 
 
+class LargeHalved(tf.keras.layers.Layer):
+    """A layer of a user's with a branch and a loop over tensors."""
+
+    def call(self, x):
+        x = halved_where_large(x)
+        for _ in tf.range(tf.shape(x)[1]):
+            x += 1.0
+        return x
+
+
+class TwiceTheError(tf.keras.losses.Loss):
+    """A loss of a user's, added up by a loop over a tensor; errors above 10 are cut."""
+
+    def call(self, y, predictions):
+        error = tf.abs(y - predictions)
+        if tf.reduce_max(error) > 10:
+            error = tf.minimum(error, 10.0)
+        total = tf.zeros_like(error)
+        for _ in tf.range(2):
+            total += error
+        return tf.reduce_mean(total, axis=-1)
+
+
+class CutError(tf.keras.metrics.Metric):
+    """A user's metric: the mean error, where errors above 10 count as 10."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.total = self.add_weight("total", initializer="zeros")
+        self.count = self.add_weight("count", initializer="zeros")
+
+    def update_state(self, y, predictions, sample_weight=None):
+        error = tf.abs(y - predictions)
+        if tf.reduce_max(error) > 10:
+            error = tf.minimum(error, 10.0)
+        self.total.assign_add(tf.reduce_sum(error))
+        self.count.assign_add(tf.cast(tf.size(error), tf.float32))
+
+    def result(self):
+        return self.total / self.count
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -82,6 +129,9 @@ def test_what_a_user_wrote_is_found(value):
         multiclass(),
         SGD(0.1).build(),
         tff.learning.optimizers.build_adam(0.1),
+        LargeHalved(),
+        TwiceTheError(),
+        CutError(),
         tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]),
         stateless_random,
         Slotted(3),
@@ -128,16 +178,6 @@ def test_arguments_and_options_are_those_of_tensorflow():
     np.testing.assert_array_equal(traced(tf.constant([1, 2])), [2, 3])
 
 
-class LargeHalved(tf.keras.layers.Layer):
-    """A layer of a user's with a branch and a loop over tensors."""
-
-    def call(self, x):
-        x = halved_where_large(x)
-        for _ in tf.range(tf.shape(x)[1]):
-            x += 1.0
-        return x
-
-
 class SteppedSGD(tff.learning.optimizers.Optimizer):
     """A user's optimizer, which takes no step along a small gradient."""
 
@@ -180,6 +220,18 @@ def test_a_keras_layer_with_control_flow():
     for x, expected in ((4.0, 5.0), (20.0, 11.0)):
         found = model.predict(model.initial_weights, (), tf.constant([[x]]))
         np.testing.assert_array_equal(found, [[expected]])
+
+
+def test_a_loss_and_a_metric_of_keras_with_control_flow():
+    """Errors 1, 2 and 30: each example is cut on its own, as in the sums of clients."""
+    y, predictions = np.zeros((3, 1)), np.float32([[1.0], [2.0], [30.0]])
+    y = y.astype(np.float32)
+    objective = from_keras(TwiceTheError(), metrics=[CutError(name="cut")])
+    one_by_one = [objective.example_losses(y[[i]], predictions[[i]]) for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate(one_by_one), [2.0, 4.0, 20.0])
+    sums = objective.example_sums(y, predictions)
+    totals = {name: tf.reduce_sum(value, 0) for name, value in sums.items()}
+    np.testing.assert_allclose(objective.finalize(totals)["cut"], 13 / 3, rtol=1e-6)
 
 
 def one_round(task, optimizer):

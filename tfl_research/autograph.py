@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Union
 
 import numpy as np
@@ -28,14 +28,15 @@ _NEED_NONE = frozenset(
         "weakref",
     )
 )
-# Nothing is looked for inside of their objects: Keras converts the code of layers,
-# losses and metrics itself.
+# Nothing is looked for inside of their objects.
 _WHOLE = frozenset(("keras", "numpy", "pathlib", "tensorflow", "threading", "_thread"))
 _LEAVES = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
     *(np.ndarray, np.generic, types.BuiltinFunctionType, types.ModuleType),
     *(tff.Computation, tff.Type),
 )
+# Keras converts what it calls of these itself, also if a user derived the class.
+_CONVERTED_BY_KERAS = (tf.keras.layers.Layer, tf.keras.losses.Loss)
 # Whoever holds more is not searched to the end.
 _MOST_OBJECTS = 20_000
 
@@ -65,17 +66,26 @@ def function(python_function: Any = None, **options: Any) -> Any:
         return functools.partial(function, **options)
     if reaches_other_code(python_function):
         return tf.function(python_function, **options)
+    return tf.function(converted_as_needed(python_function), **options)
+
+
+def converted_as_needed(python_function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, converted by AutoGraph if code of a user's is within its reach.
+
+    For a function that is traced within another trace, or called by one that is not
+    converted. What Keras calls within the function is converted in any case. The
+    function is searched anew in each call, because a closure may hold more by then.
+    """
     as_it_is = _tff_compat.with_unspecified_conversion(python_function)
     converted = _tff_compat.with_conversion(python_function)
 
     @tf.autograph.experimental.do_not_convert
     @functools.wraps(python_function)
     def decided(*arguments: Any, **named: Any) -> Any:
-        # A closure may hold more now than when the function was made.
         chosen = converted if reaches_other_code(python_function) else as_it_is
         return chosen(*arguments, **named)
 
-    return tf.function(decided, **options)
+    return decided
 
 
 def reaches_other_code(root: Any) -> bool:
@@ -114,7 +124,7 @@ def _inside(value: Any) -> Union[list[Any], None]:
         return [value.func, *value.args, *value.keywords.values()]
     kind = type(value)
     if not _needs_none(kind.__module__):
-        return None
+        return [] if isinstance(value, _CONVERTED_BY_KERAS) else None
     if kind.__module__.partition(".")[0] in _WHOLE:
         return []
     if isinstance(value, Mapping):

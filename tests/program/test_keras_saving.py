@@ -53,6 +53,29 @@ class Fits(tf.keras.Model):
         return self.dense(x)
 
 
+class Branches(tf.keras.layers.Layer):
+    """Has control flow over a tensor, which Keras trains and does not save."""
+
+    def call(self, x):
+        if tf.reduce_sum(x) > 1e6:
+            x = x / 2
+        return x
+
+
+class SavedBranches(Branches):
+    @tf.function
+    def call(self, x):
+        return super().call(x)
+
+
+def of_layer(layer):
+    def build():
+        dense = tf.keras.layers.Dense(2, input_shape=(3,))
+        return tf.keras.Sequential([dense, layer()])
+
+    return build
+
+
 def experiment(model, callback, **training):
     task = tasks.from_arrays({n: {"x": X, "y": Y} for n in "ab"}, model=model, test=0)
     return tfl.Experiment(
@@ -82,6 +105,18 @@ def test_a_model_that_cannot_be_saved(model, error, tmp_path):
     result = experiment(model, rounds, export=False).run(tmp_path / "run")
     assert rounds.seen == 1
     assert len(result.metrics) == 1
+
+
+def test_a_layer_with_control_flow_over_tensors(tmp_path):
+    rounds = Rounds()
+    remedy = "decorate its call with @tf.function, or give export=False$"
+    with pytest.raises(UserError, match=f"layer 'branches.*; {remedy}"):
+        experiment(of_layer(Branches), rounds).run(tmp_path / "run")
+    assert rounds.seen == 0
+    result = experiment(of_layer(SavedBranches), rounds).run(tmp_path / "run")
+    loaded = tf.keras.models.load_model(tmp_path / "run" / "export" / "final")
+    expected = result.model().predict(X, verbose=0)
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), expected)
 
 
 def test_a_model_is_tried_until_it_can_be_saved(monkeypatch):

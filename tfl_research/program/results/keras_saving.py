@@ -29,9 +29,12 @@ def save(model: tf.keras.Model, path: pathlib.Path) -> None:
     except (OSError, tf.errors.OpError):
         raise
     except Exception as error:  # Of a user's class: any.
+        # Keras' training lets AutoGraph convert a layer's call, and its saving does not.
+        branches = isinstance(error, tf.errors.OperatorNotAllowedInGraphError)
+        remedy = "decorate its call with @tf.function" if branches else "change it"
         raise UserError(
             f"the model {type(model).__name__} cannot be saved as a SavedModel "
-            f"({type(error).__name__}: {one_line(error)}); change it, or give "
+            f"({type(error).__name__}: {one_line(error)}); {remedy}, or give "
             "--export=False"
         ) from error
 

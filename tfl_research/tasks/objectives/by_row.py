@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfl_research import _tff_compat, interrupts
+from tfl_research import _tff_compat, autograph, interrupts
 
 # Operations in which the arguments' values decide how many elements the results have.
 # `tf.vectorized_map` stacks the results of all rows, which fails for different sizes.
@@ -44,6 +44,7 @@ def mapped(function: Callable[[Any], Any], rows: Any) -> Any:
       function: takes tensors or a structure of them, and returns the same.
       rows: tensors `[rows, ...]`, in the same structure.
     """
+    function = autograph.converted_as_needed(function)
     rows = tf.nest.map_structure(tf.convert_to_tensor, rows)
     specs = tf.nest.map_structure(lambda r: tf.TensorSpec(r.shape[1:], r.dtype), rows)
     traced = tf.function(function, autograph=False).get_concrete_function(specs)

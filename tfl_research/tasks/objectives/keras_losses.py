@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from tfl_research import autograph
 from tfl_research.tasks.objectives.classification import ClassWeight, weight_table
 from tfl_research.tasks.objectives.rules import Binary, Classes, Numbers, OneHot, Rule
 from tfl_research.tasks.objectives.tracing import (
@@ -92,8 +93,11 @@ def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> Examp
             "examples"
         )
 
+    # Keras converts a loss that is called; `call` is not called by Keras here.
+    losses_of = autograph.converted_as_needed(found.call)
+
     def call(y: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-        losses = found.call(*as_in_fit(y, predictions))
+        losses = losses_of(*as_in_fit(y, predictions))
         if getattr(losses, "_keras_mask", None) is not None:
             raise ValueError(_NO_MASKS)
         return tf.cast(losses, tf.float32)

@@ -29,7 +29,7 @@ def save(model: tf.keras.Model, path: pathlib.Path) -> None:
     except (OSError, tf.errors.OpError):
         raise
     except Exception as error:  # Of a user's class: any.
-        # Keras' training lets AutoGraph convert a layer's call, and its saving does not.
+        # AutoGraph converts a layer's call when Keras trains, not when it saves.
         branches = isinstance(error, tf.errors.OperatorNotAllowedInGraphError)
         remedy = "decorate its call with @tf.function" if branches else "change it"
         raise UserError(

@@ -96,7 +96,7 @@ name = {site_template.quoted(name)}
 carrier = "{carrier}"
 # Seconds after which a round goes on without the sites that have not answered.
 round_deadline = {deadline!r}
-# Seconds in which a site must read its data and compile its work, at the start of a run.
+# Seconds in which a site must read its data and compile its work, when a run begins.
 start_deadline = {START_DEADLINE!r}
 """
 

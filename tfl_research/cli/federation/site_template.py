@@ -23,8 +23,8 @@ data_dir = "data"         # one .csv or .parquet file for each client, and schem
 # clients = ["ward_a"]    # the files that take part; all by default
 
 [policy]
-# What a coordinator may ask for. To set a rule, remove the # of its line. A rule that is
-# not set allows everything.
+# What a coordinator may ask for. To set a rule, remove the # of its line. A rule that
+# is not set allows everything.
 
 # Names of the tasks and algorithms that a run may have.
 # tasks = ["csv"]

@@ -1,9 +1,9 @@
 """Robust rules under attack: a grid of attacks, rules and malicious fractions.
 
-Every point is a run of robust_fed_avg.py. All points run in one process and share what
-is compiled. The same command again resumes where the sweep stopped. Each rule gets the
-number of malicious clients to expect. The heatmap shows the metric at the end of the
-runs, and the success rate of a backdoor. Example:
+Every point is a run of robust_fed_avg.py. Without --parallel, all points run in one
+process and share compiled programs. The same command again resumes where the sweep
+stopped. Each rule gets the number of malicious clients to expect. The heatmap shows the
+metric at the end of the runs, and the success rate of a backdoor. Example:
 
   scripts/run experiments/byzantine.py --task=mnist --partition=dirichlet \\
       --num_clients=25 --sampler=full --attacks=none,alie,sign_flip --rounds=50 \\

@@ -1,12 +1,12 @@
 """Federation across silos, compared with each silo alone and with pooled data.
 
-It runs federated.py, record_dp_fed_avg.py if --record_epsilons is given, and
-silo_baseline.py for every silo and for the pooled data. All runs have the
-same model, local steps and number of rounds, and run in one process. The same command
-again resumes where the comparison stopped. Every silo is asked in every round. With
---silo_drop_out some silos do not report, and a round with fewer reports than
---minimum_clients is abandoned. The tables have the metrics of the final or the best
-models on the test examples of each silo, and ε of each silo's records. Example:
+The sweep runs federated.py, record_dp_fed_avg.py if --record_epsilons is given, and
+silo_baseline.py for every silo and for the pooled data. All runs have the same model,
+local steps and number of rounds. Without --parallel, all runs are in one process. The
+same command again resumes where the comparison stopped. Every silo takes part in every
+round. With --silo_drop_out some silos do not report, and a round with fewer reports
+than --minimum_clients is abandoned. The tables have the metrics of the final or the
+best models on the test examples of each silo, and ε of each silo's records. Example:
 
   scripts/run experiments/cross_silo.py --task=heart --rounds=50 --seeds=0,1,2 \\
       --record_epsilons=4 --output_dir=results/heart_silos

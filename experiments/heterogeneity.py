@@ -1,10 +1,10 @@
 """Algorithms against heterogeneity: a grid of algorithms, label skews and seeds.
 
-Every point is a run of federated.py. All points run in one process and share what is
-compiled. The same command again resumes where the sweep stopped. The curves show the
-selection metric, as mean and 95% interval over seeds, against rounds and, with
---devices, against simulated time and traffic. The table shows which algorithm reaches
-the target first, by each of these measures. Example:
+Every point is a run of federated.py. Without --parallel, all points run in one process
+and share compiled programs. The same command again resumes where the sweep stopped. The
+curves show the selection metric, as mean and 95% interval over seeds, against rounds
+and, with --devices, against simulated time and traffic. The table shows which algorithm
+reaches the target first, by each of these measures. Example:
 
   scripts/run experiments/heterogeneity.py --task=mnist --num_clients=100 \\
       --cohort_size=10 --rounds=100 --alphas=0.1,1 --seeds=0,1,2 \\

@@ -1,14 +1,14 @@
 """Empirical audit of user-level differential privacy: canary clients, an attack.
 
-Trains as dp_fed_avg.py does, with canary clients in the population. If a fair coin says
-so, a canary sends its own random direction, far longer than the clip (Andrew et al.
-2023, arXiv 2302.03098). The audit guesses from the releases which canaries took part.
-The right guesses give an estimate of ε and a lower confidence bound (Steinke et al.
-2023, arXiv 2305.08846), which are printed together with the accountant's ε. A bound
-above the accountant's ε means that the mechanism does not do what its account says.
-The exported model is also attacked by membership inference. --sabotage breaks the
-mechanism on purpose. Canaries take part in training, so do not use the model of an
-audited run. Example:
+Trains as dp_fed_avg.py does, with canary clients in the population. A fair coin decides
+for each canary whether it takes part. If so, the canary sends its own random direction,
+far longer than the clip (Andrew et al. 2023, arXiv 2302.03098). The audit guesses from
+the releases which canaries took part. From the number of right guesses it computes an
+estimate of ε and a lower confidence bound (Steinke et al. 2023, arXiv 2305.08846). Both
+are printed together with the accountant's ε. A bound above the accountant's ε means
+that the mechanism protects less than the accountant says. The exported model is also
+attacked by membership inference. --sabotage breaks the mechanism on purpose. Canaries
+take part in training, so do not use the model of an audited run. Example:
 
   scripts/run experiments/privacy_audit.py --task=mnist --cohort_size=150 \\
       --canaries=200 --target_epsilon=1 --delta=1e-5 --rounds=20 \\

@@ -1,9 +1,9 @@
 """Accuracy against ε: private federated averaging over a grid of ε and mechanisms.
 
 Every point is a run of dp_fed_avg.py, calibrated to its target ε. The line without
-privacy is a run of fed_avg.py with the same cohorts and optimizers. All runs are in one
-process and share what is compiled. The same command again resumes where the sweep
-stopped. Flags of the two experiments are passed on to their runs. Example:
+privacy is a run of fed_avg.py with the same cohorts and optimizers. Without --parallel,
+all runs share one process and compiled programs. The same command again resumes where
+the sweep stopped. Flags of both experiments are passed on to their runs. Example:
 
   scripts/run experiments/privacy_utility.py --task=shakespeare --cohort_size=100 \\
       --rounds=60 --epsilons=1,2,4,8 --output_dir=results/privacy_utility

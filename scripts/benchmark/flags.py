@@ -60,51 +60,55 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "device": {
         "choices": ("cpu", "gpu"),
         "default": "cpu",
-        "help": "gpu: the in-process runtime with clients' work on a GPU, against "
-        "itself on the CPU",
+        "help": "gpu: compare the in-process runtime with clients' work on a GPU with "
+        "the same runtime on the CPU",
     },
     "peers": _optional_list(
         ",".join(environments.PEERS),
-        "other libraries on W1 to W9, in environments of their own under "
+        "also other libraries on W1 to W9, in environments of their own under "
         f"{environments.cache_folder()}",
     ),
-    "memory": _switch("also the peak memory of a cohort of 100 and of 5,000"),
+    "memory": _switch("also the peak memory of cohorts of 100 and of 5,000 clients"),
     "robust_rules": _switch(
-        "also rounds of 100 clients of the EMNIST CNN, by aggregation rule"
+        "also rounds of each aggregation rule, with 100 clients of the EMNIST CNN"
     ),
     "secure_sums": _switch(
-        "also secure sums against plain sums: bytes and seconds, by parties and "
-        "integers"
+        "also bytes and seconds of secure sums and of plain sums, for several numbers "
+        "of parties and of integers"
     ),
     "poisson_rounds": _number(
         0,
-        f"also this many rounds of Poisson cohorts, above {endurance.WARM_ROUNDS}: "
-        "growth of memory, compilations",
+        f"also this many rounds of Poisson cohorts, more than {endurance.WARM_ROUNDS}: "
+        "how memory grows, and how often programs are compiled",
         metavar="ROUNDS",
     ),
     "start": _optional_list(
         ",".join(starts.STARTS),
-        "also whole processes until the end of round one, with a filled and with an "
-        "empty cache",
+        "also whole processes, from the command to the end of the first round, with a "
+        "filled and with an empty cache",
     ),
     "starts": _number(
-        None, "processes of each kind that --start takes the median of; default 5"
+        None, "number of processes of each kind under --start; default 5"
     ),
     "scale_out": _optional_list(
         "W1,W2,W3",
         "also rounds of --runtime=remote on 1, 2 and 4 workers of this machine, with "
-        "data shipped and read from a folder, the bytes, and a model of a network",
+        "examples that are sent and examples that are read from a folder; their bytes; "
+        "and a prediction for other networks",
     ),
     "sweep": _optional_list(
         ",".join(sweep_points.SWEEPS),
-        "also CPU seconds of a sweep's points beside their rounds, by phase",
+        "also CPU seconds of a sweep's points by phase, rounds not counted",
     ),
     "output": {
         "type": pathlib.Path,
-        "help": "JSON file; a plot beside it. What the file holds already, measured "
-        "with these flags by this code on such a machine, is not measured again",
+        "help": "JSON file for the results; a plot is written next to it. Results "
+        "that the file already has are not measured again if flags, code and kind of "
+        "machine are the same",
     },
-    "turns": _number(7, "turns of each contender, fewer where rounds are long"),
+    "turns": _number(
+        7, "number of turns of each contender, fewer if rounds are long; default 7"
+    ),
 }
 
 
@@ -115,7 +119,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Contenders take turns; medians, ratios, start-up and memory.",
+        description="Measures seconds a round, start-up and memory of this package "
+        "and of other programs (contenders), which take turns.",
     )
     for name, options in _FLAGS.items():
         parser.add_argument(f"--{name}", **options)

@@ -39,7 +39,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="scripts/compare_frameworks", description=__doc__
     )
     parser.add_argument(
-        "--frameworks", default=",".join(FRAMEWORKS), help="some of %(default)s"
+        "--frameworks",
+        default=",".join(FRAMEWORKS),
+        help="frameworks to measure, separated by commas; default %(default)s",
     )
     parser.add_argument(
         "--again",
@@ -47,18 +49,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         const=_ALL,
         default="",
         metavar="NAMES",
-        help="those whose results are forgotten and measured again; without names all "
-        "of --frameworks. The same command goes on where an interrupted one was",
+        help="frameworks that are measured again, although they have results; without "
+        "names, all of --frameworks. The same command continues an interrupted one",
     )
-    parser.add_argument("--rounds", type=int, default=10, help="of a run; %(default)s")
     parser.add_argument(
-        "--runs", type=int, default=3, help="of each framework; %(default)s"
+        "--rounds", type=int, default=10, help="rounds of a run; default %(default)s"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=3,
+        help="number of runs of each framework; default %(default)s",
     )
     parser.add_argument(
         "--output_dir",
         type=pathlib.Path,
         default=SCRIPTS.parent / "docs" / "results",
-        help="for frameworks.md, frameworks.svg, frameworks/NAME.json; %(default)s",
+        help="folder for frameworks.md, frameworks.svg and frameworks/NAME.json; "
+        "default %(default)s",
     )
     flags = parser.parse_args(arguments)
     flags.frameworks = _names(parser, "--frameworks", flags.frameworks)

@@ -133,8 +133,8 @@ FRAMEWORKS = {
         ),
         program="fedjax_program.py",
         note=(
-            "Its checkpoints need TensorFlow, which its installation does not bring; "
-            "the program has none."
+            "Checkpoints need TensorFlow, which the installation does not bring. So "
+            "the program has no checkpoints."
         ),
         documentation=f"{_FEDJAX}/notebooks/fedjax_intro.html",
         epsilon=Fact("none", f"{_FEDJAX}/fedjax.html"),
@@ -148,8 +148,8 @@ FRAMEWORKS = {
         statement="import pfl.algorithm.federated_averaging",
         program="pfl_program.py",
         note=(
-            "RestoreTrainingCallback keeps the number of a round that is done as the "
-            "round to do next: a run that goes on repeats it on the newer model."
+            "RestoreTrainingCallback stores the number of the finished round as the "
+            "next round. So a resumed run repeats this round with the newer model."
         ),
         documentation=f"{_PFL}/tutorials",
         epsilon=Fact(
@@ -167,8 +167,8 @@ FRAMEWORKS = {
         program="flower_program.py",
         further=("flower_client.py",),
         note=(
-            "It has no resumption of its own; the program writes and loads a "
-            "checkpoint as the page on checkpoints does."
+            "Flower does not resume runs by itself. The program writes and loads a "
+            "checkpoint as Flower's page on checkpoints does."
         ),
         documentation=f"{_FLOWER}/tutorial-quickstart-pytorch.html",
         epsilon=Fact(
@@ -189,8 +189,8 @@ FRAMEWORKS = {
         program="flare/flare_job.py",
         further=("flare/flare_client.py", "flare/flare_model.py"),
         note=(
-            "Measured in its simulator, with a process for each client, and torch in "
-            "each. A round ends when the first client gets the next model."
+            "Measured in the simulator, with a process for each client, and torch in "
+            "each process. A round ends when the first client gets the next model."
         ),
         documentation=f"{_FLARE}/tree/main/examples/hello-world/hello-pt",
         epsilon=Fact(
@@ -210,11 +210,11 @@ FRAMEWORKS = {
         ),
         program="openfl/run.sh",
         note=(
-            "Its aggregator and ten collaborators are real processes on one machine, "
+            "The aggregator and ten collaborators are real processes on one machine, "
             "without TLS. A round ends when the first collaborator gets the next "
-            "model. The last model that it saves, save/last.pbuf, is the model that "
-            "the last round began with; the model after the last round is taken from "
-            "the aggregator's database."
+            "model. OpenFL's last saved model, save/last.pbuf, is the model with which "
+            "the last round began. The model after the last round is taken from the "
+            "aggregator's database."
         ),
         further=(
             "openfl/plan/plan.yaml",
@@ -237,10 +237,10 @@ FRAMEWORKS = {
         program="fedml_program.py",
         further=("fedml_config.yaml",),
         note=(
-            "In its first round each client starts from the model that the client "
-            "before left, since the global model is a reference to the one model that "
-            "all train. A chain of clients in NumPy gives the same model to 1e-6. Its "
-            "later rounds are federated averaging."
+            "In the first round each client starts from the model that the client "
+            "before it trained, because all clients train the same model object. A "
+            "chain of clients in NumPy gives the same model to 1e-6. Later rounds are "
+            "federated averaging."
         ),
         arguments=("--cf", str(PROGRAMS / "fedml_config.yaml")),
         documentation=(
@@ -264,11 +264,11 @@ FRAMEWORKS = {
         statement="import syft",
         program="pysyft_program.py",
         note=(
-            "Measured with virtual workers, all in one process. Releases 0.2.6 to "
-            "0.2.9 want PyAV 8, of which there is no wheel; 0.10 moves files through "
-            "cloud storage and has no federated averaging; others were not tried. "
-            "Runs on Python 3.8. Its average gives each client the same weight. Its "
-            "tutorials write no checkpoints; the program has none."
+            "Measured with virtual workers, all in one process, on Python 3.8. "
+            "Releases 0.2.6 to 0.2.9 need PyAV 8, which has no wheel. Release 0.10 "
+            "moves files through cloud storage, and has no federated averaging. Other "
+            "releases were not tried. The average gives each client the same weight. "
+            "The tutorials write no checkpoints, so the program has none."
         ),
         documentation=_SYFT,
         epsilon=Fact("none of a run; ε of PATE's labels", f"{_SYFT}/advanced/PATE"),

@@ -130,35 +130,43 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
     text = [
         "# Frameworks compared",
         "",
-        "`scripts/compare_frameworks` measured this. Each program is what the "
-        "framework's own documentation writes, with the same clients, model, initial "
-        "weights and batches:",
+        "`scripts/compare_frameworks` trains the same model in each framework. Each "
+        "program follows the framework's own documentation. Clients, model, initial "
+        "weights and batches are the same:",
         "",
-        f"- {federated_task.NUM_CLIENTS} clients with {federated_task.EXAMPLES} images "
-        "of MNIST each, with unlike labels (Dirichlet 0.5); an MLP of 784, 128 and 10.",
-        f"- Every round has all clients, one local epoch of SGD at "
-        f"{federated_task.RATE}, batches of {federated_task.BATCH_SIZE} in a fixed "
-        f"order, and a mean. {notes['rounds']} rounds; medians over the runs.",
-        f'- A reference in NumPy reaches {notes["reference"]}. "Same work": the model '
-        f"after the first round is the reference's within {outcomes.SAME_FIRST:.2%} "
-        f"of the movement, and after the last within {outcomes.SAME_LAST:.0%}.",
+        f"- {federated_task.NUM_CLIENTS} clients have {federated_task.EXAMPLES} images "
+        "of MNIST each, with different labels (Dirichlet 0.5). The model is an MLP of "
+        "784, 128 and 10.",
+        f"- In each of {notes['rounds']} rounds, all clients take part, with one local "
+        f"epoch of SGD at {federated_task.RATE} and batches of "
+        f"{federated_task.BATCH_SIZE} in a fixed order. The server takes the mean.",
+        f"- A reference in NumPy reaches {notes['reference']}. A framework does the "
+        f'"same work" if its model differs from the reference by at most '
+        f"{outcomes.SAME_FIRST:.2%} of the movement after the first round, and by at "
+        f"most {outcomes.SAME_LAST:.0%} after the last round.",
+        "- Figures are medians over the runs.",
         "",
         *_head(*_MEASURED),
         *[_measured_row(name, result) for name, result in done.items()],
         "",
-        "Lines are those with code in the files of `scripts/compare/programs`, with "
-        "settings. A round's seconds leave the first round out. The start is from the "
-        "command to the end of the first round, and longer on a busy machine; CPU "
-        "seconds are of all processes of a whole run. Memory is the largest sum over "
-        "all processes, each at its peak so far. For the last column all processes of "
-        "a run got SIGKILL half way, and the same command was given again.",
+        "- `lines`: lines of code in the program's files in "
+        "`scripts/compare/programs`, settings included.",
+        "- `seconds a round`: without the first round.",
+        "- `start, s`: from the command to the end of the first round. It is longer on "
+        "a busy machine.",
+        "- `CPU s, whole run`: of all processes.",
+        "- `peak MB`: the largest sum over all processes, each at its peak so far.",
+        "- `load`: the machine's load over the last minute of the busiest run. If it "
+        "is above both the number of the framework's own processes and the number of "
+        "cores, other programs ran at the same time, and the seconds say little.",
+        "- `after kill -9`: all processes of a run got SIGKILL half way, and the same "
+        "command was given again.",
         "",
-        "`load` is the machine's over the last minute of the busiest run, and counts "
-        "the framework's own processes. Where it is above both their number and the "
-        "cores', other programs ran at the same time, and seconds say little. "
         "Measured on:",
         "",
         *[f"- {where}: {', '.join(names)}" for where, names in places(done).items()],
+        "",
+        "Notes:",
         "",
         *[
             f"- {FRAMEWORKS[name].title}: {FRAMEWORKS[name].note}"
@@ -170,9 +178,9 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "",
         "## Installation",
         "",
-        "What the documentation says, tried in a new environment; the runs above have "
-        "environments of their own with every version pinned "
-        "(`scripts/benchmark/peers/*.txt`), and torch where it is the user's to add.",
+        "The documented command was tried in a new environment. The runs above have "
+        "environments with every version pinned (`scripts/benchmark/peers/*.txt`), and "
+        "with torch if the user has to add it.",
         "",
         *_head("framework", "command", "works today"),
         *[
@@ -186,8 +194,8 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "",
         "## Privacy",
         "",
-        "From each framework's documentation, which the words link to. In brackets: "
-        "what the runs above, which are not private, printed.",
+        "This is what each framework's documentation says; the words link to it. In "
+        "brackets: what the runs above printed, which are not private.",
         "",
         *_head("framework", "ε", "data stay at their sites", "secure sums"),
         *[_privacy_row(name, result) for name, result in done.items()],

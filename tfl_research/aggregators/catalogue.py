@@ -178,7 +178,7 @@ class RepeatedGeometricMedian(AggregatorSettings):
     """
 
     NAME = "repeated_geometric_median"
-    SUMMARY = "geometric median by sums only, one step a round"
+    SUMMARY = "geometric median computed from sums only, one step a round"
     PAPERS = ("Pillutla et al. 2022, arXiv 1912.13445",)
     SENSITIVITY = (
         "a client's part is divided by its distance from the last median, and by a sum "
@@ -226,7 +226,7 @@ class TrustedRoot(AggregatorSettings):
     """
 
     NAME = "trusted_root"
-    SUMMARY = "FLTrust, which weighs updates by one of the server's own"
+    SUMMARY = "FLTrust, which weighs updates by their cosine with the server's own"
     PAPERS = ("Cao et al. 2021, arXiv 2012.13995",)
     SENSITIVITY = (
         "rows are divided by a sum of trust that depends on the others, so that one "

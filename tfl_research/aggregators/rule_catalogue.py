@@ -217,7 +217,7 @@ class GeometricMedian(RuleSettings):
     """
 
     NAME = "geometric_median"
-    SUMMARY = "point of least summed distance"
+    SUMMARY = "the point with the smallest sum of distances to the updates"
     PAPERS = ("Pillutla et al. 2022, arXiv 1912.13445",)
     SOURCE = "arXiv 1912.13445: less than half"
     WEIGHTED = True
@@ -241,7 +241,7 @@ class MeanAroundMedian(RuleSettings):
     """
 
     NAME = "mean_around_median"
-    SUMMARY = "mean of each coordinate's values around its median"
+    SUMMARY = "mean of each coordinate's values closest to its median"
     PAPERS = ("Xie et al. 2018, arXiv 1802.10116",)
     SOURCE = "arXiv 1802.10116: 2q < m"
     NEEDS_BYZANTINE = True

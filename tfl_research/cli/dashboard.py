@@ -26,20 +26,25 @@ if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 PORT = 8765
-_WHAT = """Serves a page that follows the runs in a folder while they train: progress,
-curves as they grow, and what is spent and left of the budgets of shared ledgers. It
-reads files alone, and changes nothing. It listens on this machine alone; with another
---host, who looks needs a token, which is printed and travels over plain HTTP."""
+_WHAT = """Serves a live page about the runs in a folder: their progress, their curves,
+and what is spent and left of the budgets of shared ledgers. The program only reads
+files. By default only this machine can reach the page. With another --host, a visitor
+needs the token that the program prints. The token travels over plain HTTP."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="scripts/dashboard", description=_WHAT)
-    parser.add_argument("folder", help="the folder of the runs, at any depth")
+    parser.add_argument("folder", help="a folder that contains runs, at any depth")
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"0 takes any free port; {PORT}"
+        "--port",
+        type=int,
+        default=PORT,
+        help=f"port to listen on; 0 takes any free port (default: {PORT})",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 127.0.0.1"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1)",
     )
     return parser
 

@@ -157,7 +157,7 @@ class ByzantineGrid(_Grid):
     seeds: str = settings.text("0", "Values of --seed, separated by commas.")
     byzantine: Optional[int] = settings.integer(
         None,
-        "f that every rule is told. By default f is, for each fraction, the number of "
+        "f that every rule expects. By default f is, for each fraction, the number of "
         "malicious clients that 99% of the cohorts do not exceed. Rules that need "
         "larger cohorts for this f are left out.",
         minimum=0,

@@ -20,9 +20,9 @@ from tfl_research.cli.arguments import Parser
 from tfl_research.report.several.page import FILE
 from tfl_research.storage.files import user_paths
 
-_WHAT = """Writes report.html into the folder of one run, or, for several runs or a
-sweep, a page that compares them: overlaid curves, results, and settings that differ.
-Runs that differ in their seed alone are shown by their mean."""
+_WHAT = """For one run, writes report.html into the run's folder. For several runs or a
+sweep, writes a page that compares the runs: curves in the same plots, results, and the
+settings that differ. Runs that differ in their seed alone are shown by their mean."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,9 +25,10 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     whole = Parser(
         prog="scripts/site",
-        description="The process of a site: answers the coordinator with the site's "
-        "own data, within the site's policy, until Ctrl-C or SIGTERM. It can be ended "
-        "or killed at any moment and started again; docs/federation.md says more.",
+        description="Runs the process of a site until Ctrl-C or SIGTERM. The process "
+        "trains on the site's own data for the coordinator, within the site's policy. "
+        "You can end or kill the process at any moment, and start it again. "
+        "docs/federation.md says more.",
         allow_abbrev=False,
     )
     whole.add_argument(
@@ -37,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
         "--train_for",
         metavar="FILE",
         help=(
-            "the experiment.json of scripts/federation export: train for a job of "
-            "FLARE or an app of Flower, which averages by itself"
+            "the experiment.json that scripts/federation export wrote: train for a job "
+            "of FLARE or an app of Flower, in which the engine averages"
         ),
     )
     return whole

@@ -61,13 +61,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs a worker until Ctrl-C or SIGTERM; returns the exit code."""
     parser = _Parser(
         prog="scripts/worker",
-        description="A TFF worker for experiments with --runtime=remote, until Ctrl-C. "
-        "A worker executes what anybody sends who reaches its port, in plain text and "
-        "without authentication. On a loopback address it turns other users of this "
-        "machine away.",
+        description="Runs a TFF worker for experiments with --runtime=remote, until "
+        "Ctrl-C. A worker has no encryption and no authentication: it executes what "
+        "anybody sends who can reach its port. On a loopback address it refuses other "
+        "users of this machine.",
         allow_abbrev=False,
     )
-    parser.add_argument("--port", required=True)
+    parser.add_argument("--port", required=True, help="port to listen on")
     parser.add_argument(
         "--bind",
         default=_LOOPBACK,

@@ -183,7 +183,7 @@ class Mime(AlgorithmSettings):
     """
 
     NAME = "mime"
-    SUMMARY = "mime_lite with corrected gradients, in two rounds each"
+    SUMMARY = "mime_lite with corrected gradients, two exchanges a round"
     PAPERS = (_MIME,)
     REPORTS = "their gradient"
     EXCHANGES = 2
@@ -206,7 +206,7 @@ class FedBuff(AlgorithmSettings):
     """
 
     NAME = "fed_buff"
-    SUMMARY = "asynchronous --devices, --cohort_size is the buffer"
+    SUMMARY = "asynchronous --devices; --cohort_size is the buffer's size"
     PAPERS = ("Nguyen et al. 2022, arXiv 2106.06639",)
     WEIGHTING = "uniform"
 

@@ -144,7 +144,7 @@ class Reconstruction(SplitSettings):
     """
 
     NAME = "reconstruction"
-    SUMMARY = "personal part kept by nobody"
+    SUMMARY = "a personal part that clients train anew in each round"
     PAPERS = ("Singhal et al. 2021, arXiv 2102.03448",)
 
     def build(self, context: AlgorithmContext) -> Algorithm:

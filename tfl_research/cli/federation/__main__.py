@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     whole = Parser(
         prog="scripts/federation",
-        description="Federations whose data stay at their sites: schemas, keys, "
-        "engines, and a demonstration. docs/federation.md goes through them.",
+        description="Commands for federations whose data stay at their sites. "
+        "docs/federation.md explains each step.",
         allow_abbrev=False,
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -64,7 +64,7 @@ def add_parser(commands: Any) -> None:
         description="Writes the four hospitals of the task heart as four sites, agrees "
         "on a schema, makes keys, starts a process for each site, trains with secure "
         "sums and record-level privacy, and compares the result with a simulation's. "
-        "The same command again goes on where it was.",
+        "The same command continues an interrupted demonstration.",
         allow_abbrev=False,
     )
     parser.add_argument(

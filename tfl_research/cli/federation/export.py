@@ -21,9 +21,9 @@ def add_parser(commands: Any) -> None:
         "export",
         help="write a FLARE job or a Flower app in which the engine averages by itself",
         description="Writes a FLARE job (ScatterAndGather, IntimeModelSelector) or a "
-        "Flower app (FedAvg) around our task and client work, and experiment.json, "
-        "which sites need for scripts/site --train_for. The experiment's flags follow: "
-        "--task=csv --data_dir=DIR ...",
+        "Flower app (FedAvg) in which the engine averages, and this toolkit trains at "
+        "the sites. Also writes experiment.json, which sites need for scripts/site "
+        "--train_for. Give the experiment's flags too: --task=csv --data_dir=DIR ...",
         allow_abbrev=False,
     )
     parser.add_argument("--engine", required=True, help="flare or flower")

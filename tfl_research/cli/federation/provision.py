@@ -32,7 +32,8 @@ def add_parser(commands: Any) -> None:
         "provision",
         help="make keys, federation.toml, and a folder to hand over to each site",
         description="Makes a key for each site, federation.toml for the coordinator, "
-        "and FOLDER/sites/NAME to hand over to each site. A second call adds sites.",
+        "and for each site a folder FOLDER/sites/NAME, which you give to the site. A "
+        "second call adds sites.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -88,15 +88,15 @@ def _new_head(
         raise UserError(f"--round_deadline={round_deadline:g}: must be above 0")
     deadline = ROUND_DEADLINE if round_deadline is None else round_deadline
     return f"""\
-# The coordinator's list of sites. Paths start at this file's folder. The keys in
-# {KEYS}/ must stay secret: whoever has a site's key can speak for the site.
+# The coordinator's list of sites. Relative paths start at the folder of this file. Keep
+# the keys in {KEYS}/ secret: whoever has a site's key can send messages in its name.
 [federation]
 name = {site_template.quoted(name)}
 # What carries messages: local, flare or flower.
 carrier = "{carrier}"
 # Seconds after which a round goes on without the sites that have not answered.
 round_deadline = {deadline!r}
-# Seconds that a site has to begin a run: it reads its data and compiles its work.
+# Seconds in which a site must read its data and compile its work, when a run begins.
 start_deadline = {START_DEADLINE!r}
 """
 

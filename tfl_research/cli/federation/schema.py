@@ -23,7 +23,8 @@ def add_parsers(commands: Any) -> None:
     """
     draft = commands.add_parser(
         "draft",
-        help="draft the schema of this site's own files, and say what the draft tells",
+        help="draft the schema of this site's own files, and print what the draft "
+        "discloses",
         allow_abbrev=False,
     )
     _add_data(draft)
@@ -36,23 +37,24 @@ def add_parsers(commands: Any) -> None:
         type=int,
         default=5,
         help=(
-            "leave out levels and classes that fewer rows have; each end of a range "
-            "is a number that so many values reach; 1 leaves nothing out (default: 5)"
+            "leave out levels and classes that fewer rows have; at least this many "
+            "values lie at or beyond each end of a range; 1 leaves nothing out "
+            "(default: 5)"
         ),
     )
     draft.add_argument(
         "--scales",
         default="range",
-        help="what to publish of columns of numbers: their range, their mean with "
-        "deviation and count, or none (default: range)",
+        help="what to publish about columns of numbers: range; mean, with deviation "
+        "and count; or none (default: range)",
     )
     draft.add_argument(
         "--scale_digits",
         type=int,
         default=1,
         help=(
-            "round scales to this many digits of their size, and ranges outward; 0 "
-            "does not round (default: 1)"
+            "round means, deviations and (outward) ranges to this many digits of the "
+            "scale's size; 0 does not round (default: 1)"
         ),
     )
     draft.add_argument(
@@ -67,7 +69,7 @@ def add_parsers(commands: Any) -> None:
         "--categories",
         default="",
         metavar="COLUMNS",
-        help="columns of numbers that stand for categories, separated by commas",
+        help="columns whose numbers are codes of categories, separated by commas",
     )
     draft.add_argument(
         "--notation",
@@ -113,20 +115,23 @@ def add_parsers(commands: Any) -> None:
         "case, space or accent; may be repeated",
     )
     merge.add_argument(
-        "--drop_columns", default="", metavar="COLUMNS", help="columns to leave out"
+        "--drop_columns",
+        default="",
+        metavar="COLUMNS",
+        help="columns to leave out, separated by commas",
     )
     merge.add_argument(
         "--unknown",
         help=(
-            "what becomes of a level that is not listed: encoded as other or zeros, "
-            "or refused (default: zeros if a site left out rare levels, else refuse)"
+            "what happens to a level that is not listed: refuse, or encode it as other "
+            "or zeros (default: zeros if a site left out rare levels, else refuse)"
         ),
     )
     merge.add_argument(
         "--outside",
         help=(
-            "what becomes of a number outside of a range: clipped, or refused "
-            "(default: clip if a site left out rare values, else refuse)"
+            "what happens to a number outside of its range: refuse, or clip it to the "
+            "nearer end (default: clip if a site left out rare values, else refuse)"
         ),
     )
     merge.set_defaults(run=_merge)
@@ -136,7 +141,9 @@ def add_parsers(commands: Any) -> None:
         allow_abbrev=False,
     )
     _add_data(check)
-    check.add_argument("--schema", required=True, metavar="FILE")
+    check.add_argument(
+        "--schema", required=True, metavar="FILE", help="the merged schema"
+    )
     check.add_argument(
         "--install",
         action="store_true",
@@ -151,9 +158,14 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label_column", required=True, help="column of the label")
     parser.add_argument(
-        "--drop_columns", default="", metavar="COLUMNS", help="columns to leave out"
+        "--drop_columns",
+        default="",
+        metavar="COLUMNS",
+        help="columns to leave out, separated by commas",
     )
-    parser.add_argument("--delimiter", default=",", help="of CSV files (default: ,)")
+    parser.add_argument(
+        "--delimiter", default=",", help="delimiter of CSV files (default: ,)"
+    )
 
 
 def _draft(arguments: argparse.Namespace) -> int:

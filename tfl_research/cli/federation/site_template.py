@@ -5,47 +5,48 @@ from __future__ import annotations
 import json
 
 _TEMPLATE = """\
-# What this site's process does, and what it allows. This file, {key} and the folder
-# below belong to the site alone. Paths start at this file's folder.
-# docs/federation.md explains each line.
+# What this site's process does, and what the site allows. Only the site should have
+# this file, {key} and the folder below. Relative paths start at the folder of this
+# file. docs/federation.md explains each line.
 
 [site]
 name = "{site}"
 key = "{key}"          # shared with the coordinator; mode 0600
 socket = "site.sock"      # where the process listens; no port
 folder = "state"          # what the process keeps: ledger, client states, secrets
-# plugin = "our_module"   # a module of the site's that registers tasks of its own
+# plugin = "our_module"   # a Python module that registers tasks of the site's own
 
 [data]
 task = "csv"              # the task; other entries are its options
 data_dir = "data"         # one .csv or .parquet file for each client, and schema.json
 {label}
-# clients = ["ward_a"]    # those that take part; all files by default
+# clients = ["ward_a"]    # the files that take part; all by default
 
 [policy]
-# What a coordinator may ask for. Remove the # of a line to set the rule; a rule that is
-# not set allows everything.
+# What a coordinator may ask for. To set a rule, remove the # of its line. A rule that
+# is not set allows everything.
 
-# Tasks and algorithms by name.
+# Names of the tasks and algorithms that a run may have.
 # tasks = ["csv"]
 # algorithms = ["fed_avg"]
 
-# Metrics that may leave this site; "examples" are the numbers of examples by client.
+# Metrics that may leave this site. "examples" is the number of examples of each client.
 # metrics = ["loss", "accuracy", "auc", "examples"]
 
-# Rounds of a run.
+# Largest number of rounds of a run.
 # most_rounds = 100
 
-# Noise that this site draws for its records (DP-SGD), and noise that the coordinator
-# draws for clients. If both are set, a run has to keep one of the two.
+# Smallest multiplier of the noise that this site draws for its records (DP-SGD), and of
+# the noise that the coordinator draws for clients. If both rules are set, a run must
+# keep one of the two.
 # least_record_noise_multiplier = 1.0
 # least_user_noise_multiplier = 1.0
 
-# Largest epsilon of this site's records over all runs, and the delta that it is for.
+# Largest epsilon of this site's records over all runs, and the delta of this epsilon.
 # largest_epsilon = 8.0
 # delta = 1e-5
 
-# Training examples of each client.
+# Smallest number of training examples of each client.
 # least_examples = 50
 """
 

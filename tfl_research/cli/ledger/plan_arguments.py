@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line; the subcommand is in `command`."""
     command_line = Parser(
         prog="privacy_ledger",
-        description="What was spent by runs over the same clients, and what is left.",
+        description="Shows what runs over the same clients spent, and what is left.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     where = "a shared ledger, a run's ledger.jsonl, or the folder of a run"
 
     show = commands.add_parser(
-        "show", help="what was spent: by run and in all", allow_abbrev=False
+        "show", help="print what each run and all runs spent", allow_abbrev=False
     )
     show.add_argument("ledgers", nargs="+", metavar="LEDGER", help=where)
     show.add_argument(
@@ -74,17 +74,17 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help=(
             "δ at which ε is given; may be given several times; by default several, "
-            "among them the default of runs with so many clients"
+            "among them the δ that runs with this many clients take by default"
         ),
     )
     _add_common(show)
 
     verify = commands.add_parser(
         "verify",
-        help="find lost and edited lines; exit code 1",
-        description="Checks that each line follows the one before it, and that the "
-        "ledger reaches to its head file. A run's own ledger must also have what the "
-        "other files of its folder recorded.",
+        help="check that no line was lost or edited; if one was, exit code 1",
+        description="Checks the hash of each line, and that the ledger has as many "
+        "lines as its head file says. A run's own ledger must also have the rounds "
+        "that the other files of its folder recorded.",
         allow_abbrev=False,
     )
     verify.add_argument("ledger", metavar="LEDGER", help=where)
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN_FOLDER",
         help=(
             "folders of runs: a shared ledger must have the rounds of these runs, and "
-            "the lines that their checkpoints noted"
+            "the lines that their checkpoints recorded"
         ),
     )
     verify.add_argument(
@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
     _add_plugin(verify)
 
     plan = commands.add_parser(
-        "plan", help="what rounds would cost, and how many are left", allow_abbrev=False
+        "plan",
+        help="print what rounds would cost, and how many are left",
+        allow_abbrev=False,
     )
     _add_plan(plan, where)
     _add_common(plan)
@@ -116,8 +118,9 @@ def parser() -> argparse.ArgumentParser:
     budget = commands.add_parser(
         "budget",
         help="write a budget into a shared ledger, which binds every run in it",
-        description="Writes a budget into a shared ledger; a missing ledger is made. "
-        "No run charges a round that would put ε of all runs above the budget.",
+        description="Writes a budget into a shared ledger, and makes the ledger if it "
+        "is missing. A run ends before a round that would raise ε of all runs together "
+        "above the budget.",
         allow_abbrev=False,
     )
     budget.add_argument("ledger", metavar="LEDGER", help="a shared ledger")
@@ -135,10 +138,7 @@ def parser() -> argparse.ArgumentParser:
         "--raise",
         dest="may_raise",
         action="store_true",
-        help=(
-            "let the new budget allow more than the budget before; a line of the "
-            "ledger records that"
-        ),
+        help=("allow a budget above the one before; a line of the ledger records this"),
     )
     _add_plugin(budget)
     return command_line
@@ -149,7 +149,7 @@ def _add_accountant(command: argparse.ArgumentParser) -> None:
         "--accountant",
         choices=("auto", *ACCOUNTANTS),
         default="auto",
-        help="auto takes the tightest that applies (default)",
+        help="auto takes the tightest accountant that applies (default)",
     )
 
 
@@ -175,38 +175,56 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
         metavar="LEDGER",
         help="plan rounds like the last round in this ledger, whatever its mechanism",
     )
-    plan.add_argument("--mechanism", choices=MECHANISMS.names(), default="gaussian")
     plan.add_argument(
-        "--sampler", choices=tuple(planned_event.SAMPLERS), default="poisson"
+        "--mechanism",
+        choices=MECHANISMS.names(),
+        default="gaussian",
+        help="mechanism of the planned rounds, gaussian by default",
     )
-    plan.add_argument("--cohort_size", type=float, help="clients in a round")
-    plan.add_argument("--population", type=int, help="clients to sample from")
+    plan.add_argument(
+        "--sampler",
+        choices=tuple(planned_event.SAMPLERS),
+        default="poisson",
+        help="sampler of the planned rounds, poisson by default",
+    )
+    plan.add_argument("--cohort_size", type=float, help="number of clients in a round")
+    plan.add_argument("--population", type=int, help="number of clients to sample from")
     plan.add_argument(
         "--sampling_rate",
         type=float,
-        help="with --sampler=poisson, instead of --cohort_size and --population",
+        help="probability with which a client joins a round; with --sampler=poisson, "
+        "instead of --cohort_size and --population",
     )
-    plan.add_argument("--min_separation", type=int, help="as in an experiment's flags")
+    plan.add_argument(
+        "--min_separation",
+        type=int,
+        help="smallest number of rounds from one participation of a client to its next",
+    )
     plan.add_argument(
         "--dimension",
         type=int,
         help="number of scalars in an update, if the noise depends on it",
     )
     _add_parameters(plan)
-    plan.add_argument("--noise_multiplier", type=float, help="z of the planned rounds")
+    plan.add_argument(
+        "--noise_multiplier",
+        type=float,
+        help="noise multiplier z of the planned rounds",
+    )
     plan.add_argument(
         "--target_epsilon",
         type=float,
         help="find the smallest z for this ε after --rounds",
     )
-    plan.add_argument("--rounds", type=int, help="planned rounds")
+    plan.add_argument("--rounds", type=int, help="number of planned rounds")
     plan.add_argument(
-        "--budget_epsilon", type=float, help="say how many rounds keep within this ε"
+        "--budget_epsilon", type=float, help="print how many rounds this ε allows"
     )
     plan.add_argument(
         "--delta",
         type=float,
-        help="δ; by default the default of runs with so many clients",
+        help="δ at which ε is given; by default the δ that runs with this many clients "
+        "take by default",
     )
     plan.add_argument(
         "--search_mean",

@@ -110,11 +110,16 @@ def _run(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="describe_task",
         description="Prints a task's source, licence, clients and class balance.",
-        epilog="The task's own options follow as --option=value, seed among them.",
+        epilog="Give the options of the task as --option=value.",
         allow_abbrev=False,
     )
     parser.add_argument("name", help=f"one of {', '.join(tasks.names())}")
-    parser.add_argument("--seed", type=int, default=0, help="of partitions and splits")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of partitions and splits (default: 0)",
+    )
     parser.add_argument(
         "--clients",
         type=int,
@@ -125,8 +130,8 @@ def _run(arguments: Sequence[str]) -> int:
         "--plot",
         metavar="FILE",
         help=(
-            "draw the numbers of the training clients' labels, clients by labels, "
-            "into a .png, .svg or .pdf file"
+            "draw how many examples of each label each training client has, into a "
+            ".png, .svg or .pdf file"
         ),
     )
     parser.add_argument(

@@ -69,8 +69,8 @@ class Attack(Settings):
         "What malicious clients do. label_flip and backdoor change the clients' data. "
         "gaussian, sign_flip and scaled change the client's own update. alie, "
         "inner_product, min_max, min_sum and mimic also see the honest updates of the "
-        "round, and need --aggregator=mean or a robust rule. Papers: "
-        "attacks/catalogue.py.",
+        "round, and need --aggregator=mean or a robust rule. "
+        "tfl_research/attacks/catalogue.py has the papers.",
         (NONE, *attacks.ATTACKS),
     )
     malicious_fraction: Optional[float] = settings.real(
@@ -81,7 +81,10 @@ class Attack(Settings):
         maximum=1,
     )
     attack_scale: Optional[float] = settings.real(
-        None, f"Strength of the attack, with its default. {_scales()}.", minimum=0
+        None,
+        "Strength of the attack. Its meaning, and its default in parentheses: "
+        f"{_scales()}.",
+        minimum=0,
     )
     attack_perturbation: Optional[str] = settings.choice(
         None,

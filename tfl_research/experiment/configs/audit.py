@@ -35,8 +35,9 @@ class Audit(Settings):
     )
     canary_scale: float = settings.real(
         100.0,
-        "Norm of a canary's update over the l2 norm clip; also the number of examples "
-        "that a canary claims over the number that counts once.",
+        "Norm of a canary's update, divided by the l2 norm clip. With weights, a "
+        "canary also claims this many times the examples of a client with the full "
+        "weight (--weight_cap, or 1).",
         minimum=1,
     )
     audit_statistic: str = settings.choice(

@@ -29,8 +29,9 @@ class Baseline(Settings):
 
     train_on: Optional[str] = settings.text(
         None,
-        "A silo's name trains on that silo alone, pooled on the data of all silos "
-        "together. Federation when not given.",
+        "The data to train on: the name of a silo, for this silo's data alone; or "
+        "pooled, for the data of all silos together. When not given, training is "
+        "federated.",
     )
 
     def applied_to(self, task: Task) -> Task:

@@ -23,7 +23,7 @@ _OWNERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Compression(Settings):
-    """A lossy code for the clients' updates.
+    """Lossy compression of the clients' updates.
 
     Example:
       >>> sparse = tfl.Compression("top_k", compression_fraction=0.01)
@@ -35,10 +35,10 @@ class Compression(Settings):
 
     compression: str = settings.choice(
         NONE,
-        "Code of the updates. top_k: the largest entries (arXiv 1704.05021). "
-        "random_k: entries drawn at random (arXiv 1610.05492). quantize: a few bits "
-        "for each entry, rounded at random (QSGD, arXiv 1610.02132). low_rank: "
-        "matrices as two factors (PowerSGD, arXiv 1905.13727).",
+        "How clients compress their updates. top_k: send the largest entries (arXiv "
+        "1704.05021). random_k: send entries drawn at random (arXiv 1610.05492). "
+        "quantize: round each entry at random to a few bits (QSGD, arXiv 1610.02132). "
+        "low_rank: send matrices as two factors (PowerSGD, arXiv 1905.13727).",
         (NONE, "top_k", "random_k", "quantize", "low_rank"),
     )
     compression_fraction: Optional[float] = settings.real(
@@ -58,7 +58,7 @@ class Compression(Settings):
     )
     error_feedback: Optional[bool] = settings.switch(
         None,
-        "Clients keep what the code loses, and add this to their next update (arXiv "
+        "Clients keep what compression loses, and add this to their next update (arXiv "
         "1901.09847). The default for top_k, random_k and low_rank.",
     )
 

@@ -42,15 +42,15 @@ class Devices(Settings):
     )
     report_deadline: float = settings.real(
         600.0,
-        "Simulated seconds after which a round waits no longer. fed_buff waits for no "
-        "device, and ignores this flag in a grid of algorithms.",
+        "Simulated seconds after which a round ends, whoever has reported. In a sweep "
+        "over algorithms, fed_buff ignores this flag, because it waits for no device.",
         above=0,
     )
     minimum_cohort: int = settings.integer(
         1,
         "A round with fewer reports is abandoned. With privacy, the devices that "
-        "could report are counted instead, because a late report tells of the "
-        "device's data.",
+        "could report are counted instead, because a late report reveals something "
+        "about the device's data.",
         minimum=1,
     )
     drop_out: float = settings.real(

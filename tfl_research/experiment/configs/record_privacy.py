@@ -82,8 +82,9 @@ class RecordLevelPrivacy(Settings):
     )
     microbatch_size: int = settings.integer(
         1,
-        "Number of records whose mean gradient is clipped together. Above 1 a step is "
-        "cheaper, but one record counts as two clips.",
+        "Number of records whose mean gradient is clipped together. With more than 1 a "
+        "step is cheaper, but one record can change the sum by two clips instead of "
+        "one.",
         minimum=1,
     )
 

@@ -33,9 +33,9 @@ class Release(Settings):
         "such a task, unless the task's data are public.",
     )
     release_exact: tuple[str, ...] = settings.repeated(
-        "An output that a private run withholds on data that are not public, by its "
-        "column of metrics.csv or its file. The run releases it exactly, outside of "
-        "ε. May be repeated; 'all' releases every such output."
+        "Release this output although ε does not cover it: a column of metrics.csv, or "
+        "a file. On data that are not public, a private run otherwise withholds such "
+        "outputs. May be repeated; 'all' releases every such output."
     )
     withhold_exact: bool = settings.switch(
         False,

@@ -58,15 +58,15 @@ class Runtime(Settings):
     worker_data: Optional[str] = settings.text(
         None,
         "A folder that this machine and all workers reach by this path. Clients' "
-        "examples are written there before the first round, as far as they are "
-        "missing, and workers read them there. Without it each round sends the "
-        "examples to the workers. The results are the same to the last bit.",
+        "examples that are missing there are written before the first round, and "
+        "workers read them. Without this flag each round sends the examples to the "
+        "workers. The results are the same to the last bit.",
     )
     worker_cores: int = settings.integer(
         1,
         "How many parts of a cohort each worker of --runtime=remote computes at the "
-        "same time; a compiled part uses one core. The cohort has so many parts for "
-        "each worker, which a run keeps.",
+        "same time; a compiled part uses one core. The cohort is divided into this "
+        "many parts for each worker. A resumed run keeps the number of parts.",
         minimum=1,
     )
     worker_timeout: float = settings.real(
@@ -104,8 +104,8 @@ class Runtime(Settings):
         "least as many clients as the machine has cores and the server adds up their "
         "updates, without a rule or noise: cores then compute clients at the same "
         "time. Otherwise, from Python, and with --client_execution=separate_*, "
-        "TensorFlow takes one for each core. A resumed run keeps the number, with "
-        "which sums are rounded.",
+        "TensorFlow takes one for each core. A resumed run keeps the number, because "
+        "another number rounds sums differently.",
         minimum=1,
         maximum=_MOST_THREADS,
     )

@@ -71,7 +71,8 @@ class UserLevelPrivacy(Settings):
     )
     budget_epsilon: Optional[float] = settings.real(
         None,
-        "Stop before the round whose ε would exceed this value; never when not given.",
+        "Stop before the round that would raise ε above this value. No limit when not "
+        "given.",
         above=0,
     )
     accountant: str = settings.choice(

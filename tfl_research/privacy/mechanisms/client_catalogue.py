@@ -233,7 +233,7 @@ class LocalGaussian(MechanismSettings):
 
     NAME: ClassVar[str] = "local_gaussian"
     SUMMARY: ClassVar[str] = (
-        "local: each client noises its own update, no trust in the server"
+        "local: each client adds noise to its own update, and need not trust the server"
     )
     PAPERS: ClassVar[tuple[str, ...]] = (
         "Kasiviswanathan et al. 2011, arXiv 0803.0924",

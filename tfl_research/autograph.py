@@ -1,9 +1,12 @@
-"""`tf.function` that converts Python control flow only where users' code may need it.
+"""AutoGraph, for code of a user's own and for nothing else.
 
 AutoGraph rewrites a function from its source, and everything that the function calls,
 so that `if`, `for` and `while` may depend on tensors. No function of this package, of
 TFF or of Keras needs that, and the rewriting is a good part of a run's start. Code of a
-user's own may need it: a loss, an optimizer, client work, a model without Keras.
+user's own may need it: a loss, a metric, an optimizer, client work, server work, a
+robust rule, a model without Keras. `function` takes the place of `tf.function`. TFF
+converts nothing in a `tff.tensorflow.computation`, so parts that are called there go
+through `converted_as_needed`.
 """
 
 from __future__ import annotations

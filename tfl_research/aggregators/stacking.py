@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import stateless_random
+from tfl_research import autograph, stateless_random
 from tfl_research.aggregators import rules
 from tfl_research.aggregators.contract import UpdateAggregator
 from tfl_research.aggregators.specification import AggregatorSettings
@@ -53,7 +53,7 @@ def apply_rule(
     if rule.neighbour_mixing:
         # `RuleSettings.check` refuses mixing without `byzantine`.
         rows = rules.nearest_neighbour_mixing(rows, byzantine=rule.byzantine or 0)
-    result = rule.apply(rows, center=center)
+    result = autograph.converted_as_needed(rule.apply)(rows, center=center)
     expected = rows.values.shape[1:]
     if not (
         isinstance(result, tf.Tensor)

@@ -11,6 +11,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import autograph
 from tfl_research.clients.client_work import ClientResult
 from tfl_research.errors import UserError
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
@@ -27,7 +28,7 @@ def applied(
       UserError: they have another structure, shape or dtype than before.
     """
     method = f"{type(work).__name__}.apply"
-    result = work.apply(tuple(weights), state, mean)
+    result = autograph.converted_as_needed(work.apply)(tuple(weights), state, mean)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise UserError(
             f"{method} returned {_form(result)}; expected the new weights and the new "
@@ -42,7 +43,7 @@ def applied(
 
 def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
     """The state of `work.wait`; see `applied`."""
-    new_state = work.wait(tuple(weights), state)
+    new_state = autograph.converted_as_needed(work.wait)(tuple(weights), state)
     return _nest(f"{type(work).__name__}.wait: the state", new_state, state)
 
 

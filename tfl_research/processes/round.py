@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfl_research import autograph
 from tfl_research.aggregators import declarations
 from tfl_research.clients.vectors import all_finite
 from tfl_research.data import CLIENT_SECRET
@@ -45,12 +46,14 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
+    initial_state = autograph.converted_as_needed(server_work.initial_state)
+    for_clients = autograph.converted_as_needed(server_work.shared)
 
     @tff.tensorflow.computation
     def initial_model() -> Any:
         weights = tuple(tf.constant(w) for w in parts.model.initial_weights)
         state = tuple(tf.constant(s) for s in parts.model.initial_state)
-        server_state = server_work.initial_state(weights)
+        server_state = initial_state(weights)
         return weights, server_state, tf.constant(0, tf.int32), state
 
     server_type = initial_model.type_signature.result[1]
@@ -59,7 +62,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     def sent(
         weights: Any, server_state: Any, round_number: tf.Tensor, state: Any
     ) -> Any:
-        shared = server_work.shared(tuple(weights), server_state)
+        shared = for_clients(tuple(weights), server_state)
         message = (tuple(weights), round_number)
         message += () if shared is None else (shared,)
         return message + ((tuple(state),) if state_specs else ())

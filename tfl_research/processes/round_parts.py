@@ -10,7 +10,7 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import clients, models
+from tfl_research import autograph, clients, models
 from tfl_research.aggregators import SumFormats, declarations
 from tfl_research.aggregators.secure_sums.summation import rounded
 from tfl_research.clients.client_work import MODEL_STATE
@@ -80,6 +80,7 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
     # Robust aggregators count non-finite updates as hostile.
     screens_updates = declarations(parts.aggregator).screens_updates
     weighting, server_work = parts.weighting, parts.server_work
+    client_function = autograph.converted_as_needed(parts.client_function)
 
     @tff.tensorflow.computation(sent_type, parts.client_data_type)
     def train_client(message: Any, batches: Any) -> Any:
@@ -89,7 +90,7 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
             state = tuple(shared.pop())
             batches = {**batches, MODEL_STATE: state}
         result = checked_results.trained(
-            parts.client_function(weights, batches, round_number, *shared),
+            client_function(weights, batches, round_number, *shared),
             weights,
             None if parts.client_states is None else batches[STATE],
         )

@@ -23,7 +23,7 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
     Weighting,
 )
-from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
+from tfl_research.models.optimizers import ClientOptimizer, Optimizer, ServerOptimizer
 from tfl_research.privacy import MECHANISMS
 from tfl_research.program import Callback
 
@@ -119,6 +119,42 @@ def test_what_is_not_of_its_kind(part, wrong, message):
         assert said.startswith(message)
         assert "\n" not in said
         assert len(said) < 250
+
+
+class Slow(Optimizer):
+    """Code of a user's own, which the record of a run would not have."""
+
+    def build(self):
+        raise AssertionError("the settings alone were taken")
+
+
+class LikeTffs:
+    def next(self, state, weights, gradients):
+        return state, weights
+
+
+@pytest.mark.parametrize("part", ["client_optimizer", "server_optimizer"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Slow("sgd", 0.1), "itself, as SGD(0.1), got its subclass Slow; put an "),
+        (LikeTffs(), "as SGD(0.1), got LikeTffs <"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_optimizer_of_a_users_own(part, given, message):
+    with pytest.raises(SettingError) as raised:
+        Experiment("heart", **{part: given})
+    assert message in str(raised.value)
+    assert "put an optimizer of your own into an algorithm of your" in str(raised.value)
+
+
+def test_an_optimizer_of_the_other_side():
+    """The gradient clip of a client optimizer would be lost at the server."""
+    clipped = ClientOptimizer("sgd", 0.1, gradient_clip=1.0)
+    with pytest.raises(SettingError, match="got its subclass ClientOptimizer"):
+        Experiment("heart", server_optimizer=clipped)
+    assert Experiment("heart", client_optimizer=clipped).client_optimizer is clipped
 
 
 @pytest.mark.parametrize(

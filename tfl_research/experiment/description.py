@@ -326,12 +326,20 @@ def _shown(value: Any) -> str:
 
 def _as(kind: type[Optimizer], given: Any) -> Optimizer:
     """An optimizer as the client's or the server's; they differ in their names."""
-    if isinstance(given, kind):
+    if type(given) is kind:
         return given
+    name = f"{kind.PREFIX}optimizer"
+    own = "; put an optimizer of your own into an algorithm of your own"
     if not isinstance(given, Optimizer):
         raise SettingError(
-            f"{kind.PREFIX}optimizer must be an Optimizer, as SGD(0.1), got "
-            f"{_shown(given)}"
+            f"{name} must be an Optimizer, as SGD(0.1), got {_shown(given)}"
+            f"{own if callable(getattr(given, 'next', None)) else ''}"
+        )
+    # A subclass has settings or code that an Optimizer does not have.
+    if type(given) is not Optimizer:
+        raise SettingError(
+            f"{name} must be an Optimizer itself, as SGD(0.1), got its subclass "
+            f"{type(given).__name__}{own}"
         )
     values = {
         field.name: getattr(given, field.name)

@@ -92,7 +92,7 @@ class FedExPServer(ServerWork):
             raise ValueError(f"epsilon must be above 0, got {self.epsilon}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """Returns the last eta_g, for information, and x unless x is the global model."""
+        """Returns the last eta_g, for information, and x unless it is the model."""
         return tf.constant(1.0), list(weights) if self.averages else ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:

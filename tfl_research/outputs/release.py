@@ -108,7 +108,7 @@ class Release:
         return {name: cell for name, cell in row.items() if self.shows(name)}
 
     def described(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Returns the content of columns.json: each column's class, meaning and data."""
+        """Returns the content of columns.json: the entry of each released column."""
         return {name: self.column(name).record() for name in names if self.shows(name)}
 
 

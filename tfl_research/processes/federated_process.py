@@ -55,7 +55,7 @@ def size_in_bytes(value_type: tff.Type) -> int:
 
 
 def count_scalars(value_type: tff.Type) -> int:
-    """Counts the scalars of a structure of tensors; tensors of unknown shape count 0."""
+    """Counts the scalars of a structure of tensors; unknown shapes count 0."""
     return sum(size for _, size in _sizes(value_type))
 
 

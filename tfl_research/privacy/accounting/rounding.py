@@ -11,6 +11,6 @@ def rounded_up(value: float, digits: int = 4) -> str:
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     up = decimal.Context(prec=digits, rounding=decimal.ROUND_CEILING)
-    # A value that only rounding put above a decimal counts as that decimal.
+    # A value that is above a decimal only by rounding counts as this decimal.
     exact = decimal.Decimal(value) * (1 - decimal.Decimal("1e-12"))
     return f"{float(up.plus(exact)):.{digits}g}"

@@ -40,7 +40,7 @@ class MembershipResult:
 
 
 def _placements(sample: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Computes the share of `reference` above each value of `sample`; ties count half."""
+    """Returns which share of `reference` is above each value; ties count half."""
     ordered = np.sort(reference)
     smaller = np.searchsorted(ordered, sample, side="left")
     not_larger = np.searchsorted(ordered, sample, side="right")

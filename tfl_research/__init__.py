@@ -1,10 +1,10 @@
 """Federated-learning research on TensorFlow Federated.
 
-`Experiment` is the front door: what is trained, on whose data, how, and how privately,
-as one object that is checked as a whole, run and resumed. Everything else is the parts
-it is made of, each in a package of its own; `registry.load_plugin` brings in a user's.
+`Experiment` is the front door. One object says what is trained, on whose data, how, and
+how privately. An experiment is checked as a whole, run and resumed. The packages have
+the parts of experiments. `registry.load_plugin` adds parts of a user's own.
 
-The examples in docstrings know this package as `tfl`.
+The examples in docstrings import this package as `tfl`.
 
 Example:
   >>> import tfl_research as tfl

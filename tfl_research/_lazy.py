@@ -1,7 +1,7 @@
-"""Public names that are imported when they are first used.
+"""Imports public names when they are first used.
 
-`import tfl_research` and the checks of settings stay free of TensorFlow, whose import
-takes seconds that a mistyped setting should not cost.
+`import tfl_research` and the checks of settings do not import TensorFlow. Its import
+takes seconds, and a mistyped setting should be refused at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 def attach(
     package: str, file: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package with lazy names.
+    """Returns `__getattr__`, `__dir__` and `__all__` of a package with lazy names.
 
     The names are listed once, in the package's `__init__.py`, where type checkers
     read them too:

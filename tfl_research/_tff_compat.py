@@ -17,20 +17,21 @@ from typing import Any, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-# How many tensors an operation yields is known to TensorFlow's registry alone;
-# serialised functions leave it out. ConcreteFunctions are rebuilt from such functions
-# by hand: the public way, loading a SavedModel, leaves out nested functions' output
-# signatures, without which `tf.vectorized_map` cannot convert them.
+# Only TensorFlow's registry knows how many tensors an operation yields; serialised
+# functions leave the number out. ConcreteFunctions are rebuilt from such functions by
+# hand. The public way, loading a SavedModel, leaves out the output signatures of nested
+# functions, and `tf.vectorized_map` cannot convert a function without its signature.
 from tensorflow.core.function.polymorphism import function_type as _function_type
 
-# TensorFlow's public switch against AutoGraph is one against the conversion of users'
-# Keras layers too.
+# TensorFlow's public switch against AutoGraph would also stop the conversion of users'
+# Keras layers.
 from tensorflow.python.autograph.core import ag_ctx as _autograph_status
 
-# In a process that is killed it leaves files behind, and no option prevents that.
+# AutoGraph's loader leaves files behind in a process that is killed; no option
+# prevents that.
 from tensorflow.python.autograph.pyct import loader as _autograph_loader
 
-# The options with which functions are called can be changed here alone.
+# Only this module can change the options with which functions are called.
 from tensorflow.python.eager import context as _eager_context
 from tensorflow.python.eager.polymorphic_function import (
     concrete_function as _concrete_function,
@@ -43,8 +44,9 @@ from tensorflow.python.framework import (
     ops as _ops,
 )
 
-# A layer of a user's own may call any function of tf.random, and hold the function
-# itself. All of them call these two modules, by name, when the layer is traced.
+# A user's layer may call any function of tf.random, and may hold the function itself.
+# All these functions call operations of these two modules by name when the layer is
+# traced.
 from tensorflow.python.ops import (
     control_flow_v2_func_graphs as _control_flow_graphs,
     gen_random_ops as _gen_random_ops,
@@ -74,11 +76,11 @@ transform_result = _tensorflow_computation.transform_result
 
 
 def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, str]:
-    """AutoGraph's `load_source` without a file.
+    """Loads a module from source as AutoGraph's `load_source` does, without a file.
 
-    AutoGraph writes each function that it generates to a file in the folder for
-    temporary files, and removes the files when the process exits. A process that is
-    killed leaves hundreds. Error messages and `inspect` find the source here as well.
+    AutoGraph writes each function that it generates to a temporary file, and removes
+    the files when the process exits. A process that is killed leaves hundreds of files.
+    Error messages and `inspect` find the source of a module loaded here, too.
 
     Args:
       source: the source of a module.
@@ -130,7 +132,7 @@ _VectorizedArguments.expanddim_inputs_for_broadcast = _align_ranks
 
 
 def with_unspecified_conversion(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as it is; Keras converts users' layers inside of it."""
+    """Wraps a function without converting it; Keras still converts users' layers."""
     unspecified = _autograph_status.Status.UNSPECIFIED
 
     def run(*arguments: Any, **named: Any) -> Any:
@@ -141,7 +143,7 @@ def with_unspecified_conversion(function: Callable[..., Any]) -> Callable[..., A
 
 
 def with_conversion(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function converted by AutoGraph, with all that it calls, as `tf.function`."""
+    """Converts a function and all that it calls by AutoGraph, as `tf.function` does."""
     enabled = _autograph_status.ControlStatusCtx(
         status=_autograph_status.Status.ENABLED
     )
@@ -149,7 +151,7 @@ def with_conversion(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def worker_binary() -> str:
-    """Path of the C++ runtime that ships with TFF, which exports no path to it.
+    """Returns the path of the C++ runtime that ships with TFF; TFF exports no path.
 
     Raises:
       FileNotFoundError: this TFF has no worker (TFF ships the worker for Linux on
@@ -165,10 +167,11 @@ def worker_binary() -> str:
 
 
 def silence_idle_worker() -> None:
-    """Keeps TFF's default context quiet at exit where it never started its worker.
+    """Keeps TFF's default context quiet at exit if the context never started a worker.
 
-    Its `__del__` runs when Python has cleared the modules that it uses, and prints an
-    exception that has no meaning. TFF has no public way to the object.
+    The context's `__del__` runs after Python has cleared the modules that `__del__`
+    uses, and prints an exception that has no meaning. TFF has no public way to the
+    context.
     """
     factory = getattr(
         tff.framework.get_context_stack().current, "_executor_factory", None
@@ -184,17 +187,18 @@ _TFF = f"{tff.__name__}."
 
 
 def end_workers() -> None:
-    """Ends the worker processes of TFF's contexts; for the end of a program.
+    """Ends the worker processes of TFF's contexts; call it at the end of a program.
 
-    TFF ends a worker when Python happens to collect the last reference to it. That
-    depends on the order in which modules go: the worker can survive the program.
+    TFF ends a worker when Python happens to collect the last reference to the worker.
+    At exit this depends on the order in which Python clears modules, so a worker can
+    survive the program.
     """
-    # Among the objects that were left out of the search for garbage, too.
+    # Contexts may be among the objects that garbage collection was told to ignore.
     gc.unfreeze()
     for each in gc.get_objects():
         kind = type(each)
         if kind.__name__ == "ServiceManager" and kind.__module__.startswith(_TFF):
-            # A worker that has crashed has no process to be ended.
+            # A worker that has crashed has no process left to end.
             if each._process is not None and each._process.poll() is None:
                 each.__del__()
             each._process = None
@@ -211,13 +215,13 @@ def _ends_what_started(end: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def is_stateful(operation: str) -> bool:
-    """Whether an operation type has side effects or depends on more than its inputs."""
+    """Whether an operation type has side effects or reads more than its inputs."""
     definition = _op_def_registry.get(operation)
     return definition is not None and definition.is_stateful
 
 
 def function_references(node: Any) -> Iterator[Any]:
-    """The functions that a NodeDef calls, as mutable NameAttrList messages."""
+    """Yields the functions that a NodeDef calls, as mutable NameAttrList messages."""
     for attribute in node.attr.values():
         if attribute.HasField("func"):
             yield attribute.func
@@ -225,7 +229,7 @@ def function_references(node: Any) -> Iterator[Any]:
 
 
 def called_nodes(definition: Any) -> Iterator[Any]:
-    """The nodes of a graph, and of the functions that it calls."""
+    """Yields the nodes of a graph and of the functions that the graph calls."""
     library = {f.signature.name: f.node_def for f in definition.library.function}
     pending, seen = [definition.node], set()
     while pending:
@@ -238,7 +242,7 @@ def called_nodes(definition: Any) -> Iterator[Any]:
 
 
 def knows_gradient(operation: str) -> bool:
-    """Whether an operation has a gradient in TensorFlow, or is known to have none."""
+    """Whether TensorFlow's registry has an operation's gradient or says it has none."""
     try:
         _ops.gradient_registry.lookup(operation)
     except LookupError:
@@ -247,18 +251,18 @@ def knows_gradient(operation: str) -> bool:
 
 
 def function_name(function: Any) -> str:
-    """The name under which a concrete function is known to graphs."""
+    """Returns the name by which graphs call a concrete function."""
     name = function.name
     return name.decode() if isinstance(name, bytes) else name
 
 
 def operation_definition(name: str) -> Any:
-    """TensorFlow's OpDef of an operation; None if the registry does not have it."""
+    """Returns TensorFlow's OpDef of an operation, or None if it is not registered."""
     return _op_def_registry.get(name)
 
 
 def num_outputs(node: Any) -> Iterator[tuple[str, int]]:
-    """A NodeDef's results: (name of the result, number of tensors), in order."""
+    """Yields a NodeDef's results in order: (name of the result, number of tensors)."""
     for argument in _op_def_registry.get(node.op).output_arg:
         if argument.number_attr:
             yield argument.name, node.attr[argument.number_attr].i
@@ -275,13 +279,13 @@ def concrete_function(
     outputs: Sequence[str],
     called: Iterable[Any],
 ) -> Any:
-    """A new ConcreteFunction from a GraphDef, under a unique name.
+    """Makes a new ConcreteFunction from a GraphDef, under a unique name.
 
     Args:
-      name: what its name begins with.
-      graph_def: its body, without a library.
-      inputs: tensor names of its arguments.
-      outputs: tensor names of its results.
+      name: the beginning of the function's name.
+      graph_def: the function's body, without a library.
+      inputs: tensor names of the arguments.
+      outputs: tensor names of the results.
       called: ConcreteFunctions that the body refers to.
     """
     graph = _func_graph.FuncGraph(name)
@@ -305,11 +309,11 @@ def concrete_function(
 
 
 def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
-    """A ConcreteFunction as a function of flat tensors to flat tensors.
+    """Makes a function from flat tensors to flat tensors out of a ConcreteFunction.
 
-    Calling it the public way costs ten times as much for the binding of arguments,
-    which at three calls a round is a good part of a short round. Several threads may
-    call the function at the same time.
+    The public call takes ten times as long, since it binds arguments. At three calls a
+    round, this is a good part of a short round. Several threads may call the function
+    at the same time.
     """
     call = function._inference_function
 
@@ -321,10 +325,10 @@ def flat_call(function: Any) -> Callable[..., Sequence[Any]]:
 
 
 def structured_call(function: Any) -> Callable[[Sequence[Any]], Any]:
-    """A ConcreteFunction as a function of a list of tensors to its structured results.
+    """Makes a function from a list of tensors to structured results.
 
-    It does what calling the function does, without the binding of arguments. Several
-    threads may call the function at the same time.
+    The function gives the results of the public call, which also binds arguments.
+    Several threads may call the function at the same time.
     """
 
     def run(tensors: Sequence[Any]) -> Any:
@@ -336,12 +340,12 @@ def structured_call(function: Any) -> Callable[[Sequence[Any]], Any]:
 
 @contextmanager
 def calls_at_a_time() -> Iterator[None]:
-    """Lets several threads call one function, in the calls of this thread.
+    """Calls functions inside the block so that several threads may call the same one.
 
-    TensorFlow's memory optimizer would forbid that: it makes a sum of three or more
-    tensors use a temporary variable, whose name is the same in all calls, so that the
-    second of two calls fails with AlreadyExistsError. These calls are optimized without
-    it.
+    TensorFlow's memory optimizer forbids concurrent calls. It makes a sum of three or
+    more tensors use a temporary variable with one name in all calls, and the second of
+    two calls fails with AlreadyExistsError. This thread's calls in the block are
+    optimized without the memory optimizer.
     """
     context = _eager_context.context()
     usual = context.function_call_options
@@ -356,7 +360,7 @@ def calls_at_a_time() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=8)
 def _without_memory_optimizer(config: bytes, executor: Optional[str]) -> Any:
-    """The options of calls under a serialised ConfigProto, without that optimizer.
+    """Returns call options of a ConfigProto with the memory optimizer switched off.
 
     Args:
       config: the serialised ConfigProto.
@@ -370,17 +374,17 @@ def _without_memory_optimizer(config: bytes, executor: Optional[str]) -> Any:
 
 # CPython 3.11 gives each object a block for its attributes. TensorFlow 2.14, whose
 # tensors free themselves, does not free the block: 48 bytes for each tensor are lost.
-# An object that is given a dictionary has no such block any more.
+# An object that is given an attribute dictionary no longer has such a block.
 _LOSES_ATTRIBUTES = sys.version_info[:2] == (3, 11)
 _no_attributes: dict[str, Any] = {}
 
 
 def free_attributes(tensors: Iterable[tf.Tensor]) -> None:
-    """Frees a part of eager tensors that TensorFlow would never free.
+    """Frees the attribute block of eager tensors, which TensorFlow would never free.
 
-    TensorFlow does not free the dictionary that a tensor has instead, so that all
-    tensors have the same one. Nobody sets attributes of a computation's results; if
-    somebody does, later tensors get another dictionary.
+    All tensors get the same attribute dictionary in place of the block, since
+    TensorFlow does not free dictionaries either. Nobody sets attributes of a
+    computation's results. If somebody does, later tensors get another dictionary.
     """
     global _no_attributes
     if not _LOSES_ATTRIBUTES:
@@ -392,7 +396,7 @@ def free_attributes(tensors: Iterable[tf.Tensor]) -> None:
 
 
 def resource_variable(variable: Any) -> Any:
-    """The variable of TensorFlow inside Keras' wrapper for mixed precision."""
+    """Returns the TensorFlow variable inside Keras' wrapper for mixed precision."""
     return vars(variable).get("_variable", variable)
 
 
@@ -430,13 +434,13 @@ def redirected_random_operations(replacement: Any) -> Iterator[None]:
         stack.pop()
 
 
-# The replacements of each thread, the innermost last. Threads that trace models at the
-# same time, or draw numbers beside a trace, must not see each other's.
+# The replacements of each thread, the innermost last. A thread must not see another
+# thread's replacements while that thread traces a model.
 _redirections = threading.local()
 
 
 def _install_redirection(module: Any, name: str) -> None:
-    """Lets an operation ask for the thread's replacement; stays for good."""
+    """Makes an operation ask for the thread's replacement; the change is permanent."""
     original = vars(module)[name]
     if hasattr(original, "is_redirectable"):
         return
@@ -457,10 +461,11 @@ def _install_redirection(module: Any, name: str) -> None:
 def keras_losses_of(
     model: tff.learning.models.VariableModel,
 ) -> Optional[tuple[list[Any], list[float], list[Any]]]:
-    """Losses, their weights, and metrics of a model of `from_keras_model`.
+    """Returns the losses, loss weights and metrics of a model of `from_keras_model`.
 
     TFF's model gives the loss of a batch, and an objective needs the losses of
-    examples. None for other models, and for a TFF that keeps them elsewhere.
+    examples. The result is None for other models, and for a version of TFF that keeps
+    the losses elsewhere.
     """
     found = vars(model)
     names = ("_loss_fns", "_loss_weights", "_metrics")
@@ -468,7 +473,7 @@ def keras_losses_of(
         isinstance(found.get(name), list) for name in names
     ):
         return None
-    # TFF's own mean of the loss and counters, which it adds to every model.
+    # TFF adds its own mean of the loss and its own counters to every model.
     own = [
         metric
         for metric in found["_metrics"]

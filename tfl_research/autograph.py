@@ -1,12 +1,14 @@
 """AutoGraph, for code of a user's own and for nothing else.
 
-AutoGraph rewrites a function from its source, and everything that the function calls,
-so that `if`, `for` and `while` may depend on tensors. No function of this package, of
-TFF or of Keras needs that, and the rewriting is a good part of a run's start. Code of a
-user's own may need it: a loss, a metric, an optimizer, client work, server work, a
-robust rule, a model without Keras. `function` takes the place of `tf.function`. TFF
-converts nothing in a `tff.tensorflow.computation`, so parts that are called there go
-through `converted_as_needed`.
+AutoGraph rewrites a function, and everything that the function calls, so that `if`,
+`for` and `while` may depend on tensors. No function of this package, of TFF or of Keras
+needs AutoGraph, and the rewriting takes a good part of a run's start. A user's code may
+need AutoGraph: a loss, a metric, an optimizer, client work, server work, a robust rule,
+a model without Keras.
+
+`function` takes the place of `tf.function`. TFF converts nothing in a
+`tff.tensorflow.computation`, so parts that are called there go through
+`converted_as_needed`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import tensorflow_federated as tff
 
 from tfl_research import _tff_compat
 
-# Packages without control flow over tensors, by the first part of their modules' names.
+# Packages that need no conversion, by the first part of their modules' names.
 _NEED_NONE = frozenset(
     (
         *("_thread", "abc", "builtins", "collections", "contextlib", "dataclasses"),
@@ -31,32 +33,32 @@ _NEED_NONE = frozenset(
         "weakref",
     )
 )
-# Nothing is looked for inside of their objects.
+# Objects of these packages are not searched.
 _WHOLE = frozenset(("keras", "numpy", "pathlib", "tensorflow", "threading", "_thread"))
 _LEAVES = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
     *(np.ndarray, np.generic, types.BuiltinFunctionType, types.ModuleType),
     *(tff.Computation, tff.Type),
 )
-# Keras converts what it calls of these itself, also if a user derived the class.
+# Keras itself converts what it calls of these, also if a user derived the class.
 _CONVERTED_BY_KERAS = (tf.keras.layers.Layer, tf.keras.losses.Loss)
-# Whoever holds more is not searched to the end.
+# A search that reaches more objects stops, and the function is converted.
 _MOST_OBJECTS = 20_000
 
 
 def function(python_function: Any = None, **options: Any) -> Any:
-    """`tf.function`, without AutoGraph where no code of a user's is within reach.
+    """Makes a `tf.function`, without AutoGraph unless the function reaches users' code.
 
-    The traced graphs are the same. Everything that the function refers to is searched,
-    once when the function is given and again when it is traced: its closure, the
-    objects that own methods, and what these hold. If a function or a class comes from a
-    package other than this package, TFF, TensorFlow, Keras and NumPy, everything is
-    converted, as `tf.function` does. Layers, losses and metrics that Keras calls are
-    converted in any case.
+    The traced graphs are those of `tf.function`. The search for users' code follows
+    everything that the function refers to: its closure, the objects that own methods,
+    and the objects that these hold. The search runs when the function is given, and
+    again when it is traced. If a function or a class comes from a package other than
+    this package, TFF, TensorFlow, Keras and NumPy, AutoGraph converts everything, as in
+    `tf.function`. Layers, losses and metrics that Keras calls are always converted.
 
     Args:
-      python_function: to trace; without it the result is a decorator.
-      **options: of `tf.function`.
+      python_function: the function to trace; if omitted, the result is a decorator.
+      **options: options of `tf.function`.
 
     Example:
       >>> @autograph.function
@@ -92,9 +94,9 @@ def converted_as_needed(python_function: Callable[..., Any]) -> Callable[..., An
 
 
 def reaches_other_code(root: Any) -> bool:
-    """Whether a function or an object leads to code that AutoGraph may have to convert.
+    """Whether a function or an object reaches code that AutoGraph may have to convert.
 
-    What cannot be looked into counts as such code, since converting it is never wrong.
+    An object that cannot be searched counts as such code: conversion is never wrong.
     """
     pending = [root]
     seen: set[int] = set()
@@ -113,9 +115,9 @@ def reaches_other_code(root: Any) -> bool:
 
 
 def _inside(value: Any) -> Union[list[Any], None]:
-    """The objects that an object refers to.
+    """Returns the objects that an object refers to.
 
-    None for code of others, and for an object that cannot be searched.
+    The result is None for users' code, and for an object that cannot be searched.
     """
     if isinstance(value, types.FunctionType):
         return _of_function(value) if _needs_none(value.__module__) else None

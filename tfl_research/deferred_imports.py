@@ -1,9 +1,9 @@
 """Imports TensorFlow and TFF without the packages that they hardly ever use.
 
-TensorFlow and TFF import whatever one of their functions may need: JAX, Google Vizier,
-scikit-learn, TensorFlow Probability, half of SciPy. That is a third of the CPU seconds
-of their import, and a run uses none of it. A module of `SELDOM_USED` is imported when
-something of it is first used, and is whole then.
+TensorFlow and TFF import all packages that any of their functions may need: JAX, Google
+Vizier, scikit-learn, TensorFlow Probability, half of SciPy. These packages take a third
+of the CPU seconds of the import, and a run uses none of them. A module of `SELDOM_USED`
+is imported completely when one of its attributes is first used.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 _TFF = "tensorflow_federated.python"
-# Named are modules that others import whole. What is imported name by name, as in `from
-# module import name`, is loaded at once.
+# Only modules that other modules import as a whole can be deferred. An import such as
+# `from module import name` loads the module at once.
 SELDOM_USED = frozenset(
     {
         # tensorflow-privacy samples the discrete Gaussian with it.
         "tensorflow_probability",
-        # What adds up ε: SciPy's signals and statistics, and what calibrates noise.
+        # Composition of ε and calibration of noise; both use half of SciPy.
         "dp_accounting.pld",
         "dp_accounting.rdp",
         "scipy.optimize",
@@ -43,7 +43,7 @@ SELDOM_USED = frozenset(
         f"{_TFF}.learning.programs",
         f"{_TFF}.simulation.baselines",
         f"{_TFF}.analytics",
-        # Keras takes its tables as inputs.
+        # Keras accepts DataFrames as inputs.
         "pandas",
         # TensorFlow Lite, which imports JAX. Each version of the API has a copy.
         "tensorflow._api.v2.lite",
@@ -56,25 +56,25 @@ SELDOM_USED = frozenset(
     }
 )
 _PRIVACY = "tensorflow_privacy"
-# A flag of its own: with it, the package imports none of its modules.
+# tensorflow-privacy's own flag: if it is set, the package imports none of its modules.
 _PRIVACY_FLAG = "skip_tf_privacy_import"
 
 _replacing = threading.Lock()
 _used: set[str] = set()
-# Whether what was imported is left out of later searches for garbage.
+# Set if garbage collection shall ignore the objects that imports made.
 _freezing = threading.Event()
 
 
-# What the import system sets, and what each object has for itself.
+# Attributes that the import system sets, and attributes that every object has.
 _OF_STAND_INS = frozenset(
     ("__class__", "__file__", "__loader__", "__name__", "__package__", "__spec__")
 )
 
 
 class _Deferred(types.ModuleType):
-    """Stands for a module that is imported when something of it is first used.
+    """Stands for a module that is imported when one of its attributes is first used.
 
-    Whoever changes, lists, copies or pickles the stand-in does so with the module.
+    Changing, listing, copying or pickling the stand-in acts on the module.
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -102,7 +102,7 @@ class _Deferred(types.ModuleType):
 
 
 def _loaded(stand_in: _Deferred) -> types.ModuleType:
-    """The module itself. Python's import system sees to it that one thread loads it."""
+    """Returns the module. Python's import system lets only one thread load it."""
     name = stand_in.__name__
     with _replacing:
         if sys.modules.get(name) is stand_in:
@@ -118,7 +118,7 @@ def _loaded(stand_in: _Deferred) -> types.ModuleType:
 
 
 class _OfAnother(importlib.abc.Loader):
-    """A loader for one load, in the place of the module's own."""
+    """A loader that replaces the module's own loader for one load."""
 
     def __init__(self, loader: Any) -> None:
         self._own = loader
@@ -144,7 +144,7 @@ class _Later(_OfAnother):
 
 
 class _ByName(_OfAnother):
-    """Loads tensorflow-privacy, whose names are imported when they are first used."""
+    """Loads tensorflow-privacy, and imports its names when they are first used."""
 
     def _load(self, module: Any) -> None:
         if hasattr(sys, _PRIVACY_FLAG):
@@ -188,7 +188,7 @@ def _attach_names(package: Any, source: str) -> None:
 def _give_submodules(package: Any) -> None:
     """Makes a package import its modules when they are first used.
 
-    The package's own imports would have left them there.
+    Without the flag, the package's own imports would have set these attributes.
     """
     if hasattr(package, "__path__"):
         package.__getattr__ = lambda name: _submodule(package, name)
@@ -204,7 +204,7 @@ def _submodule(package: Any, name: str) -> Any:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the stand-ins, as long as TensorFlow and TFF are imported."""
+    """Finds stand-ins for seldom used modules while TensorFlow and TFF are imported."""
 
     def find_spec(
         self,
@@ -227,11 +227,11 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Leaves the objects that imports make out of the search for garbage.
+    """Makes garbage collection ignore the objects that imports make.
 
-    There are a million, and they stay: each search would look at all of them.
+    There are a million such objects, and they stay. Each collection would visit all.
     """
-    # Objects of a program that has TensorFlow already may become garbage.
+    # If TensorFlow is imported already, the program's own objects may become garbage.
     freezes = _freezing.is_set() and "tensorflow" not in sys.modules
     enabled = gc.isenabled()
     gc.disable()
@@ -245,20 +245,21 @@ def _without_collection() -> Iterator[None]:
 
 
 def freeze_imports() -> None:
-    """Leaves what `import_tff` imports out of all later searches for garbage.
+    """Makes garbage collection ignore everything that `import_tff` imports.
 
-    For commands alone. Python can leave out all objects or none: those of a notebook,
-    such as another library's model, would never be collected.
+    Only commands may call it. Python can ignore only all objects that exist. In a
+    notebook, objects such as another library's model would never be collected.
     """
     _freezing.set()
 
 
 @contextlib.contextmanager
 def loading_libraries() -> Iterator[None]:
-    """Loads TensorFlow's shared libraries in a thread, beside what the block does.
+    """Loads TensorFlow's shared libraries in a thread while the block runs.
 
-    That is a fifth of the import of TensorFlow, and needs no Python. The block ends
-    when they are loaded. Where they are elsewhere, the import loads them as ever.
+    Loading takes a fifth of the import of TensorFlow, and does not hold Python's lock.
+    The block ends when the libraries are loaded. If they are not at the usual path, the
+    import loads them as usual.
     """
     thread = None
     if "tensorflow" not in sys.modules:
@@ -274,7 +275,7 @@ def loading_libraries() -> Iterator[None]:
 def _load_libraries() -> None:
     with contextlib.suppress(AttributeError, ImportError, OSError, ValueError):
         spec = importlib.util.find_spec("tensorflow")
-        # Called as a foreign function, which lets other threads go on.
+        # A foreign function releases Python's lock, so that other threads go on.
         load = ctypes.CDLL(None).dlopen
         load.restype, load.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
         for place in (spec and spec.submodule_search_locations) or ():
@@ -283,10 +284,10 @@ def _load_libraries() -> None:
 
 
 def import_tff() -> None:
-    """Imports TensorFlow and TFF, and `SELDOM_USED` not before its first use.
+    """Imports TensorFlow and TFF, and defers the modules of `SELDOM_USED`.
 
-    Whoever imports such a module later, or has imported it already, has it whole: a
-    stand-in is a module like others, and gives what the module has.
+    A deferred module is loaded at its first use. Code that imports such a module later,
+    or has imported it already, can use the whole module.
     """
     if "tensorflow_federated" in sys.modules:
         return

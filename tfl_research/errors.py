@@ -1,4 +1,4 @@
-"""What can go wrong in a run that its user can put right."""
+"""Errors that a run's user can put right, and the exception of an interrupted run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 import signal
 from collections.abc import Sequence
 
-# A setting as it is typed on a command line, unless it belongs to another program's
-# command: "--rounds=3", but not the flag of "scripts/worker --port=PORT".
+# Matches a setting as it is typed on a command line, "--rounds=3", but not a flag of
+# another program, such as that of "scripts/worker --port=PORT".
 _FLAG = re.compile(r"(?P<command>scripts/\S+ .*?)?(?<![\w-])--(?P<name>[a-z]\w*)")
 
 
 class UserError(ValueError):
-    """Bad input, or a run folder that cannot be used: one line says what to do.
+    """Reports bad input or an unusable run folder in one line that says what to do.
 
-    Messages are written with the settings' flags ("--rounds=0: must be at least 1").
-    `str(error)` shows the settings as Python has them ("rounds=0: ..."), and a command
-    line prints `for_command_line` and exits with code 2.
+    Messages are written with flags ("--rounds=0: must be at least 1"). `str(error)`
+    shows Python's names of the settings ("rounds=0: ..."). A command line prints
+    `for_command_line` and exits with code 2.
 
     Attributes:
       for_command_line: the message with flags.
@@ -37,7 +37,7 @@ class UserError(ValueError):
 
 
 def in_python(text: str) -> str:
-    """Replaces the flags in a text by the names that the settings have in Python.
+    """Replaces the flags in a text by Python's names of the settings.
 
     >>> in_python("--rounds=0: must be at least 1")
     'rounds=0: must be at least 1'
@@ -46,7 +46,7 @@ def in_python(text: str) -> str:
 
 
 def message_for_command_line(error: Exception) -> str:
-    """The error's message; a `UserError` names settings by their flags in it."""
+    """Returns the error's message; a `UserError` names settings by their flags."""
     return error.for_command_line if isinstance(error, UserError) else str(error)
 
 
@@ -55,7 +55,7 @@ def _without_dashes(found: re.Match[str]) -> str:
 
 
 class SettingError(UserError):
-    """A setting is refused: one line with the setting, the value and the fix.
+    """Refuses a setting in one line with the setting, the value and the fix.
 
     Example:
       >>> try:
@@ -71,18 +71,18 @@ class TrainingDivergedError(UserError):
 
 
 class EvaluationUnavailable(UserError):
-    """A model cannot be evaluated now, since a site does not answer."""
+    """A model cannot be evaluated now, because a site does not answer."""
 
 
 class RoundAbandoned(Exception):
-    """A round has no result, since too few clients answered; the run goes on."""
+    """A round has no result, because too few clients answered; the run goes on."""
 
 
 class RunInterrupted(SystemExit):
-    """Ctrl-C or SIGTERM: everything up to the last checkpoint is kept.
+    """Ends a run after Ctrl-C or SIGTERM; everything up to the last checkpoint is kept.
 
-    A SystemExit with code 130 or 143, so that a program that does not catch it ends
-    quietly and its context managers still run.
+    This is a SystemExit with code 130 (Ctrl-C) or 143 (SIGTERM). So a program that does
+    not catch the exception ends quietly, and its context managers still run.
 
     Args:
       number: the number of the signal.
@@ -93,5 +93,5 @@ class RunInterrupted(SystemExit):
 
 
 def alternatives(names: Sequence[str]) -> str:
-    """The names as a message lists what may be given: "a", "a or b", "a, b or c"."""
+    """Joins names for a message that lists alternatives: "a", "a or b", "a, b or c"."""
     return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

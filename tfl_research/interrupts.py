@@ -1,9 +1,9 @@
-"""Raises one exception for Ctrl-C and for SIGTERM, also where foreign code changes it.
+"""Raises one exception for Ctrl-C and SIGTERM, even if foreign code changes it.
 
 Python raises a handler's exception wherever the main thread happens to be. Foreign code
 can change this exception: TensorFlow turns it into an AssertionError or a RuntimeError
-in the middle of tracing, a finalizer drops it. Code that decides something because
-TensorFlow failed therefore calls `check()` first.
+in the middle of tracing, and a finalizer drops it. Code that concludes something from a
+failure of TensorFlow must therefore call `check()` first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(BaseException):
-    """A signal asked the run to end. Not an Exception, so that no handler hides it.
+    """A signal asked the run to end.
+
+    The class is no Exception, so that no `except Exception` hides the signal.
 
     Attributes:
       number: the number of the signal.
@@ -33,22 +35,22 @@ class Interrupt(BaseException):
 
 
 class Signals:
-    """The signal that came inside a block, if one did."""
+    """Holds the signal that came inside a block, if a signal came."""
 
     def __init__(self) -> None:
         self.number: Optional[int] = None
 
     def check(self) -> None:
-        """Raises `Interrupt` if a signal came and its exception was dropped."""
+        """Raises `Interrupt` if a signal came, even if its exception was dropped."""
         if self.number is not None:
             raise Interrupt(self.number)
 
     def cause_of(self, error: BaseException) -> BaseException:
-        """The `Interrupt` in the place of an error that came after a signal.
+        """Returns the `Interrupt` that replaces an error raised after a signal.
 
         Returns:
-          `error` itself if no signal came, if `error` is not an `Exception`, and if it
-          is the StopIteration of work that is done.
+          An `Interrupt`. `error` itself if no signal came, if `error` is not an
+          `Exception`, or if it is the StopIteration of finished work.
         """
         is_end = isinstance(error, StopIteration) or not isinstance(error, Exception)
         if self.number is None or is_end:
@@ -56,15 +58,15 @@ class Signals:
         return Interrupt(self.number)
 
 
-# Of the main thread's blocks, the innermost last.
+# The signals of the main thread's blocks, the innermost last.
 _blocks: list[Signals] = []
 
 
 def check() -> None:
     """Raises `Interrupt` if a signal came in the main thread's block.
 
-    For code that is about to conclude something from an error of foreign code: after a
-    signal, the error may be the signal's. Does nothing in other threads.
+    Call it before you conclude something from an error of foreign code: after a signal,
+    the signal may have caused the error. It does nothing in other threads.
 
     Raises:
       Interrupt: a signal came.
@@ -103,7 +105,7 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
     report_dropped = sys.unraisablehook
 
     def restore() -> None:
-        # The handler can come in the middle, and then finds what is left.
+        # The handler can interrupt this loop, and must find the handlers not yet set.
         for number in _NUMBERS:
             handler = previous.pop(number, None)
             if handler is not None:
@@ -150,7 +152,7 @@ def raised_on_signals(signals: Optional[Signals] = None) -> Iterator[Signals]:
         finally:
             is_inside = False
     finally:
-        # Once more: a signal can come before the line that did so above.
+        # A signal can come before the assignment above, so assign again.
         is_inside = False
         restore()
         if signals in _blocks:

@@ -1,4 +1,4 @@
-"""Things by name; a user can add further things."""
+"""Registries of parts by name, to which users can add parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfl_research.settings import NamedSettings, declared
 Item = TypeVar("Item")
 Chosen = TypeVar("Chosen", bound=NamedSettings)
 _OWN = "tfl_research"
-# The plugin that is being imported, by thread.
+# The plugin that this thread is importing.
 _LOADING: contextvars.ContextVar[Optional[str]] = contextvars.ContextVar(
     "the plugin that is being imported", default=None
 )
@@ -33,13 +33,13 @@ def has_further_items() -> bool:
 
 
 class Registry(Generic[Item]):
-    """Items by name, in the order in which they were added.
+    """Maps names to items, in the order in which the items were added.
 
-    An item may be given as "package.module:name", which is imported when it is first
-    asked for.
+    An item may be given as "package.module:name". It is then imported when `get` first
+    asks for it.
 
     Attributes:
-      what: what an item is, in a word, for messages: "algorithm".
+      what: the word for an item in messages, such as "algorithm".
 
     Example:
       >>> losses = tfl.registry.Registry("loss", {"distance": "math:dist"})
@@ -65,15 +65,16 @@ class Registry(Generic[Item]):
     def register(self, name: str, item: Union[str, Item]) -> None:
         """Adds an item.
 
-        A class or function that a script or notebook defines itself takes the place
-        of its former definition, so that the notebook's cell can be run again.
+        A class or function that a script or notebook defines replaces its former
+        definition, so that the notebook's cell can be run again.
 
         Args:
           name: a new name.
           item: the item, or "package.module:name".
 
         Raises:
-          ValueError: the name is empty or taken, or the text is not such a path.
+          ValueError: the name is no text or empty, the name is taken, or the item is a
+            text that is not "package.module:name".
 
         Example:
           >>> losses = tfl.registry.Registry("loss")
@@ -97,7 +98,11 @@ class Registry(Generic[Item]):
         self._origins[name] = _origin(item)
 
     def unregister(self, name: str) -> None:
-        """Removes an item; ValueError if there is no item of that name."""
+        """Removes an item.
+
+        Raises:
+          ValueError: there is no item with this name.
+        """
         self._check(name)
         del self._items[name]
         del self._origins[name]
@@ -106,14 +111,14 @@ class Registry(Generic[Item]):
         return name in self._items
 
     def names(self) -> tuple[str, ...]:
-        """All names."""
+        """Returns all names, in the order in which their items were added."""
         return tuple(self._items)
 
     def get(self, name: str) -> Item:
-        """The item of that name.
+        """Returns the item with this name, and imports the item if necessary.
 
         Raises:
-          ValueError: there is no item of that name; names the items that exist.
+          ValueError: there is no item with this name; the message lists all names.
         """
         self._check(name)
         item = self._items[name]
@@ -124,11 +129,11 @@ class Registry(Generic[Item]):
         return item
 
     def items(self) -> list[tuple[str, Item]]:
-        """All names with their items."""
+        """Returns all names with their items, and imports the items."""
         return [(name, self.get(name)) for name in self._items]
 
     def origin(self, name: str) -> Optional[str]:
-        """The module that registered an item; None for the toolkit's own."""
+        """Returns the module that registered an item; None for the toolkit's items."""
         self._check(name)
         return self._origins[name]
 
@@ -160,13 +165,13 @@ def load_plugin(module: str) -> None:
     """Imports a module that registers a user's own algorithms, mechanisms and so on.
 
     Args:
-      module: as Python imports it, "my_package.my_module"; found where Python looks,
-        which for a command line includes the current folder.
+      module: the module's name, such as "my_package.my_module". Python must be able to
+        import it. On a command line, Python also looks in the current folder.
 
     Raises:
-      SettingError: it cannot be found, or fails on import; says why.
+      SettingError: the module cannot be found, or its import fails.
 
-    Example, with a module that is written into the current folder:
+    Example, with a module in the current folder:
       >>> import pathlib
       >>> _ = pathlib.Path("my_tasks.py").write_text('''
       ... from tfl_research import tasks
@@ -194,7 +199,7 @@ def load_plugin(module: str) -> None:
 def registered(
     registry: Registry[Item], name: str, item: Union[str, Item]
 ) -> Iterator[None]:
-    """Registers an item for the time of the block, as tests do.
+    """Registers an item while the block runs, as tests do.
 
     Example:
       >>> losses = tfl.registry.Registry("loss")
@@ -212,10 +217,10 @@ def registered(
 
 
 class SettingsRegistry(Registry[type[Chosen]]):
-    """Classes of `NamedSettings`; each class is one choice with its parameters.
+    """Maps names to classes of `NamedSettings`: choices with their parameters.
 
     Attributes:
-      setting: the name of the setting that chooses: "algorithm".
+      setting: the name of the setting that chooses a class, such as "algorithm".
 
     Example:
       >>> from tfl_research.algorithms import ALGORITHMS
@@ -233,7 +238,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
         """Registers a class by its NAME and returns it: a decorator.
 
         Raises:
-          ValueError: the name is taken or missing.
+          ValueError: the class has no NAME, or the name is taken.
 
         Example, with an algorithm that differs from FedProx in its default:
           >>> import dataclasses
@@ -250,11 +255,11 @@ class SettingsRegistry(Registry[type[Chosen]]):
         return chosen
 
     def resolve(self, value: Union[str, Chosen]) -> Chosen:
-        """Settings of a choice: itself, or by name with its default parameters.
+        """Returns settings as they are, or a name's class with its default parameters.
 
         Raises:
-          SettingError: an unknown name, parameters that have no default, or settings
-            of a class with the name of another, registered one.
+          SettingError: the name is unknown, a parameter has no default, or the class of
+            the settings is not the class that is registered under its NAME.
         """
         if isinstance(value, str):
             return self.from_flat({self.setting: value})
@@ -263,14 +268,15 @@ class SettingsRegistry(Registry[type[Chosen]]):
         return value
 
     def from_flat(self, values: Mapping[str, Any]) -> Chosen:
-        """The choice that flat settings describe.
+        """Makes the choice that flat settings describe.
 
         Args:
-          values: the choice's name by `setting`, and parameters by their names. Those
-            that are None, or an empty list, were not given.
+          values: the choice's name under the key `setting`, and parameters by their
+            names. A value of None or an empty list means "not given".
 
         Raises:
-          SettingError: an unknown name, or a parameter of another choice.
+          SettingError: the name is unknown, a parameter belongs to another choice, or a
+            parameter without default is missing.
         """
         name = values[self.setting]
         if name not in self:
@@ -304,7 +310,7 @@ class SettingsRegistry(Registry[type[Chosen]]):
             )
 
     def parameters(self) -> dict[str, list[str]]:
-        """The names of all choices' parameters, each with the choices that have it."""
+        """Maps the name of each parameter to the names of the choices that have it."""
         found: dict[str, list[str]] = {}
         for name, chosen in self.items():
             for field in declared(chosen):

@@ -1,8 +1,8 @@
 """Random tensors that are the same numbers under every runtime and compiler.
 
-TensorFlow's own stateless uniforms and normals differ between XLA and its kernels
-even where both use Philox; only the integers agree. Everything here is made from
-those integers, with operations that agree to float rounding.
+TensorFlow's own stateless uniforms and normals differ between XLA and TensorFlow's
+kernels, even where both use Philox; only the integers agree. The functions here make
+all numbers from these integers, by operations that agree up to float rounding.
 """
 
 from __future__ import annotations
@@ -14,54 +14,54 @@ import tensorflow as tf
 
 
 def integers(shape: Any, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Uniform integers over the whole range of an integer dtype."""
+    """Draws uniform integers over the whole range of an integer dtype."""
     return tf.random.stateless_uniform(
         shape, seed, minval=None, maxval=None, dtype=dtype, alg="philox"
     )
 
 
 def fold_in(seed: tf.Tensor, data: Union[int, tf.Tensor]) -> tf.Tensor:
-    """A new seed, int32 or int64 `[2]` like `seed`, for every integer `data`.
+    """Derives a new seed, int32 or int64 `[2]` like `seed`, for every integer `data`.
 
-    The old seed cannot be told from the new one without inverting Philox, and all
-    its bits count. Seeds that are folded from one seed differ only by their `data`, so
-    whoever knows one of these seeds knows the others.
+    Nobody can compute the old seed from the new seed without inverting Philox. All bits
+    of the old seed count. Two seeds that are folded from the same seed differ by a
+    function of their `data`, so whoever knows one of them can compute the other.
     """
     first, second = tf.unstack(integers([2], seed, seed.dtype))
     return tf.stack([first, second + tf.cast(data, seed.dtype)])
 
 
 def uniform(shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """float32 numbers in (0, 1], from 32 random bits each.
+    """Draws float32 numbers in (0, 1], each from 32 random bits.
 
-    Close to 0 they are dense, and the least is 2^-33.
+    The numbers are dense close to 0. The smallest number is 2^-33.
     """
     bits = tf.cast(integers(shape, seed, tf.uint32), tf.float32)
     return (bits + 0.5) * 2.0**-32
 
 
-# Radii that share one finest word.
+# The number of radii that share one finest word v, see `normal`.
 _SHARING = 128
 
 
 def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """float32 standard normal numbers, by the transform of Box and Muller (1958).
+    """Draws float32 standard normal numbers by the transform of Box and Muller (1958).
 
     Two numbers are the cosine and the sine of one angle times one radius. The radius is
     sqrt(-2 log u), where u = t mod 1 and t = (j + v) 2^-64. The integer j has 64 random
     bits and lies around 0, and v in [-1/2, 1/2) has 32 bits. So u and 1 - u keep 24
     significant bits down to 2^-72: tails and small radii are as exact as the rest. The
-    least u is 2^-97, so that tails end at 11.6 standard deviations. The angle has 32
+    smallest u is 2^-97, so the tails end at 11.6 standard deviations. The angle has 32
     bits.
 
     v changes a radius only where |j| < 2^24, which has probability 2^-39. So 128 radii
     share one v. A number equals an exact draw up to the rounding of float32, except
-    with probability 2^-70 (`privacy.accounting.sampler_rest` has the proof). What is
-    left is the rounding: a float32 number is not drawn as often as a normal number is
-    rounded to it, which an attacker who sees all bits can use (Mironov 2012, On
-    significance of the least significant bits for differential privacy). A finer
-    generator alone does not close this, since the sums to which the noise is added are
-    float32 too.
+    with probability 2^-70 (`privacy.accounting.sampler_rest` has the proof). Only the
+    rounding remains: the probability of a float32 number is not the probability that a
+    normal number rounds to it. An attacker who sees all bits can use the difference
+    (Mironov 2012, On significance of the least significant bits for differential
+    privacy). A finer generator alone does not help, since the noise is added to float32
+    sums.
     """
     # A scalar's shape is an empty list, which does not determine a dtype.
     shape = tf.convert_to_tensor(shape, tf.int32)
@@ -76,7 +76,7 @@ def normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
 def _box_muller(
     high: tf.Tensor, low: tf.Tensor, finest: tf.Tensor, angle: tf.Tensor
 ) -> tf.Tensor:
-    """Two normal numbers `[2, ...]` of words, int32 of shapes that fit each other.
+    """Makes two normal numbers `[2, ...]` from words, int32 of compatible shapes.
 
     Args:
       high: the upper word of j.
@@ -90,7 +90,7 @@ def _box_muller(
     t = (high + (low + finest * 2.0**-32) * 2.0**-32) * 2.0**-32
     whole = tf.floor(t)
     u = t - whole
-    # What rounding took from u close to 1: log(u + rest) = log(u) + rest / u.
+    # The rounding error of u close to 1: log(u + rest) = log(u) + rest / u.
     rest = t - (u + whole)
     u = tf.maximum(u, 2.0**-97)
     radius = tf.sqrt(-2.0 * (tf.math.log(u) + rest / u))

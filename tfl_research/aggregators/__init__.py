@@ -1,8 +1,8 @@
 """TFF aggregation factories for model updates, and robust rules on stacked updates.
 
 A specification such as `Mean()` or `Krum(byzantine=2)` chooses an aggregator without
-TensorFlow. `build` makes a TFF aggregation factory of the specification. `privacy` has
-the mechanisms of differential privacy, and `clients` has the work of the clients.
+TensorFlow. `build` makes a TFF aggregation factory from the specification. `privacy`
+has the mechanisms of differential privacy, and `clients` has the clients' work.
 """
 
 from typing import TYPE_CHECKING

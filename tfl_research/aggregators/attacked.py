@@ -1,4 +1,4 @@
-"""A stacked aggregation under attack: the attack rewrites rows before the rule."""
+"""Simulates attacks on a stacked aggregation: rewrites rows before the rule."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
     def _rewritten(self, rows: rules.Rows, round_number: tf.Tensor) -> rules.Rows:
         """Applies the attack to stacked rows, whose last entry is the role.
 
-        The last entry of the result is 0 in every row, which no rule reacts to.
+        The last entry of every row of the result is 0, so it does not affect any rule.
         """
         values, roles = rows.values[:, :-1], rows.values[:, -1]
         seed = stateless_random.fold_in(
@@ -86,8 +86,8 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
         """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: values of another dtype, or of a shape that is not static;
-            weights without a role.
+          ValueError: the values are not float32, a shape is not static, or the weights
+            have no role.
         """
         if not role_weight_type().is_assignable_from(weight_type):
             raise ValueError(
@@ -108,7 +108,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
         @tff.tensorflow.computation(value_type, weight_type)
         def join(value: Any, weight: Any) -> Any:
             role = tf.cast(weight["role"], tf.float32)
-            # The role of other participants is 0: a root's update must not have it.
+            # Other roles become 0, so that a root's update does not contain its role.
             role *= tf.cast(tf.equal(weight["role"], self.malicious_role), tf.float32)
             return (value, role), weight if needs_role else weight["weight"]
 

@@ -1,4 +1,4 @@
-"""TFF's weighted means, which here give zero when no client counts."""
+"""TFF's weighted means, changed so that they are zero when no client counts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ZEROING = {
 def mean(
     sums: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """The weighted mean; zero, and not NaN, if the sum of the weights is zero.
+    """Builds the weighted mean, which is zero (not NaN) if all weights are zero.
 
-    TFF's default divides by zero for an empty cohort, which a Poisson sampler can draw,
-    and for a cohort whose clients were all excluded.
+    TFF's default mean is NaN for an empty cohort, which a Poisson sampler can draw, and
+    for a cohort whose clients were all excluded.
 
     Args:
       sums: sums the weighted updates; plain summation by default.
@@ -37,11 +37,14 @@ def mean(
 def clipping(
     inner: Optional[tff.aggregators.WeightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """Clips updates to a norm that follows the 0.8 quantile of the cohort's norms.
+    """Builds clipping to a norm that follows the 0.8 quantile of the cohort's norms.
 
     The quantile is estimated without noise (Andrew et al. 2021, arXiv 1905.03871,
     with TFF's parameters in `tff.learning.robust_aggregator`). Clipping bounds
     outliers. It gives no differential privacy.
+
+    Args:
+      inner: aggregates the clipped updates; `mean()` by default.
     """
     norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**CLIPPING)
     return tff.aggregators.clipping_factory(norm, inner or mean())
@@ -50,23 +53,26 @@ def clipping(
 def zeroing(
     inner: Optional[tff.aggregators.WeightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """Leaves out updates far above the 0.98 quantile of the cohort's norms.
+    """Builds zeroing of updates far above the 0.98 quantile of the cohort's norms.
 
     The parameters are the same as in `tff.learning.robust_aggregator`: an update
     becomes zero if its largest magnitude exceeds twice the quantile plus one. This
     gives no differential privacy.
+
+    Args:
+      inner: aggregates the updates that remain; `mean()` by default.
     """
     norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(**ZEROING)
     return tff.aggregators.zeroing_factory(norm, inner or mean(), norm_order=math.inf)
 
 
 def robust() -> tff.aggregators.WeightedAggregationFactory:
-    """Zeroing, then clipping: `tff.learning.robust_aggregator` over `mean`."""
+    """Builds zeroing, then clipping: `tff.learning.robust_aggregator` over `mean`."""
     return zeroing(clipping())
 
 
 class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
-    """The factory of `compression`, with the size of its messages."""
+    """The factory that `compression` builds; it states the size of its messages."""
 
     def __init__(self) -> None:
         self._sums = tff.aggregators.EncodedSumFactory.quantize_above_threshold(
@@ -75,7 +81,7 @@ class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
         super().__init__(self._sums, no_nan_division=True)
 
     def message_type(self, update_type: tff.Type) -> tff.Type:
-        """The type of a client's message, taken from the computation that it runs."""
+        """Returns the type of a client's message, as its computation returns it."""
         sums = self._sums.create(update_type)
 
         @tff.federated_computation(
@@ -91,16 +97,16 @@ class QuantizedMeanFactory(UpdateAggregator, tff.aggregators.MeanFactory):
 
 
 def compression() -> tff.aggregators.WeightedAggregationFactory:
-    """Updates quantised to 8 bits where a tensor has over 20,000 entries.
+    """Builds a mean that quantises tensors of more than 20,000 entries to 8 bits.
 
-    As in `tff.learning.compression_aggregator`. TFF packs three and a half such
-    entries into 32 bits.
+    The parameters are those of `tff.learning.compression_aggregator`. TFF packs three
+    and a half quantised entries into 32 bits.
     """
     return QuantizedMeanFactory()
 
 
 def secure() -> tff.aggregators.WeightedAggregationFactory:
-    """Zeroing, clipping and a mean of secure sums: the server sees sums only.
+    """Builds zeroing, clipping and a mean of secure sums: the server sees only sums.
 
     `tff.learning.secure_aggregator` over a mean that is zero if no client counts.
     Values are clipped to twice the 0.95 quantile of their magnitudes and quantised to

@@ -1,4 +1,4 @@
-"""Properties of an aggregation factory that TFF's interface does not have."""
+"""Declares properties of aggregation factories that TFF's interface lacks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class UpdateAggregator:
-    """Mixin of aggregation factories that declare more than TFF's interface.
+    """Mixin of aggregation factories that declare properties beyond TFF's interface.
 
     TFF's factories do not have this mixin; `declarations` gives the defaults for them.
-    A factory overrides a property with a property or with a class attribute.
+    A factory overrides a property by a property or by a class attribute:
 
         @dataclasses.dataclass(frozen=True)
         class Screening(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):

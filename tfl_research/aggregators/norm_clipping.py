@@ -43,32 +43,32 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The members of `inner`."""
+        """Returns the members of `inner`."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """The value of `inner`, since clipping does not change non-finite updates."""
+        """Returns the value of `inner`; clipping does not change non-finite updates."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """The privacy plan of `inner`."""
+        """Returns the privacy plan of `inner`."""
         return declarations(self.inner).plan
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """The type of a client's message to the inner factory."""
+        """Returns the type of a client's message to the inner factory."""
         return declarations(self.inner).message_type(update_type)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """The process that clips updates of this type for the inner one."""
+        """Creates the process that clips updates of this type before `inner`."""
         process = self.inner.create(value_type, weight_type)
 
         @tff.tensorflow.computation(value_type)
         def clip(value: Any) -> Any:
-            # Squares of large float32 would overflow.
+            # The squares of large float32 numbers would overflow.
             squares = [
                 tf.reduce_sum(tf.square(tf.cast(part, tf.float64)))
                 for part in tf.nest.flatten(value)

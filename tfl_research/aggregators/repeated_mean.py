@@ -28,14 +28,15 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
     also rounds ν β_i.
 
     The steps of a round start from the estimate of the round before (from zero in the
-    first round), not from the mean. With `steps=1`, the default, a round is one
-    aggregation. It has a map-reduce form, and every runtime executes it. The estimate
-    then follows the geometric median over rounds. No client of this round could choose
-    the point from which the step starts. The step moves the estimate by at most the
-    weighted mean of unit vectors towards the clients, scaled by their harmonic mean
-    distance. With more steps, a round runs the paper's algorithm. Each step then needs
-    its own broadcast and aggregation, which a map-reduce form does not have:
-    `runtime.in_process` hands the process to TFF's runtime.
+    first round), not from the mean. So no client of this round can choose the point
+    from which a step starts. A step moves the estimate by at most the weighted mean of
+    unit vectors towards the clients, scaled by their harmonic mean distance.
+
+    With `steps=1`, the default, a round is one aggregation. It has a map-reduce form,
+    so every runtime executes it, and the estimate follows the geometric median over
+    rounds. With more steps, a round runs the paper's algorithm. Each step then needs
+    its own broadcast and aggregation, which a map-reduce form does not have. So
+    `runtime.in_process` gives the process to TFF's runtime.
 
     A client whose update or weight is not finite, or whose weight is negative, sends
     zeros and counts as excluded. Under secure aggregation the server cannot check this:
@@ -74,7 +75,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
         """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: values of another dtype, or of a shape that is not static.
+          ValueError: the values are not float32, or a shape is not static.
         """
         layout = Layout.of(value_type)
         vector_type = tff.TensorType(tf.float32.as_numpy_dtype, [layout.size])
@@ -91,7 +92,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
             distance = tf.maximum(tf.norm(apart), self.smoothing)
             beta = tf.cast(weight, tf.float64) / distance
             return collections.OrderedDict(
-                # Differences stay accurate when clients are close together.
+                # Sending differences keeps accuracy when clients are close together.
                 weighted=tf.cast(beta * apart, tf.float32),
                 weight=tf.cast(beta * self.smoothing, tf.float32),
                 excluded=tf.cast(tf.logical_not(honest), tf.float32),
@@ -112,7 +113,7 @@ class RepeatedMeanFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
         def initial_estimate() -> tf.Tensor:
             return tf.zeros([layout.size], tf.float32)
 
-        # A secure sum measures how many clients it clipped.
+        # Secure sums measure how many clients were clipped.
         sums_type = inner.next.type_signature.result.measurements.member
 
         @tff.tensorflow.computation(vector_type, tf.float32, tf.float32, sums_type)

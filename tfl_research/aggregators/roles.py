@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 
 def role_weight_type() -> tff.StructWithPythonType:
-    """The weight type of aggregators with `client_members` ("role",).
+    """Returns the weight type of aggregators with `client_members` ("role",).
 
     Members: `weight` float32 `[]`, and `role` int32 `[]`, see `data.ClientData.roles`.
     """

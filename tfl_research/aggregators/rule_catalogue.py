@@ -66,7 +66,7 @@ class TrimmedMean(RuleSettings):
     SOURCE = "arXiv 1803.01498, Definition 2: β < 1/2"
     WEIGHTED = True
     STANDS_IN = True
-    # The rule trims a share of the weight at either end, and no more.
+    # The rule trims a fixed share of the weight at either end, whatever the weights.
     BROKEN_BY_WEIGHT = False
     SENSITIVITY = _PER_COORDINATE
     BY_COORDINATE = "where few clients send anything it takes their values off"
@@ -88,7 +88,7 @@ class TrimmedMean(RuleSettings):
         super().check()
         share, count = self.hostile_share, self.cut
         if share is not None and share * self.bucket_size >= 0.5:
-            # As many buckets are spoilt as clients are hostile.
+            # Each hostile client can spoil one bucket.
             raise self.refused_choice(
                 "a trim ratio is a ratio of clients: times bucket_size it must be "
                 f"below 0.5, got {share:g} of buckets of {self.bucket_size}"
@@ -101,14 +101,14 @@ class TrimmedMean(RuleSettings):
 
     @property
     def cut(self) -> float:
-        """How much is cut off at each end: a count (int), or a share of the cohort."""
+        """Returns what is cut off at each end: a count (int) or a share (float)."""
         if self.trim is None:
             return self.byzantine or 0
         return self.trim if 0 < self.trim < 0.5 else int(self.trim)
 
     @property
     def hostile(self) -> Optional[int]:
-        """f: `byzantine`, or the count of updates that is taken off at either end."""
+        """Returns f: `byzantine`, or the number of updates that are cut off per end."""
         if self.byzantine is None and isinstance(self.cut, int):
             return self.cut
         return self.byzantine
@@ -120,7 +120,7 @@ class TrimmedMean(RuleSettings):
     @property
     def per_byzantine(self) -> int:
         if self.hostile_share is not None:
-            # A share of the cohort is always less than half of it.
+            # A share is always less than half of the cohort.
             return 2 if self.byzantine else 0
         return super().per_byzantine
 

@@ -1,6 +1,7 @@
 """Specifications of robust rules: functions of a cohort's stacked updates.
 
-Nothing here imports TensorFlow, so that an experiment is checked before the import.
+This module does not import TensorFlow, so that an experiment can be checked before the
+slow import.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _BUCKETING = Act(
 
 
 def _stand_ins() -> dict[str, type[RuleSettings]]:
-    """The rules that can replace another rule in a breakdown, by name."""
+    """Returns the rules that can replace another rule in a breakdown, by name."""
     stand_ins: dict[str, type[RuleSettings]] = {MeanRule.NAME: MeanRule}
     for name, chosen in AGGREGATORS.items():
         if issubclass(chosen, RuleSettings) and chosen.STANDS_IN:
@@ -60,7 +61,8 @@ class RuleSettings(AggregatorSettings):
       AT_LEAST: rows that the rule needs in addition.
       SOURCE: source of the condition.
       NEEDS_BYZANTINE: whether f must be given.
-      STANDS_IN: whether `on_breakdown` may name the rule, which then gets `byzantine`.
+      STANDS_IN: whether `on_breakdown` may name the rule as a stand-in rule. The
+        stand-in rule gets the `byzantine` of the rule that it replaces.
       KEEPS_CENTER: whether the rule starts from a centre that is kept between rounds.
       BROKEN_BY_WEIGHT: whether a round of weighted clients is a breakdown when the
         heaviest f clients have half of the weight.
@@ -127,7 +129,7 @@ class RuleSettings(AggregatorSettings):
         """Aggregates rows to one update; imports TensorFlow.
 
         Args:
-          rows: screened rows `[n, d]`, of which some are padding. If the settings have
+          rows: screened rows `[n, d]`; some rows may be padding. If the settings have
             bucketing or mixing, the rows are already bucketed and mixed.
           center: float32 `[d]`, the centre, for rules with KEEPS_CENTER.
 
@@ -137,7 +139,7 @@ class RuleSettings(AggregatorSettings):
         raise NotImplementedError(f"{type(self).__name__}.apply")
 
     def next_center(self, center: Any, result: Any) -> Any:
-        """The centre after a round, float32 `[d]`, for rules with KEEPS_CENTER.
+        """Returns the centre after a round, float32 `[d]`, for rules with KEEPS_CENTER.
 
         Args:
           center: float32 `[d]`, the centre before the round.
@@ -162,7 +164,7 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def stand_in(self) -> Optional[RuleSettings]:
-        """The rule that is used in a breakdown; None if the round is skipped."""
+        """Returns the rule for a breakdown; None if the round is then skipped."""
         if self.on_breakdown is None or self.on_breakdown == SKIP:
             return None
         if self.on_breakdown == MeanRule.NAME:
@@ -181,22 +183,22 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def hostile(self) -> Optional[int]:
-        """f, hostile rows that the rule withstands; None if f was not given."""
+        """Returns f, the hostile rows that the rule withstands; None if not given."""
         return self.byzantine
 
     @property
     def hostile_share(self) -> Optional[float]:
-        """Share of a cohort that the rule withstands; None for rules with a count."""
+        """Returns the hostile share that the rule withstands; None for a count."""
         return None
 
     @property
     def per_byzantine(self) -> int:
-        """Rows, after bucketing, that the rule needs for every hostile row."""
+        """Returns how many rows, after bucketing, the rule needs for a hostile row."""
         return max(self.PER_BYZANTINE, 2 if self.neighbour_mixing else 0)
 
     @property
     def smallest_cohort(self) -> int:
-        """The smallest cohort for which the rule's condition holds."""
+        """Returns the smallest cohort for which the rule's condition holds."""
         rows = max(self.per_byzantine * (self.hostile or 0) + self.AT_LEAST, 1)
         return (rows - 1) * self.bucket_size + 1
 
@@ -220,12 +222,12 @@ class RuleSettings(AggregatorSettings):
         """Checks the rule's condition on n against the possible sizes of the stack.
 
         Args:
-          smallest: clients that a cohort has at least.
-          largest: clients that a cohort has at most.
+          smallest: smallest number of clients in a cohort.
+          largest: largest number of clients in a cohort.
 
         Raises:
-          SettingError: no cohort is large enough for the rule or its stand-in; or some
-            cohorts are not large enough, and `on_breakdown` is not given.
+          SettingError: no cohort is large enough for the rule or its stand-in rule; or
+            some cohorts are too small, and `on_breakdown` is not given.
         """
         self._check_largest(largest)
         if self.stand_in is not None:
@@ -252,7 +254,7 @@ class RuleSettings(AggregatorSettings):
         )
 
     def describe(self) -> str:
-        """The rule and the parameters of its condition, in words."""
+        """Describes the rule and the parameters of its condition in words."""
         words = [self.NAME]
         if self.hostile:
             words.append(f"for {self.hostile} hostile clients")

@@ -1,6 +1,7 @@
 """Base class of aggregator specifications: parameters, builder and compatibility.
 
-Nothing here imports TensorFlow, so that an experiment is checked before the import.
+This module does not import TensorFlow, so that an experiment can be checked before the
+slow import.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class AggregatorContext:
       minimum_cohort_size: smallest number of clients in a cohort.
       weighted: whether client weights differ.
       seed: seed of the aggregator's randomness.
-      secure_sums: the numbers that clients send; everything that they send must then go
-        through secure sums. None for plain sums.
+      secure_sums: the fixed-point formats of secure sums. With formats, everything that
+        clients send must go through secure sums. None for plain sums.
     """
 
     maximum_cohort_size: int
@@ -48,7 +49,7 @@ class AggregatorContext:
 
 
 class Act(NamedTuple):
-    """One of the operations on a cohort's updates: a rule, or bucketing.
+    """An operation on a cohort's updates: a rule, bucketing or mixing.
 
     Attributes:
       name: name for messages.
@@ -63,7 +64,7 @@ class Act(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorSettings(NamedSettings):
-    """Aggregation of the clients' updates: parameters, builder and compatibility.
+    """Base class of aggregator specifications: parameters, builder, compatibility.
 
     A subclass is a frozen dataclass whose fields are the parameters. The attributes
     below say what the aggregator is compatible with. `build` makes any TFF aggregation
@@ -119,7 +120,7 @@ class AggregatorSettings(NamedSettings):
         """Builds TFF's aggregation factory; imports TensorFlow.
 
         Raises:
-          ValueError: weights, or cohort sizes, that the aggregator does not take.
+          ValueError: the aggregator does not take the weights or the cohort sizes.
         """
         raise NotImplementedError(f"{type(self).__name__}.build")
 
@@ -161,7 +162,7 @@ class AggregatorSettings(NamedSettings):
 
     @property
     def stacked(self) -> bool:
-        """Whether a rule uses the single updates of a stack."""
+        """Whether a rule reads the single updates of a stack."""
         return False
 
     @property
@@ -171,12 +172,12 @@ class AggregatorSettings(NamedSettings):
 
     @property
     def has_map_reduce_form(self) -> bool:
-        """Whether a round is one aggregation, which every runtime executes."""
+        """Whether a round is a single aggregation, which every runtime can execute."""
         return True
 
     @property
     def acts(self) -> tuple[Act, ...]:
-        """The operations on the updates, in order, for the checks below."""
+        """Returns the operations on the updates in order; the checks read them."""
         return (Act(self.NAME, self.SENSITIVITY, self.SUMS_ONLY),)
 
     def check_weights(self, kind: str) -> None:
@@ -186,7 +187,7 @@ class AggregatorSettings(NamedSettings):
           kind: name of the weighting; "uniform" if all clients count the same.
 
         Raises:
-          SettingError: as described.
+          SettingError: the aggregator needs uniform weighting.
         """
         if kind != "uniform" and not self.WEIGHTED:
             raise SettingError(
@@ -202,14 +203,14 @@ class AggregatorSettings(NamedSettings):
           largest: largest number of clients in a cohort.
 
         Raises:
-          SettingError: as described.
+          SettingError: a cohort can be too small for the aggregator.
         """
 
     def check_server(self, server: ServerOptimizer) -> None:
         """Refuses a server optimizer that does not fit the results.
 
         Raises:
-          SettingError: a learning rate of 1 or more for results of -1, 0 and 1.
+          SettingError: the result is a sign, and the learning rate is 1 or more.
         """
         if self.RESULT_IS_SIGN and server.learning_rate >= 1:
             raise self.refused_choice(
@@ -225,7 +226,7 @@ class AggregatorSettings(NamedSettings):
           runtime: name of the runtime.
 
         Raises:
-          SettingError: as described.
+          SettingError: the runtime cannot execute the aggregation.
         """
 
     def check_with_privacy(self, noised_at: str, what: str) -> None:
@@ -265,10 +266,10 @@ class AggregatorSettings(NamedSettings):
                 )
 
     def check_with_secure_sum(self) -> None:
-        """Refuses an aggregator of single updates if the server sees sums only.
+        """Refuses an aggregator of single updates if the server sees only sums.
 
         Raises:
-          SettingError: as described.
+          SettingError: an operation of the aggregator needs single updates.
         """
         for act in self.acts:
             self._check_sums(act)
@@ -282,14 +283,14 @@ class AggregatorSettings(NamedSettings):
             )
 
     def check_with_sparse_updates(self) -> None:
-        """Refuses a rule by coordinate if clients send some coordinates only.
+        """Refuses a coordinate-wise rule if clients send only some coordinates.
 
         Rules on whole updates (selection by distances, geometric median, clipping) work
         on decoded updates. Quantised and low-rank updates have a value in every
-        coordinate, so that every rule works on them.
+        coordinate, so every rule works on them.
 
         Raises:
-          SettingError: the rule aggregates every coordinate alone.
+          SettingError: the rule aggregates every coordinate by itself.
         """
         if self.BY_COORDINATE is not None:
             raise self.refused_choice(
@@ -297,7 +298,7 @@ class AggregatorSettings(NamedSettings):
             )
 
     def refused_choice(self, why: str) -> SettingError:
-        """The error that refuses this aggregator: "--aggregator=krum: ..."."""
+        """Returns the error that refuses this aggregator: "--aggregator=krum: ..."."""
         return SettingError(f"--aggregator={self.NAME}: {why}")
 
 

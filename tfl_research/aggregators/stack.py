@@ -1,4 +1,4 @@
-"""Updates as vectors, and a stack of updates as a TFF aggregation's accumulator."""
+"""Turns updates into vectors, and stacks them in a TFF aggregation's accumulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the tensors of a structure lie in a vector.
+    """Says where the tensors of a structure lie in a vector.
 
     Attributes:
       value_type: type of the structure.
@@ -25,10 +25,10 @@ class Layout:
 
     @classmethod
     def of(cls, value_type: tff.Type) -> Layout:
-        """The layout of a structure of float32 tensors.
+        """Returns the layout of a structure of float32 tensors.
 
         Raises:
-          ValueError: another dtype, or a shape that is not static.
+          ValueError: a tensor is not float32, or a shape is not static.
         """
         leaves: list[Any] = _leaves(value_type)
         for leaf in leaves:
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """d, the number of entries of the vector."""
+        """Returns d, the number of entries of the vector."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def flatten(self, value: Any) -> tf.Tensor:
@@ -51,7 +51,7 @@ class Layout:
         return tf.concat([tf.reshape(v, [-1]) for v in _leaves(value)], axis=0)
 
     def unflatten(self, vector: tf.Tensor) -> Any:
-        """The inverse of `flatten`, in the structure's containers."""
+        """Turns a vector back into the structure, with the structure's containers."""
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         parts = [
             tf.reshape(part, shape)
@@ -61,7 +61,7 @@ class Layout:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """The leaves of a TFF structure in its order; a list of the value otherwise."""
+    """Returns a TFF structure's leaves in order, or a list with a single value."""
     if isinstance(value, tff.structure.Struct):
         return list(tff.structure.flatten(value))
     return [value]
@@ -128,7 +128,7 @@ def stack_computations(
 
         def appended(name: str) -> tf.Tensor:
             mask = own if name == "weights" else own[:, None]
-            # After the rows of the second stack follows its padding.
+            # The second stack's padding comes after its rows.
             return tf.where(mask, first[name], tf.gather(second[name], source))
 
         lost = first_stored + second["stored"] - stored

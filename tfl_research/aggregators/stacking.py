@@ -1,4 +1,4 @@
-"""Robust rules as TFF aggregations: a rule aggregates a stack of updates."""
+"""Makes TFF aggregations from robust rules, which aggregate a stack of updates."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ def apply_rule(
 
     Returns:
       float32 `[d]`.
+
+    Raises:
+      UserError: the rule's `apply` returned another shape or dtype.
     """
     rows = dataclasses.replace(rows, weighted=weighted)
     if rule.bucket_size > 1:
@@ -73,7 +76,7 @@ def apply_rule(
 def is_broken(
     rule: RuleSettings, rows: rules.Rows, *, weighted: bool = False
 ) -> tf.Tensor:
-    """bool scalar: whether there are too few rows, or too many hostile rows.
+    """Whether there are too few rows, or too many hostile rows, bool `[]`.
 
     Excluded rows count among the f hostile rows. More than f excluded rows mean that f
     is too small for this cohort. With weights, the heaviest rows may be hostile.
@@ -93,7 +96,7 @@ def is_broken(
 
 
 def _heaviest(rows: rules.Rows, number: tf.Tensor) -> tf.Tensor:
-    """float64 scalar: the share of the total weight that the heaviest rows have."""
+    """Computes the heaviest rows' share of the total weight, float64 `[]`."""
     shares = tf.sort(dataclasses.replace(rows, weighted=True).shares)[::-1]
     first = tf.range(tf.shape(shares)[0]) < number
     return tf.reduce_sum(tf.where(first, shares, tf.zeros_like(shares)))
@@ -105,11 +108,11 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
 
     The server holds the updates of up to `capacity` clients as one float32 matrix
     `[capacity, d]`: 4 · capacity · d bytes for every chunk of clients that a runtime
-    accumulates at once. A client of weight 0 is absent. A client that sends a NaN, an
-    infinity or a negative weight is excluded from the stack. It counts among the
-    hostile clients that the rule expects. Merging two stacks appends the second to the
-    first. Clients beyond the capacity are dropped and counted, so the capacity should
-    be the sampler's `maximum_cohort_size`.
+    accumulates at once. Clients with weight 0 are ignored. A client that sends a NaN,
+    an infinity or a negative weight is excluded from the stack. An excluded client
+    counts among the hostile clients that the rule expects. Merging two stacks appends
+    the second to the first. Clients beyond the capacity are dropped and counted, so the
+    capacity should be the sampler's `maximum_cohort_size`.
 
     `create(value_type, weight_type)` gives a process of type
     `( -> S@SERVER)` and `(<S@SERVER, {V}@CLIENTS, {float32}@CLIENTS> ->
@@ -139,9 +142,9 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
         attack, see `aggregators.AttackedFactory`. None for no change.
 
     Raises:
-      ValueError: a capacity that is too small for the rule; a smallest cohort that is
-        too small for the rule, without `on_breakdown`; or weights for a rule that is
-        defined for equal weights only.
+      ValueError: the capacity is too small for the rule; the smallest cohort is too
+        small for the rule, and there is no `on_breakdown`; or `weighted` is true for a
+        rule that is defined for equal weights only.
     """
 
     rule: RuleSettings
@@ -175,7 +178,7 @@ class StackingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
         """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: values of another dtype, or of a shape that is not static.
+          ValueError: the values are not float32, or a shape is not static.
         """
         layout = Layout.of(value_type)
         stand_in = self.rule.stand_in

@@ -69,8 +69,8 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
         """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: values of another dtype, or of a shape that is not static;
-            weights without a role.
+          ValueError: the values are not float32, a shape is not static, or the weights
+            have no role.
         """
         if not role_weight_type().is_assignable_from(weight_type):
             raise ValueError(
@@ -90,7 +90,7 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
         @tff.tensorflow.computation(weight_type)
         def client_weight(weight: Any) -> Any:
             is_root = tf.equal(weight["role"], self.root_role)
-            # A row of weight 0 is absent.
+            # The stack ignores a row with weight 0.
             return tf.where(is_root, 0.0, weight["weight"])
 
         @tff.tensorflow.computation(value_type, weight_type)
@@ -121,7 +121,7 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
             trust = rules.trust_scores(rows, root=root)
             trusted = tf.reduce_sum(tf.cast(trust > 0, tf.int32))
             result = rules.trusted_root(rows, root=root)
-            # Without a usable root the root is zero, and no client is trusted.
+            # Without a usable root update, g_0 is zero, and no client is trusted.
             skipped = tf.equal(trusted, 0)
             skipped |= tf.logical_not(tf.reduce_all(tf.math.is_finite(result)))
             result = tf.where(skipped, tf.zeros_like(result), result)

@@ -1,9 +1,9 @@
 """Federated algorithms: pairs of client work and server work.
 
 A specification such as `FedAvg()` or `FedProx(0.1)` chooses an algorithm without
-TensorFlow. `build` makes an `Algorithm` of the specification. `clients` and `processes`
-have the parts that several algorithms share. `aggregators` decides how updates are
-aggregated.
+TensorFlow. `build` makes an `Algorithm` from the specification. `clients` and
+`processes` have the parts that several algorithms share. `aggregators` decides how
+updates are aggregated.
 """
 
 from typing import TYPE_CHECKING

@@ -94,7 +94,7 @@ class AdaptiveProximalServer(ServerWork):
             raise ValueError(f"patience must be at least 1, got {self.patience}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state, mu, the last loss, and the rounds in a row it fell."""
+        """Returns the optimizer's state, mu, the last loss, and how often it fell."""
         return (
             self.step.initial_state(weights),
             tf.constant(self.initial),
@@ -103,7 +103,7 @@ class AdaptiveProximalServer(ServerWork):
         )
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """mu."""
+        """Sends mu."""
         return state[1]
 
     def apply(

@@ -1,4 +1,4 @@
-"""An algorithm: client work and server work that belong together."""
+"""`Algorithm`: client work and server work that belong together."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class Algorithm:
       exchanges: number of rounds of the process in one round of the paper, all with
         the same cohort (see `sampling.Repeated`) and the same local steps (see
         `data.ClientData.with_exchanges`).
-      needs_mean: whether the updates must be averaged without changes. Reports of
-        clients are always averaged, since an aggregator acts on updates only. So no
-        robust rule protects a report, and no mechanism noises a report. And where
-        clients keep what they sent, the server must add up exactly what they sent.
+      needs_mean: whether the updates must be averaged without changes. This is so if
+        clients send reports: reports are always averaged, since an aggregator acts on
+        updates only, so no robust rule protects a report and no mechanism adds noise to
+        a report. This is also so if clients keep what they sent: the server must add up
+        exactly what they sent.
     """
 
     client_work: clients.ClientWork
@@ -51,9 +52,9 @@ class Algorithm:
         """Builds the algorithm's process for a task; see `processes.build_fed_avg`.
 
         Raises:
-          ValueError: a weighting other than the algorithm's own; an aggregator other
-            than a `tff.aggregators.MeanFactory`, although the algorithm needs the mean;
-            or an error of `build_fed_avg`.
+          ValueError: `client_weighting` is not the algorithm's own weighting, the
+            aggregator is not a `tff.aggregators.MeanFactory` although the algorithm
+            needs the mean (a SettingError), or `build_fed_avg` refuses the parts.
         """
         if client_weighting is None:
             client_weighting = self.weighting

@@ -13,12 +13,17 @@ def build_fed_avg(
     server: OptimizerStep = AVERAGING,
     proximal_strength: float = 0.0,
 ) -> Algorithm:
-    """FedAvg (McMahan et al. 2017), with a server optimizer FedOpt (Reddi et al. 2020:
-    FedAvgM, FedAdam, FedYogi, FedAdagrad), with a proximal term FedProx.
+    """Builds FedAvg, FedOpt or FedProx.
+
+    FedAvg (McMahan et al. 2017, arXiv 1602.05629) is the default. With another server
+    optimizer this is FedOpt (Reddi et al. 2020, arXiv 2003.00295: FedAvgM, FedAdam,
+    FedYogi, FedAdagrad). With a proximal term this is FedProx (Li et al. 2020, arXiv
+    1812.06127).
 
     Args:
-      steps: the clients' local steps.
-      server: the server optimizer.
-      proximal_strength: see `clients.LocalTraining`.
+      steps: the local steps of each client in a round.
+      server: the server's optimizer; it takes the mean update for a step by default.
+      proximal_strength: the strength of FedProx's pull to the server's model; 0 is
+        none.
     """
     return Algorithm(clients.LocalTraining(steps, proximal_strength), server)

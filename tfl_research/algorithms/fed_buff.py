@@ -37,15 +37,15 @@ class FedBuffClient(clients.ClientWork):
 
     @property
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
-        """`staleness`."""
+        """Adds `staleness`, int32 `[]`."""
         return {"staleness": tf.TensorSpec([], tf.int32)}
 
     def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
-        """Bytes of the base's update."""
+        """Bytes of the update of the base client work."""
         return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of the model that the client begins from; other models are not sent."""
+        """Bytes of the model from which the client begins; no other model is sent."""
         return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
@@ -64,7 +64,7 @@ class FedBuffClient(clients.ClientWork):
         ) -> clients.ClientResult:
             del server_weights
             staleness = batches["staleness"]
-            # A gather, since XLA would compile anew for every index of a slice.
+            # A gather, because XLA would compile again for every index of a slice.
             start = [tf.gather(history, staleness) for history in shared]
             begun = tf.maximum(round_number - staleness, 0)
             result = base(start, batches, begun)
@@ -104,13 +104,16 @@ class FedBuffServer(ServerWork):
             )
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state, and the models by staleness, `[staleness, ...]`."""
+        """Returns the optimizer's state, and the models by staleness.
+
+        Each weight tensor is `[max_staleness + 1, ...]`.
+        """
         kept = self.max_staleness + 1
         history = [tf.repeat(w[None], kept, axis=0) for w in weights]
         return self.step.initial_state(weights), history
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """The models by staleness."""
+        """Sends the models by staleness."""
         return list(state[1])
 
     def apply(
@@ -130,7 +133,7 @@ class FedBuffServer(ServerWork):
 def _shifted(
     weights: Sequence[tf.Tensor], history: Sequence[tf.Tensor]
 ) -> list[tf.Tensor]:
-    """The models by staleness after a server step that ends at `weights`."""
+    """Returns the models by staleness after a server step that ends at `weights`."""
     return [
         tf.concat([new[None], old[:-1]], axis=0) for new, old in zip(weights, history)
     ]
@@ -144,11 +147,11 @@ def build_fed_buff(
 ) -> Algorithm:
     """Builds FedBuff: the server takes a step whenever enough clients have reported.
 
-    A client may have begun with an older model, and counts less then (Nguyen et al.
-    2022, arXiv 2106.06639, Algorithm 1). `FedBuffClient` has the weight.
+    A client that began with an older model counts less (Nguyen et al. 2022, arXiv
+    2106.06639, Algorithm 1). `FedBuffClient` has the formula.
 
     Args:
-      base: what a client does; it keeps no state between rounds.
+      base: the client work; its clients report nothing and keep no state.
       server: the server's optimizer; it takes the mean update for a step by default.
       max_staleness: number of server steps for which a model is kept, at least 0.
     """

@@ -112,7 +112,7 @@ class SubModels:
     def _layers(
         self, specs: Sequence[tf.TensorSpec]
     ) -> list[tuple[tf.TensorSpec, int]]:
-        """Each layer's kernel, and how many of its units are kept."""
+        """Returns each layer's kernel, and how many of the layer's units are kept."""
         kernels = list(specs[::2])
         kept = [self.kept(int(kernel.shape[-1])) for kernel in kernels[:-1]]
         return list(zip(kernels, [*kept, int(kernels[-1].shape[-1])]))
@@ -141,7 +141,7 @@ class FedDropoutClient(clients.ClientWork):
         return self.sub_models.size(model.weight_specs)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes that a client is sent."""
+        """Bytes that the server sends to a client."""
         return self.sub_models.size(model.weight_specs)
 
     def reported_bytes(self, model: models.FunctionalModel) -> int:
@@ -172,7 +172,7 @@ class FedDropoutClient(clients.ClientWork):
                 left = [f * w for f, w in zip(factors, weights)]
                 return model.forward(left, state, x, training, random_seed)
 
-            # Gradients of weights that are left out are zero, and so are their steps.
+            # A weight that is left out has gradient zero, so its steps are zero.
             smaller = dataclasses.replace(model, forward=forward)
             start = list(server_weights)
             run = self.steps.loop(smaller, objective).run(start, batches, round_number)

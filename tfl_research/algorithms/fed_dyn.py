@@ -44,7 +44,7 @@ class FedDynClient(clients.ClientWork):
         _check_alpha(self.alpha)
 
     def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
-        """g_k = 0."""
+        """Returns g_k = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
@@ -79,11 +79,14 @@ class FedDynClient(clients.ClientWork):
 
 @dataclasses.dataclass(frozen=True)
 class FedDynServer(ServerWork):
-    """FedDyn's server (Algorithm 1): h <- h - alpha |P|/m mean(theta_k - theta),
+    """FedDyn's server (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
+
+    With P the cohort:
+    h <- h - alpha |P|/m mean(theta_k - theta),
     theta <- mean(theta_k) - h / alpha.
 
     Attributes:
-      alpha: alpha of the clients, above 0.
+      alpha: the clients' alpha, above 0.
       population: m, the number of all clients.
     """
 
@@ -96,7 +99,7 @@ class FedDynServer(ServerWork):
         check_population(self.population)
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """h = 0."""
+        """Returns h = 0."""
         return [tf.zeros_like(w) for w in weights]
 
     def apply(
@@ -120,12 +123,12 @@ def build_fed_dyn(
 ) -> Algorithm:
     """Builds FedDyn: each client's loss has a regulariser that follows its updates.
 
-    At the optimum of all clients, the regularised losses have their optima there too
-    (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
+    If training converges, every regularised loss has its optimum at the optimum of the
+    global loss (Acar et al. 2021, arXiv 2111.04263, Algorithm 1).
 
     Args:
       steps: the local steps of each client in a round.
-      population: the number of all clients, also of those that never take part.
+      population: the number of all clients, including clients that never take part.
       alpha: strength of the regulariser, above 0.
     """
     return Algorithm(

@@ -15,7 +15,7 @@ from tfl_research.tasks.objectives import Objective
 
 
 def squared_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """float32 scalar, the squared l2 norm of all tensors together."""
+    """Computes the squared l2 norm of all tensors together, float32 `[]`."""
     return tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors])
 
 
@@ -32,11 +32,11 @@ class ReportsSquaredNorm(clients.ClientWork):
     base: clients.ClientWork
 
     def encoded_bytes(self, model: models.FunctionalModel) -> Optional[int]:
-        """Bytes of the base's update."""
+        """Bytes of the update of the base client work."""
         return self.base.encoded_bytes(model)
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of the model that the client begins from."""
+        """Bytes of the model from which the client begins."""
         return sum(weights.nbytes for weights in model.initial_weights)
 
     def build(
@@ -72,8 +72,8 @@ class FedExPServer(ServerWork):
 
     Extrapolated steps tend to oscillate, so the paper's experiments evaluate the mean
     of the last two x. With `averages`, this mean is the global model, and the server
-    sends the last x to clients. In round one it is the mean of the initial x and the
-    first; the authors' code evaluates the first x alone.
+    sends the last x to clients. In round one, the global model is the mean of the
+    initial x and the first x; the authors' code evaluates only the first x.
 
     Attributes:
       epsilon: above 0, in units of ||mean||^2; keeps eta_g bounded when the mean is
@@ -92,11 +92,11 @@ class FedExPServer(ServerWork):
             raise ValueError(f"epsilon must be above 0, got {self.epsilon}")
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The last eta_g, for information, and x if it is not the global model."""
+        """Returns the last eta_g, for information, and x unless it is the model."""
         return tf.constant(1.0), list(weights) if self.averages else ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """x, if it is not the global model."""
+        """Sends x unless x is the global model."""
         return list(state[1]) if self.averages else None
 
     def apply(
@@ -119,7 +119,7 @@ def build_fed_exp(
     The step is that of Jhunjhunwala et al. 2023 (arXiv 2301.09604, equation 6).
 
     Args:
-      base: what a client does; it keeps no state between rounds.
+      base: the client work; its clients report nothing and keep no state.
       epsilon: is added to the squared norm of the mean update, above 0.
       averages: whether the global model is the mean of the server's last two points.
     """

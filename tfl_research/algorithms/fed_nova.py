@@ -120,16 +120,17 @@ class FedNovaClient(clients.ClientWork):
 class FedNovaServer(ReportedStep):
     """x <- x + tau_eff sum_i p_i d_i with tau_eff = sum_i p_i ||a_i||_1.
 
-    Equation 8 of the paper, with the tau_eff that local updates without normalisation
-    have. If all clients take the same number of steps, this is FedAvg (with a proximal
-    term, FedProx). The server optimizer takes the step.
+    This is equation 8 of the paper (Wang et al. 2020, arXiv 2007.07481), with the
+    tau_eff of local updates that are not normalised. If all clients take the same
+    number of steps, this is FedAvg (with a proximal term, FedProx). The server
+    optimizer takes the step.
 
     With a proximal term mu, the authors' code (JYWa/FedNova) has another tau_eff: the
-    mean number of steps sum_i p_i tau_i. It divides updates by ||a_i||_1, as here.
-    Since ||a_i||_1 = (1 - (1 - eta mu)^tau_i) / (eta mu) is at most tau_i, its step is
-    longer by the factor sum_i p_i tau_i / sum_i p_i ||a_i||_1, also if all clients take
-    the same number of steps. A server learning rate of this factor gives its step.
-    Without a proximal term both are the same.
+    mean number of steps sum_i p_i tau_i. Their code divides updates by ||a_i||_1, as
+    here. Since ||a_i||_1 = (1 - (1 - eta mu)^tau_i) / (eta mu) is at most tau_i, their
+    step is longer by the factor sum_i p_i tau_i / sum_i p_i ||a_i||_1, even if all
+    clients take the same number of steps. A server learning rate of this factor gives
+    their step. Without a proximal term, both steps are the same.
     """
 
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
@@ -144,8 +145,10 @@ def build_fed_nova(
 ) -> Algorithm:
     """Builds FedNova: clients with more steps do not count more.
 
-    Updates are divided by the client's own number of steps, and the mean is multiplied
-    by the mean number (Wang et al. 2020, arXiv 2007.07481, equation 8).
+    Each update is divided by the client's number of steps, and the mean update is
+    multiplied by the mean number of steps (Wang et al. 2020, arXiv 2007.07481, equation
+    8). `FedNovaClient` says which norm stands for the number of steps if SGD has
+    momentum or a proximal term.
 
     Args:
       steps: the local steps of each client in a round.

@@ -36,14 +36,14 @@ def _trains(round_number: tf.Tensor) -> tf.Tensor:
 
 
 def _paper_round(round_number: tf.Tensor) -> tf.Tensor:
-    """The round of the paper, counted from 0, which schedules count."""
+    """Returns the paper's round, counted from 0; schedules count these rounds."""
     return tf.math.floordiv(round_number, _EXCHANGES)
 
 
 def _limited(
     batches: Mapping[str, tf.Tensor], active: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """The local steps if `active` is set, otherwise no local steps."""
+    """Returns the local steps if `active` is true, otherwise no local steps."""
     limited = dict(batches)
     limited["num_steps"] = tf.where(active, batches["num_steps"], 0)
     limited["mask"] = batches["mask"] & active
@@ -110,11 +110,11 @@ class MimeClient(clients.ClientWork):
     steps: clients.LocalSteps
 
     def encoded_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of the gradient in the first exchange, of the update in the second."""
+        """Bytes that a client sends in an exchange: a gradient or an update."""
         return _bytes_of(model.initial_weights)
 
     def reported_bytes(self, model: models.FunctionalModel) -> int:
-        """0 bytes: `encoded_bytes` counts both; the zeros are not sent."""
+        """0 bytes: `encoded_bytes` counts gradient and update; zeros are not sent."""
         return 0
 
     def received_bytes(self, model: models.FunctionalModel) -> int:
@@ -164,7 +164,9 @@ class MimeClient(clients.ClientWork):
 
 @dataclasses.dataclass(frozen=True)
 class MimeServer(ServerWork):
-    """x <- x + mean(y_i - x); s <- V(c, s), c the mean of the clients' gradients.
+    """The server of Mime and MimeLite (Algorithm 1 of the same paper).
+
+    x <- x + mean(y_i - x); s <- V(c, s), where c is the mean of the clients' gradients.
 
     Attributes:
       optimizer: the base optimizer, which the clients use too.
@@ -178,7 +180,7 @@ class MimeServer(ServerWork):
     corrects: bool = False
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The model step's state, s and c."""
+        """Returns the state of the model's step, s and c."""
         specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights)
         s = tf.nest.map_structure(
             tf.convert_to_tensor, self.optimizer.initialize(specs)
@@ -187,7 +189,7 @@ class MimeServer(ServerWork):
         return self.step.initial_state(weights), s, c
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """s; for Mime also c."""
+        """Sends s, and for Mime also c."""
         _, s, c = state
         return (s, list(c)) if self.corrects else s
 
@@ -227,7 +229,7 @@ def _bytes_of(arrays: Sequence[np.ndarray]) -> int:
 def build_mime_lite(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
-    """Builds MimeLite: clients use the optimizer's statistics, and do not change them.
+    """Builds MimeLite: clients use the optimizer's statistics without changing them.
 
     The server updates the statistics with the gradients of the whole cohort
     (Karimireddy et al. 2021, arXiv 2008.03606, Algorithm 1).
@@ -244,7 +246,7 @@ def build_mime_lite(
 def build_mime(
     steps: clients.LocalSteps, *, server: OptimizerStep = AVERAGING
 ) -> Algorithm:
-    """Builds Mime: MimeLite whose local gradients are corrected by the cohort's.
+    """Builds Mime: MimeLite with local gradients corrected by the cohort's gradient.
 
     The correction is the same as in SVRG (Karimireddy et al. 2021, arXiv 2008.03606,
     Algorithm 1).

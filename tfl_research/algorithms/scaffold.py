@@ -54,7 +54,7 @@ class ScaffoldClient(clients.ClientWork):
             check_plain_sgd(self.steps, "SCAFFOLD's option 2")
 
     def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
-        """c_i = 0."""
+        """Returns c_i = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
@@ -122,11 +122,11 @@ class ScaffoldServer(ServerWork):
         check_population(self.population)
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The optimizer's state and c = 0."""
+        """Returns the optimizer's state and c = 0."""
         return self.step.initial_state(weights), [tf.zeros_like(w) for w in weights]
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """c."""
+        """Sends c."""
         return list(state[1])
 
     def apply(
@@ -166,16 +166,17 @@ def build_scaffold(
     server: OptimizerStep = AVERAGING,
     option: int = 2,
 ) -> Algorithm:
-    """Builds SCAFFOLD: control variates take the differences of clients out of steps.
+    """Builds SCAFFOLD: control variates correct the drift of clients' local steps.
 
-    Each client and the server keep one (Karimireddy et al. 2020, arXiv 1910.06378,
-    Algorithm 1).
+    Each client and the server keep a control variate (Karimireddy et al. 2020, arXiv
+    1910.06378, Algorithm 1).
 
     Args:
       steps: the local steps of each client in a round.
-      population: the number of all clients, also of those that never take part.
+      population: the number of all clients, including clients that never take part.
       server: the server's optimizer; it takes the mean update for a step by default.
-      option: 1 or 2, of the paper's two new control variates of a client.
+      option: the paper's option for a client's new control variate, 1 or 2; see
+        `ScaffoldClient`.
     """
     return Algorithm(
         ScaffoldClient(steps, option),

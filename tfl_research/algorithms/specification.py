@@ -1,6 +1,7 @@
 """Base class of algorithm specifications: parameters, builder and compatibility.
 
-Nothing here imports TensorFlow, so that an experiment is checked before the import.
+This module does not import TensorFlow, so that an experiment can be checked before the
+slow import.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class AlgorithmContext:
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmSettings(NamedSettings):
-    """A federated algorithm: parameters, builder and compatibility.
+    """Base class of algorithm specifications: parameters, builder and compatibility.
 
     A subclass is a frozen dataclass whose fields are the parameters. The attributes
     below say what the algorithm is compatible with. `build` makes client work and
@@ -119,15 +120,17 @@ class AlgorithmSettings(NamedSettings):
 
     @property
     def buffering(self) -> Optional[tuple[int, int]]:
-        """Number of devices that train at once, and largest staleness in server steps.
+        """Returns how asynchronous devices train; None for synchronous rounds.
 
-        None for algorithms whose rounds are synchronous.
+        Returns:
+          The number of devices that train at the same time, and the largest staleness
+          in server steps. None for algorithms whose rounds are synchronous.
         """
         return None
 
     @classmethod
     def looks_at_model(cls) -> bool:
-        """Whether `check_model` looks at the model, which imports TensorFlow."""
+        """Whether `check_model` needs the model, whose build imports TensorFlow."""
         return cls.check_model is not AlgorithmSettings.check_model
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
@@ -137,21 +140,21 @@ class AlgorithmSettings(NamedSettings):
           specs: shapes and dtypes of the model's weights, in order.
 
         Raises:
-          SettingError: as described.
+          SettingError: the algorithm cannot divide the model.
         """
 
     def check_clients(self, client: ClientOptimizer) -> None:
         """Refuses local steps that the algorithm does not allow.
 
         Raises:
-          SettingError: as described.
+          SettingError: the algorithm does not allow the client optimizer.
         """
 
     def check_weighting(self, kind: str) -> None:
         """Refuses a client weighting other than the algorithm's own.
 
         Raises:
-          SettingError: as described.
+          SettingError: the algorithm needs another weighting.
         """
         if self.WEIGHTING is not None and kind != self.WEIGHTING:
             raise SettingError(
@@ -217,7 +220,7 @@ class AlgorithmSettings(NamedSettings):
           error_feedback: whether clients keep the difference that the code lost.
 
         Raises:
-          SettingError: as described.
+          SettingError: the clients' messages or states do not allow this compression.
         """
         if compression == "none":
             return
@@ -261,7 +264,7 @@ def check_sgd(client: ClientOptimizer, what: str, *, momentum: bool) -> None:
       momentum: whether SGD may have momentum.
 
     Raises:
-      SettingError: as described.
+      SettingError: the optimizer is not SGD, or has momentum that is not allowed.
     """
     if client.optimizer != "sgd":
         raise client.refused("optimizer", f"{what} needs --client_optimizer=sgd")

@@ -1,6 +1,6 @@
-"""Attacks by malicious clients, in simulation: on their data and on their updates.
+"""Simulated attacks by malicious clients, who change their data or their updates.
 
-`aggregators.attacked` stacks a cohort's updates for an attack that sees all of them.
+`aggregators.attacked` stacks a cohort's updates for attacks that see all updates.
 """
 
 from typing import TYPE_CHECKING

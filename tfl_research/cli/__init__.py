@@ -1,6 +1,6 @@
 """Command lines: flags of the experiments and the programs of `scripts/`.
 
-The only importer of absl and argparse; what a run is stands in `experiment`.
+Only this package imports absl and argparse. `experiment` defines what a run does.
 """
 
 from typing import TYPE_CHECKING

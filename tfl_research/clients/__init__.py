@@ -1,4 +1,4 @@
-"""Client work: one client's computation in a round, as pure TensorFlow functions.
+"""Client work: what one client computes in a round, as pure TensorFlow functions.
 
 `aggregators` aggregates updates, and `data` has the clients' examples.
 """

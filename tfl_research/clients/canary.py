@@ -38,7 +38,7 @@ class CanaryWork(WrappedWork):
       norm: l2 norm of a canary's update, above 0.
 
     Raises:
-      ValueError: a norm that is not above 0 and finite.
+      ValueError: the norm is not above 0 and finite.
     """
 
     base: ClientWork

@@ -1,4 +1,4 @@
-"""Random directions of canaries, made when needed, and cosines with them."""
+"""Makes random directions of canaries when needed, and computes cosines with them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfl_research.data import derived_generator
 
 
 def direction_seed(seed: int) -> np.ndarray:
-    """int32 `[2]`, the seed of all canaries' directions."""
+    """Returns the seed of all canaries' directions, int32 `[2]`."""
     generator = derived_generator("canary directions", seed)
     return generator.integers(0, 2**31 - 1, size=2, dtype=np.int32)
 
 
 def direction(shapes: Sequence[Any], seed: Any, index: Any) -> list[tf.Tensor]:
-    """A random unit vector, uniform on the unit sphere of all weights.
+    """Draws a random unit vector, uniform on the unit sphere of all weights.
 
-    A pure function of its arguments; directions of different indices are independent.
+    The function is pure. Directions of different indices are independent.
 
     Args:
       shapes: static shapes of the weights.
@@ -42,7 +42,7 @@ def direction(shapes: Sequence[Any], seed: Any, index: Any) -> list[tf.Tensor]:
 
 
 def cosines(tensors: Sequence[Any], seed: Any, count: int) -> tf.Tensor:
-    """Cosines of a vector with the directions of canaries 1 to `count`.
+    """Computes cosines of a vector with the directions of canaries 1 to `count`.
 
     Directions are made one after another, so that memory does not grow with `count`.
     Each direction takes one normal number for each entry of the vector.

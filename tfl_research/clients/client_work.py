@@ -27,7 +27,7 @@ class ClientResult(NamedTuple):
       client_state: float32 `[d]`, the state that the client keeps until its next
         cohort; None if clients keep no state.
       noise_stddev: float32 `[]`, standard deviation of the noise that the client adds
-        to the sum of gradients of a local step; () where clients add none.
+        to the sum of gradients of a local step; () if clients add no noise.
       model_state: the model's non-trainable weights after the local steps, in the order
         of `FunctionalModel.initial_state`; None from client work that does not change
         them.
@@ -67,8 +67,8 @@ MODEL_STATE = "model_state"
 ClientFunction = Callable[..., ClientResult]
 
 # The same arguments -> the client's personal model, which is evaluated on the client's
-# own test examples: its weights, or a `PersonalModel` where training changes
-# non-trainable weights too.
+# own test examples. The result is the trainable weights, or a `PersonalModel` if
+# training also changes non-trainable weights.
 PersonalFunction = Callable[..., Union["list[tf.Tensor]", PersonalModel]]
 
 
@@ -132,7 +132,7 @@ class ClientWork(abc.ABC):
         return None
 
     def received_bytes(self, model: FunctionalModel) -> Optional[int]:
-        """Bytes that the server sends to a client; None for everything it shares."""
+        """Bytes that the server sends to a client; None for all shared values."""
         del model
         return None
 
@@ -186,36 +186,37 @@ class WrappedWork(ClientWork):
 def model_state_of(
     model: FunctionalModel, batches: Mapping[str, Any]
 ) -> tuple[tf.Tensor, ...]:
-    """The model's non-trainable weights at the beginning of a client's local steps.
+    """Returns the model's non-trainable weights before a client's local steps.
 
-    If the local steps have no such weights, the model's initial weights.
+    If the local steps do not have these weights, the result is the model's initial
+    weights.
     """
     state = tuple(batches.get(MODEL_STATE, ()))
     return state or tuple(tf.constant(s) for s in model.initial_state)
 
 
 def minibatch_of(batches: Mapping[str, Any], row: tf.Tensor) -> dict[str, Any]:
-    """The flat arrays and the mask of one row of a client's local steps.
+    """Returns the flat arrays and the mask of one row of a client's local steps.
 
     Args:
       batches: the local steps.
       row: int32 `[]`.
     """
     arrays = {**structures.example_arrays(batches), "mask": batches["mask"]}
-    # `v[row]` has three times as many operations, which are traced and compiled.
+    # `v[row]` would trace and compile three times as many operations.
     return {name: tf.gather(v, row) for name, v in arrays.items()}
 
 
 def with_examples(
     model: FunctionalModel, batch: dict[str, Any], batches: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A minibatch; if it is padding alone, the client's first example instead.
+    """Returns a minibatch, with the client's first example if there is only padding.
 
-    Vectorised clients take as many steps as the client with most of them. The others
-    have minibatches of padding alone then. A model that may have no finite gradients
-    for padding gives NaN there, and programs for XLA that meet NaN leave their clients
-    to TensorFlow. The example does not count: the mask does not change. Neither does
-    the minibatch of another model.
+    Vectorised clients all take as many steps as the client with the most steps. The
+    other clients then have minibatches of padding alone. A model that may have no
+    finite gradients for padding would give NaN, and XLA programs that meet NaN leave
+    their clients to TensorFlow. The mask does not change, so the example does not
+    count. The minibatches of other models do not change.
 
     Args:
       model: the model that is trained.
@@ -232,12 +233,13 @@ def with_examples(
 
 
 def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A minibatch as the model takes it in training.
+    """Prepares a minibatch for the model in training.
 
-    A model whose examples meet takes it without its padding. A model that may have no
-    finite gradients for padding takes copies of the first example in its place: their
-    losses do not count, and their gradients are finite if the first example's are.
-    A minibatch of padding alone has nothing to copy: see `with_examples`.
+    A model that mixes examples gets the minibatch without padding. A model that may
+    have no finite gradients for padding gets copies of the first example in the place
+    of padding. The losses of the copies do not count, and their gradients are finite if
+    the first example's gradients are. For a minibatch of padding alone, see
+    `with_examples`.
 
     Args:
       model: the model that is trained.
@@ -259,7 +261,7 @@ def for_training(model: FunctionalModel, batch: Mapping[str, Any]) -> Mapping[st
 
 
 def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A minibatch without its padding, which is at the end; one row if all is padding.
+    """Drops the padding at the end of a minibatch; one row stays if all is padding.
 
     The results for a minibatch with only padding are not used.
 
@@ -280,11 +282,12 @@ def without_padding(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 def without_failures_of_padding(
     model: FunctionalModel, gradient: list[tf.Tensor], mask: tf.Tensor
 ) -> list[tf.Tensor]:
-    """A minibatch's gradient; zeros for padding alone where it may not be finite.
+    """Replaces a gradient by zeros if it may not be finite because of only padding.
 
     Args:
       model: the model that is trained.
-      gradient: of the mean loss or of the sum of losses of a minibatch, by weight.
+      gradient: gradient of the mean loss or of the sum of losses of a minibatch, by
+        weight.
       mask: bool `[batch]`, the minibatch's examples.
     """
     if not (model.drops_padding or model.repeats_for_padding):
@@ -293,14 +296,14 @@ def without_failures_of_padding(
 
 
 def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Sums over the first axis where `mask` is set; ignores other values, also NaN.
+    """Sums over the first axis where `mask` is true; ignores other values, even NaN.
 
     Args:
       values: float `[batch, ...]`.
       mask: bool `[batch]`.
 
     Raises:
-      ValueError: values without an axis, as of a loss that is averaged already.
+      ValueError: the values have no axis, for example because a loss is averaged.
     """
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 0:
@@ -315,7 +318,7 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 def masked_sums(
     values: Mapping[str, tf.Tensor], mask: tf.Tensor
 ) -> collections.OrderedDict[str, tf.Tensor]:
-    """`masked_sum` of each value, once for those that are the same tensor."""
+    """Computes `masked_sum` of each value, once for values that are the same tensor."""
     found: dict[int, tf.Tensor] = {}
     for value in values.values():
         if id(value) not in found:
@@ -326,18 +329,18 @@ def masked_sums(
 
 
 def _by_row(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """The mask `[batch, 1, ...]`, of the rank of values `[batch, ...]`."""
+    """Reshapes the mask to `[batch, 1, ...]`, with the rank of the values."""
     if values.shape.rank is None:
         ones = tf.ones([tf.rank(values) - 1], tf.int32)
         return tf.reshape(mask, tf.concat([tf.shape(mask), ones], 0))
-    # Each operation of a local step is traced and compiled for each process.
+    # Adds few operations, since each operation of a local step is traced and compiled.
     for _ in range(values.shape.rank - 1):
         mask = tf.expand_dims(mask, -1)
     return mask
 
 
 def select(active: tf.Tensor, new: Any, old: Any) -> Any:
-    """Returns `new` if the bool scalar `active` is set, else `old`."""
+    """Returns `new` if the bool scalar `active` is true, otherwise `old`."""
     return tf.nest.map_structure(
         lambda a, b: a if a is b else tf.where(active, a, b), new, old
     )

@@ -62,7 +62,7 @@ class CompressedWork(WrappedWork):
         """Zeros with error feedback; the state of the base without.
 
         Raises:
-          ValueError: see the class.
+          ValueError: there is error feedback, and clients of the base keep a state.
         """
         state = self.base.initial_client_state(model)
         if not self.error_feedback:
@@ -96,7 +96,7 @@ class CompressedWork(WrappedWork):
                 update = [u + e for u, e in zip(update, lost)]
             seed = stateless_random.fold_in(batches["seed"], _STREAM)
             sent = decoded(self.compressor, update, seed)
-            # A code could lose the NaN by which the server leaves a client out.
+            # A code could lose the NaN because of which the server excludes a client.
             finite = all_finite(update)
             sent = [tf.where(finite, s, math.nan) for s in sent]
             # A client without examples sends nothing.

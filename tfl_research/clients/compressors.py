@@ -56,7 +56,7 @@ def decoded(
 
 
 def encoded_bytes(compressor: Compressor, specs: Sequence[tf.TensorSpec]) -> int:
-    """Length of a message in bytes, which depends on the update's shapes only.
+    """Computes the length of a message in bytes; it depends only on the shapes.
 
     The length is measured on the message of an update of zeros.
     """
@@ -81,7 +81,7 @@ def _check_fraction(fraction: float) -> None:
 def _placed(
     values: tf.Tensor, places: tf.Tensor, specs: Sequence[tf.TensorSpec]
 ) -> list[tf.Tensor]:
-    """Tensors with the values at `places` of their vector, int32 `[k]`, else zero."""
+    """Makes tensors of zeros with values at `places` of their vector, int32 `[k]`."""
     vector = tf.scatter_nd(places[:, None], values, [size_of(specs)])
     return from_vector(vector, specs)
 
@@ -90,7 +90,8 @@ def _placed(
 class TopK:
     """Sends entries of largest magnitude (Aji and Heafield 2017, arXiv 1704.05021).
 
-    The message has the indices and the values. Of equal magnitudes the first is sent.
+    The message has the indices and the values. Of entries with equal magnitude, the
+    first is sent.
 
     Attributes:
       fraction: k over the number of entries, rounded up.
@@ -164,10 +165,11 @@ class RandomK:
 
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """Rounds entries at random to few levels (QSGD, Alistarh et al. 2017, arXiv
-    1610.02132, section 3.1, with each tensor's largest magnitude as its norm).
+    """Rounds entries at random to few levels.
 
-    With s = 2^(bits - 1) - 1 levels besides zero, `|v| / max` is rounded up or down at
+    This is QSGD (Alistarh et al. 2017, arXiv 1610.02132, section 3.1), with each
+    tensor's largest magnitude as its norm. With s = 2^(bits - 1) - 1 levels besides
+    zero, `|v| / max` is rounded up or down at
     random to a multiple of 1/s, so that the expectation does not change. For each
     tensor the message has the multiples, counted from 0 for -s, and the largest
     magnitude.

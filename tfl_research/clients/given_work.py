@@ -1,4 +1,4 @@
-"""Client work that is done elsewhere: the trained weights are given with the cohort."""
+"""Client work that other software does; the cohort has the trained weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ EXAMPLES = "given_examples"
 
 
 def weight_name(position: int) -> str:
-    """The cohort's member of a trained weight."""
+    """Names the cohort's member that has a trained weight."""
     return f"given_weight_{position}"
 
 
 def sum_name(name: str) -> str:
-    """The cohort's member of one of the objective's sums."""
+    """Names the cohort's member that has one of the objective's sums."""
     return f"given_sum_{name}"
 
 
@@ -43,14 +43,14 @@ class GivenWork(ClientWork):
 
     @property
     def client_members(self) -> Mapping[str, tf.TensorSpec]:
-        """Specs of what is given."""
+        """Specs of the given weights, number of examples and sums."""
         members = {weight_name(n): spec for n, spec in enumerate(self.weights)}
         members[EXAMPLES] = tf.TensorSpec([], tf.float32)
         members.update({sum_name(name): spec for name, spec in self.sums.items()})
         return members
 
     def build(self, model: FunctionalModel, objective: Objective) -> ClientFunction:
-        """The function that takes the difference of the weights."""
+        """Builds the function: the update is given weights minus the server's."""
         del model, objective
 
         def client_function(server_weights, batches, round_number):  # type: ignore[no-untyped-def]

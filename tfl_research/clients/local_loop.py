@@ -79,7 +79,7 @@ class LocalSteps:
         the round; None for the optimizer's learning rate.
 
     Raises:
-      ValueError: a clip norm that is not positive.
+      ValueError: the clip norm is not positive.
     """
 
     optimizer: tff.learning.optimizers.Optimizer
@@ -118,10 +118,10 @@ class LocalLoop:
     def gradient_and_sums(
         self, weights: list[tf.Tensor], batch: Minibatch
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
-        """The gradient of the mean loss, and the objective's sums, of a minibatch.
+        """Computes the gradient of a minibatch's mean loss, and the objective's sums.
 
-        The loss includes the model's penalty, and the sums do not. The gradients are
-        finite for a minibatch of padding alone, where they do not count.
+        The loss includes the model's penalty, but the sums do not. Gradients are finite
+        even for a minibatch of padding alone, where they do not count.
         """
         step = self._step(weights, batch)
         gradient = without_failures_of_padding(self.model, step.gradient, batch["mask"])
@@ -232,7 +232,7 @@ class LocalLoop:
     def mean_gradient(
         self, weights: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
     ) -> tuple[list[tf.Tensor], collections.OrderedDict[str, tf.Tensor]]:
-        """The gradient of the mean loss over all local steps' examples, and the sums.
+        """Computes the gradient of the mean loss over all examples, and the sums.
 
         An example in several epochs counts several times. The gradient is zero if there
         are no examples. The model's non-trainable weights do not change between steps.
@@ -301,7 +301,7 @@ class LocalLoop:
         )
 
     def learning_rate(self, round_number: tf.Tensor) -> tf.Tensor:
-        """float32 scalar, the optimizer's learning rate in a round."""
+        """Returns the optimizer's learning rate in a round, float32 `[]`."""
         if self.steps.learning_rate_schedule is not None:
             return tf.cast(self.steps.learning_rate_schedule(round_number), tf.float32)
         state = self.steps.optimizer.initialize(self.model.weight_specs)

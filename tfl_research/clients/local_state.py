@@ -26,12 +26,12 @@ from tfl_research.tasks.objectives import Objective
 
 @dataclasses.dataclass(frozen=True)
 class LocalState(WrappedWork):
-    """Keeps what training changes of the non-trainable weights at each client.
+    """Keeps at each client the non-trainable weights that training changes.
 
-    So the running statistics of batch normalization are a client's own, as in SiloBN
+    So each client has its own running statistics of batch normalization, as in SiloBN
     (Andreux et al. 2020, arXiv 2008.07424). FedBN (Li et al. 2021, arXiv 2102.07623)
-    also keeps the scales and offsets, which are trainable weights, and sent here. A
-    client's state is the state of the base work, and then the statistics.
+    also keeps the scales and offsets. These are trainable weights, and are sent here. A
+    client's state is the state of the base work, followed by the statistics.
 
     Attributes:
       base: the client work.
@@ -82,7 +82,7 @@ class LocalState(WrappedWork):
 def with_own_statistics(
     base: PersonalFunction, model: FunctionalModel
 ) -> PersonalFunction:
-    """The function of personal models that begin with the client's own statistics.
+    """Makes personal models begin with the client's own statistics.
 
     Returns the same function if clients keep nothing of the model.
     """
@@ -101,7 +101,7 @@ def with_own_statistics(
 
 
 def _own(model: FunctionalModel, batches: Mapping[str, Any]) -> dict[str, Any]:
-    """The local steps with the state of the base, and the client's statistics."""
+    """Returns the local steps with the base's state, and the client's statistics."""
     vector = batches["client_state"]
     split = vector.shape[0] - size_of([model.state_specs[i] for i in model.local])
     state = own_state(model, vector, model_state_of(model, batches))
@@ -115,7 +115,7 @@ def _own(model: FunctionalModel, batches: Mapping[str, Any]) -> dict[str, Any]:
 def own_state(
     model: FunctionalModel, vector: Any, common: Sequence[Any]
 ) -> tuple[Any, ...]:
-    """The non-trainable weights of a client: its own, and otherwise the server's.
+    """Returns a client's non-trainable weights: its own if kept, else the server's.
 
     Args:
       model: a model with non-trainable weights that clients keep.

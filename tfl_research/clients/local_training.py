@@ -30,8 +30,8 @@ from tfl_research.tasks.objectives import Objective
 class LocalTraining(ClientWork):
     """Local minibatch optimisation from the server's weights.
 
-    ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with any TFF
-    optimizer. With a proximal term it is FedProx's inexact local solver (Li et al.
+    This is ClientUpdate (McMahan et al. 2017, arXiv 1602.05629, Algorithm 1) with any
+    TFF optimizer. With a proximal term it is FedProx's inexact local solver (Li et al.
     2020, arXiv 1812.06127, Algorithm 2, equation 2): h_k(w; w_t) = F_k(w) + mu/2 ||w -
     w_t||^2.
 
@@ -41,7 +41,7 @@ class LocalTraining(ClientWork):
       proximal_strength: mu, at least 0; 0 for no proximal term.
 
     Raises:
-      ValueError: a negative proximal strength.
+      ValueError: the proximal strength is negative.
     """
 
     steps: LocalSteps
@@ -76,7 +76,7 @@ class LocalTraining(ClientWork):
     def build_personal(
         self, model: FunctionalModel, objective: Objective
     ) -> PersonalFunction:
-        """Fine-tuning: the client's local steps from the server's model."""
+        """Builds fine-tuning: the client's local steps from the server's model."""
         loop = self.steps.loop(model, objective)
 
         def personal_function(
@@ -158,7 +158,7 @@ def local_training(
     gradient_clip_norm: Optional[float] = None,
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
 ) -> LocalTraining:
-    """Client work of FedAvg and, with a proximal strength, of FedProx.
+    """Makes the client work of FedAvg, or of FedProx with a proximal strength.
 
     See `LocalTraining` and `LocalSteps` for the arguments and the errors.
     """

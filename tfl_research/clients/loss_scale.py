@@ -1,4 +1,4 @@
-"""Gradients of models that compute in float16, whose losses are scaled."""
+"""Computes gradients of models that compute in float16, with scaled losses."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import tensorflow as tf
 from tfl_research.clients.vectors import all_finite
 from tfl_research.models.functional_model import FunctionalModel
 
-# Keras' `LossScaleOptimizer` begins with the first, and halves it where that is too
-# much. The scale of a local step depends on that step alone.
+# Keras' `LossScaleOptimizer` begins with the first scale, and halves it if gradients
+# overflow. Here the scale of a local step depends only on this step.
 _SCALES = (2.0**15, 2.0**7, 1.0)
 
 
 def tape_of(model: FunctionalModel) -> tf.GradientTape:
-    """The tape for `gradient`."""
+    """Makes the tape for `gradient`."""
     return tf.GradientTape(persistent=model.scales_loss)
 
 
@@ -26,18 +26,18 @@ def gradient(
     weights: Sequence[tf.Tensor],
     model: FunctionalModel,
 ) -> list[tf.Tensor]:
-    """The gradient of a sum of losses; zero for weights that it does not depend on.
+    """Computes the gradient of a sum of losses; zero for weights without effect.
 
     In float16, numbers below 6e-8 are zero. So the loss of a model that computes in
     float16 (Keras' policy "mixed_float16") is multiplied by 2^15, and the gradient is
-    divided by 2^15. Where the scaled gradient is not finite, the scale is 2^7, or 1.
+    divided by 2^15. If the scaled gradient is not finite, the scale is 2^7, then 1.
 
     Args:
       tape: the tape from `tape_of`, which has recorded the losses.
       terms: losses, float32 `[]`, each with a divisor, float32 `[]`; None for 1. The
         tape does not record the division, so that the divisor gets no gradient.
-      weights: which the tape watches.
-      model: that gives the loss.
+      weights: the weights, which the tape watches.
+      model: the model that gives the loss.
     """
     losses = [loss for loss, _ in terms]
     scales = _SCALES if model.scales_loss else (1.0,)

@@ -13,12 +13,13 @@ from tfl_research import stateless_random
 
 @dataclasses.dataclass(frozen=True)
 class LowRank:
-    """Matrices of low rank (PowerSGD, Vogels et al. 2019, arXiv 1905.13727,
-    Algorithm 1, from a random start each round).
+    """Approximates tensors by matrices of low rank.
 
-    A tensor of two or more axes is a matrix M `[all axes but the last, last]`. With a
-    random Q, P is the orthonormalised M Q, and the message has P and P^T M. Tensors
-    that are not larger than their factors are sent without the code.
+    This is PowerSGD (Vogels et al. 2019, arXiv 1905.13727, Algorithm 1), from a random
+    start in each round. A tensor of two or more axes is a matrix M
+    `[all axes but the last, last]`. With a random Q, P is the orthonormalised M Q, and
+    the message has P and P^T M. Tensors that are not larger than their factors are sent
+    without the code.
 
     Attributes:
       rank: r, at least 1.
@@ -73,7 +74,7 @@ class LowRank:
 
 
 def _orthonormal(columns: tf.Tensor, rank: int) -> tf.Tensor:
-    """Gram-Schmidt, twice for accuracy; linearly dependent columns become zero."""
+    """Applies Gram-Schmidt, twice for accuracy; dependent columns become zero."""
     basis: list[tf.Tensor] = []
     for index in range(rank):
         column = columns[:, index]

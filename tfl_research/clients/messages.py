@@ -1,4 +1,4 @@
-"""Messages of tensors as bytes, and back."""
+"""Converts messages of tensors to bytes, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
-    """Writes tensors one after another, little-endian, each from a whole byte on.
+    """Writes tensors one after another, little-endian; each begins at a whole byte.
 
     Args:
       message: arrays of float32 and int32.
@@ -17,7 +17,7 @@ def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
         must be from 0 to 2^integer_bits - 1, and are packed without gaps.
 
     Raises:
-      ValueError: a tensor of another dtype, or an entry that does not fit.
+      ValueError: a tensor has another dtype, or an entry does not fit.
     """
     parts = []
     for array in message:
@@ -36,7 +36,7 @@ def to_bytes(message: Sequence[np.ndarray], integer_bits: int = 32) -> bytes:
 def from_bytes(
     sent: bytes, layout: Sequence[tf.TensorSpec], integer_bits: int = 32
 ) -> list[np.ndarray]:
-    """The inverse of `to_bytes`.
+    """Reads the tensors of a message; the inverse of `to_bytes`.
 
     Args:
       sent: the bytes of a message.

@@ -31,10 +31,10 @@ def initial_optimizer_state(
 
 
 def as_argument(rate: Any) -> Any:
-    """A learning rate, which the programs of a sweep take as an argument.
+    """Makes a learning rate an argument of programs, which the points of a sweep share.
 
     Args:
-      rate: a number of Python's; anything else is given back as it is.
+      rate: a Python number; other values are returned unchanged.
     """
     return tf.constant(rate, name=ARGUMENT) if type(rate) is float else rate
 

@@ -1,4 +1,4 @@
-"""Lists of tensors: as one vector, the form of clients' states, and as a whole."""
+"""Converts lists of tensors to one vector (the form of clients' states), and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def from_vector(vector: tf.Tensor, specs: Sequence[tf.TensorSpec]) -> list[tf.Te
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether no entry of any tensor is NaN or infinite, a bool scalar."""
-    # As one tensor, whose rank is known: fewer operations than a list.
+    # One tensor of known rank needs fewer operations than a list.
     return tf.reduce_all(
         tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
     )

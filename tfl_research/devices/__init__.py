@@ -1,6 +1,6 @@
 """Simulated devices: availability, speed, and which devices report in time.
 
-Nothing here depends on TensorFlow, on algorithms, or on the content of updates.
+This package does not depend on TensorFlow, on algorithms, or on updates' content.
 """
 
 from tfl_research.devices.availability import Availability

@@ -1,9 +1,9 @@
 """`Experiment`: one object that is checked as a whole, run, resumed and swept over.
 
-This package makes a run sound: it checks which settings go together, draws up the
-privacy plan, and writes records and statements. The settings are in `configs`, sweeps
-in `sweeps`, and the parts of private and audited runs in `private`. The flags that
-describe an experiment are in `cli`, and the loop over rounds is in `program`.
+This package makes a run sound. It checks that the settings fit together, draws up the
+privacy plan, and writes records and privacy statements. `configs` has the settings,
+`sweeps` has sweeps, and `private` has the parts of private and audited runs. `cli` has
+the flags that describe an experiment, and `program` has the loop over rounds.
 """
 
 from typing import TYPE_CHECKING

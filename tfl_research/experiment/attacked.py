@@ -1,4 +1,4 @@
-"""An experiment under attack: its clients' roles and data, client work and aggregator.
+"""Puts an experiment under attack: roles, data, client work and aggregator.
 
 TensorFlow is imported by the functions that build client work and aggregators.
 """
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 
 def with_attack(setup: Setup) -> Setup:
-    """The setup with roles for malicious clients and, where they change it, their data.
+    """Adds roles for malicious clients to a setup, and changes these clients' data.
 
-    Under a backdoor the task also has the split that judges the backdoor.
+    Under a backdoor, the task also gets the split that measures the backdoor.
 
     Raises:
-      SettingError: no client would be malicious, or data that the attack cannot
-        change.
+      SettingError: no client would be malicious, or the attack cannot change the data.
     """
     settings, seed = setup.experiment.attack, setup.experiment.training.seed
     if settings.is_none:
@@ -55,7 +54,7 @@ def with_attack(setup: Setup) -> Setup:
 
 
 def client_work(setup: Setup, honest: ClientWork) -> ClientWork:
-    """The clients' work. Malicious clients compute a local attack or a backdoor."""
+    """Builds the client work; malicious clients compute a local attack or backdoor."""
     from tfl_research.attacks import simulation
 
     settings = setup.experiment.attack
@@ -69,11 +68,11 @@ def client_work(setup: Setup, honest: ClientWork) -> ClientWork:
 
 
 def aggregator(setup: Setup, stacked: Any) -> Any:
-    """An aggregation factory under an attack that sees the honest updates.
+    """Builds an aggregation factory under an attack that sees the honest updates.
 
     Args:
       setup: the setup of the run.
-      stacked: the factory, which holds the updates of a cohort together.
+      stacked: the factory that stacks the updates of a cohort.
     """
     from tfl_research import aggregators
     from tfl_research.attacks import simulation
@@ -90,7 +89,7 @@ def aggregator(setup: Setup, stacked: Any) -> Any:
 
 
 def _scale(setup: Setup) -> float:
-    """Factor of a backdoor's updates: by default the scale of model replacement."""
+    """Returns a backdoor's factor of updates, by default that of model replacement."""
     given = setup.experiment.attack.attack_scale
     if given is not None:
         return given

@@ -1,4 +1,4 @@
-"""From a checked experiment to one TFF process. Imports TensorFlow."""
+"""Builds the TFF process of a checked experiment; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def process(
     secure: Optional[bool] = None,
     work: Optional[clients.ClientWork] = None,
 ) -> processes.FederatedProcess:
-    """The process of an experiment.
+    """Builds the process of an experiment.
 
     Args:
       setup: the setup of the experiment.
-      noise_seed: secret; the noise is a function of it and of the round.
-      secure: whether mechanisms may have secure sums; by default where the runtime can
-        execute them. TFF's runtime cannot take a secure sum of 64-bit integers modulo
-        a number; it gets the plain sum of the same integers.
-      work: work of the clients, which replaces the algorithm's own work.
+      noise_seed: secret; the noise is a function of this seed and of the round.
+      secure: whether mechanisms may have secure sums; by default, if the runtime can
+        execute them. TFF's runtime cannot execute a secure sum of 64-bit integers
+        modulo a number; it gets the plain sum of the same integers.
+      work: client work that replaces the algorithm's own work.
     """
     if secure is None:
         secure = has_secure_sums(setup)
@@ -75,7 +75,7 @@ def has_secure_sums(setup: Setup) -> bool:
 
 
 def local_steps(setup: Setup) -> clients.LocalSteps:
-    """The clients' optimizer, with its schedule and gradient clipping."""
+    """Makes the clients' optimizer, with its schedule and gradient clipping."""
     optimizer = setup.experiment.clients
     schedule = optimizer.schedule() if optimizer.scheduled else None
     return clients.LocalSteps(optimizer.build(), optimizer.gradient_clip, schedule)
@@ -123,7 +123,7 @@ def _aggregator(setup: Setup, noise_seed: int, secure: bool) -> _Factory:
 
 
 def _rule(setup: Setup, secure: bool) -> _Factory:
-    """The aggregation factory, without privacy and attack."""
+    """Builds the aggregation factory without privacy and attack."""
     chosen = setup.experiment.chosen_aggregator
     if chosen is None:
         return setup.experiment.aggregator
@@ -143,18 +143,18 @@ def _context(setup: Setup, secure: bool) -> aggregators.AggregatorContext:
 def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
     """Refuses --secure_sums if clients send values outside of the secure sums.
 
-    The toolkit's parts are refused before they are built; this is about parts of a
-    user's own. A state that a client keeps, and its position in the table of states,
-    are no report: in a federation they do not leave the site.
+    The toolkit's parts are refused before they are built; this function checks a user's
+    own parts. A client's state, and its position in the table of states, are no report:
+    in a federation they do not leave the site.
 
     Raises:
-      SettingError: as described.
+      SettingError: clients send values outside of the secure sums.
     """
     secure = setup.experiment.secure_sums
     if not secure.secure_sums:
         return
     if not has_secure_sums(setup):
-        # The seed is of no run: nothing of the process is released.
+        # The seed belongs to no run: no output of this process is released.
         process = _built(setup, secrets.randbits(128), True)
     left = runtime.plain_leaves(process)
     if process.client_states is not None:
@@ -170,20 +170,20 @@ def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
 
 
 def _client_secrets(setup: Setup) -> bool:
-    """Whether clients' own noise must be unknown to the server."""
+    """Whether clients must draw their noise from secrets that the server lacks."""
     experiment = setup.experiment
     return experiment.runtime.separately or experiment.secure_sums.secure_sums
 
 
 def check_noise(setup: Setup, *, judged: bool) -> None:
-    """Judges the noise of a user's own mechanism by what it adds, once for each run.
+    """Tests the noise that a user's own mechanism adds, once for each run.
 
-    What a mechanism measures is its own word; see `privacy.probe_noise`. The toolkit's
-    mechanisms are judged by tests.
+    A mechanism could measure other noise than it adds; see `privacy.probe_noise`. Tests
+    of the toolkit check the toolkit's own mechanisms.
 
     Args:
       setup: the setup of the run.
-      judged: whether an earlier start of the run has judged the same process.
+      judged: whether an earlier start of the run has tested the same process.
 
     Raises:
       SettingError: the noise that is added is not the noise that is charged.
@@ -193,7 +193,7 @@ def check_noise(setup: Setup, *, judged: bool) -> None:
         return
     if privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
         return
-    # Of no run: nothing of it is released.
+    # The seeds belong to no run: no output is released.
     first, second = (
         plan.build(
             privacy.MechanismContext(noise_seed=secrets.randbits(128), secure=False)
@@ -206,7 +206,7 @@ def check_noise(setup: Setup, *, judged: bool) -> None:
 def _mechanism(
     setup: Setup, plan: privacy.UserLevelPlan, noise_seed: int, secure: bool
 ) -> _Factory:
-    """The mechanism's aggregation factory, with a rule where that is sound."""
+    """Builds the mechanism's aggregation factory, with a rule if that is sound."""
     experiment, chosen = setup.experiment, setup.experiment.chosen_aggregator
     has_rule = chosen is None or chosen.NAME != "mean"
     after_noise = has_rule and plan.mechanism.noised_at_clients
@@ -224,13 +224,13 @@ def _mechanism(
         )
     )
     if has_rule and not after_noise and chosen is not None:
-        # The one rule that may come before noise at the server.
+        # Only norm clipping may come before noise at the server.
         return chosen.before_noise(built.aggregator)
     return built.aggregator
 
 
 def _learning_rates(setup: Setup) -> Optional[tuple[float, ...]]:
-    """The server's learning rate of every round; None where it is constant."""
+    """Returns the server's learning rate of every round; None if it is constant."""
     server = setup.experiment.server_optimizer
     if not server.scheduled:
         return None
@@ -242,7 +242,7 @@ def _learning_rates(setup: Setup) -> Optional[tuple[float, ...]]:
 
 
 def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
-    """The evaluator of clients' personal models, where one is asked for."""
+    """Makes the evaluator of clients' personal models, if the experiment has one."""
     experiment = setup.experiment
     if not experiment.personal_evaluation:
         return None
@@ -253,7 +253,7 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
     build = clients.LocalState.around(work, model).build_personal(model, objective)
     shared = algorithm.server_work.shared
     if build is None:
-        # Without personal models: the client takes its local steps from the final one.
+        # Without personal models, a client takes local steps from the final model.
         fine_tuned = clients.LocalTraining(local_steps(setup))
         personal = fine_tuned.build_personal(model, objective)
         build, shared = clients.with_own_statistics(personal, model), _nothing
@@ -272,12 +272,12 @@ def personal_evaluator(setup: Setup) -> Optional[program.PersonalEvaluator]:
 def _in_paper_rounds(
     train: clients.PersonalFunction, exchanges: int
 ) -> clients.PersonalFunction:
-    """Training whose schedule counts the paper's rounds, each of some exchanges."""
+    """Makes the schedule count the paper's rounds, each of which has some exchanges."""
     return lambda weights, batches, round_number: train(
         weights, batches, round_number // exchanges
     )
 
 
 def _nothing(weights: Any, state: Any) -> Any:
-    """None, the server's message if personal models need nothing from the server."""
+    """Returns None, if personal models need no values from the server."""
     return None

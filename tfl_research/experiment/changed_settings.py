@@ -1,4 +1,4 @@
-"""Which settings of an experiment differ from their defaults, for its report."""
+"""Finds settings of an experiment that differ from their defaults, for its report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfl_research.settings import Settings
 if TYPE_CHECKING:
     from tfl_research.experiment.description import Description
 
-# What is chosen where nothing is named.
+# The choices that are made if the user names none.
 _CHOSEN = {
     ALGORITHMS.setting: "fed_avg",
     AGGREGATORS.setting: "mean",
@@ -33,7 +33,7 @@ _PARTS = (
 
 
 def of_parts(*parts: Any) -> dict[str, Any]:
-    """The defaults of the settings of these parts that have another value."""
+    """Returns the defaults of these parts' settings that have another value."""
     found: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, Settings):
@@ -42,10 +42,10 @@ def of_parts(*parts: Any) -> dict[str, Any]:
 
 
 def changed_from(experiment: Description) -> Mapping[str, Any]:
-    """The defaults of an experiment's settings that have another value, by flat name.
+    """Returns, by flat name, the defaults of settings that have another value.
 
-    The task is always among them, since nobody chooses it for the user. What follows
-    from other settings, such as a calibrated noise multiplier, is not.
+    The task is always included, since it has no default. A value that follows from
+    other settings, such as a calibrated noise multiplier, is not included.
     """
     flat = flattening.flat(experiment)
     parts = [getattr(experiment, name) for name in (*_PARTS, *experiment.PLAIN)]

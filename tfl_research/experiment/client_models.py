@@ -1,4 +1,4 @@
-"""The model of one client, after a run: with what the client keeps. Uses TensorFlow."""
+"""Makes the model of one client after a run, with the client's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
-    """The trained model of one client, with what the client keeps."""
+    """Returns the trained model of one client, with the client's state.
+
+    Raises:
+      UserError: there is no such client, the clients' states are missing, or the run
+        has gone on since this result.
+    """
     if client_id not in result.task.train.client_ids:
         listed = ", ".join(map(repr, result.task.train.client_ids[:4]))
         raise UserError(

@@ -1,7 +1,8 @@
-"""Which parts of an experiment go together: one table of rules, without TensorFlow.
+"""Checks that the parts of an experiment fit together: one table of rules.
 
-A part checks its own values, and an algorithm, mechanism or aggregator says by its
-class what it fits with. What concerns two parts is a rule here.
+A part checks its own values. The class of an algorithm, mechanism or aggregator says
+what the part is compatible with. This table has the rules about two parts. The module
+does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ NONE = "none"
 
 
 def _algorithm(experiment: Description) -> None:
-    """The algorithm with weights, optimizers, aggregator and compression."""
+    """Checks the algorithm with weights, optimizers, aggregator and compression."""
     algorithm = experiment.chosen_algorithm
     algorithm.check_weighting(str(experiment.resolved_weighting.client_weighting))
     algorithm.check_clients(experiment.clients)
@@ -55,7 +56,7 @@ def _algorithm(experiment: Description) -> None:
 
 
 def _aggregator(experiment: Description) -> None:
-    """The aggregator with weights, server optimizer and runtime."""
+    """Checks the aggregator with weights, server optimizer and runtime."""
     aggregator = experiment.chosen_aggregator
     if aggregator is None:
         weighting = experiment.resolved_weighting.client_weighting
@@ -71,7 +72,7 @@ def _aggregator(experiment: Description) -> None:
 
 
 def _attack(experiment: Description) -> None:
-    """An attack with an aggregator and an algorithm under which it can be simulated."""
+    """Checks that the aggregator and the algorithm allow to simulate the attack."""
     attack, aggregator = experiment.attack, experiment.chosen_aggregator
     if attack.is_none:
         return
@@ -100,7 +101,7 @@ def _attack(experiment: Description) -> None:
 
 
 def _devices(experiment: Description) -> None:
-    """Simulated devices with what decides who takes part."""
+    """Checks simulated devices with the settings that decide who takes part."""
     devices, algorithm = experiment.devices, experiment.chosen_algorithm
     buffering = algorithm.buffering is not None
     if devices.devices is None:
@@ -151,7 +152,7 @@ def _devices(experiment: Description) -> None:
 
 
 def _root(experiment: Description) -> None:
-    """Examples of the server's own with what they would be outside of."""
+    """Refuses parts that do not apply to the server's own examples."""
     aggregator = experiment.chosen_aggregator
     if aggregator is None or not aggregator.NEEDS_ROOT:
         return
@@ -177,7 +178,7 @@ def _root(experiment: Description) -> None:
 
 
 def _exchanges(experiment: Description) -> None:
-    """Algorithms of several exchanges need the same clients in each."""
+    """Checks that all exchanges of an algorithm have the same clients."""
     algorithm = experiment.chosen_algorithm
     if algorithm.EXCHANGES == 1:
         return
@@ -190,7 +191,7 @@ def _exchanges(experiment: Description) -> None:
 
 
 def _silos(experiment: Description) -> None:
-    """Silos that are down with cohorts that must be whole."""
+    """Refuses silos that can be down if every cohort must be complete."""
     if not _silos_come_and_go(experiment):
         return
     if isinstance(experiment.privacy, UserLevelPrivacy):
@@ -208,7 +209,7 @@ def _silos(experiment: Description) -> None:
 
 
 def _secure_sums(experiment: Description) -> None:
-    """Secure sums with what the server would need single values for."""
+    """Refuses secure sums if the server needs single values."""
     secure, aggregator = experiment.secure_sums, experiment.chosen_aggregator
     if not secure.secure_sums:
         return
@@ -257,7 +258,7 @@ def _secure_sums(experiment: Description) -> None:
         )
 
 
-# Every rule, in the order in which they are asked.
+# All rules, in the order in which they are checked.
 RULES: tuple[Callable[[Description], None], ...] = (
     _devices,
     _exchanges,
@@ -275,26 +276,27 @@ RULES: tuple[Callable[[Description], None], ...] = (
 
 
 def check(experiment: Description) -> None:
-    """Refuses parts that do not go together.
+    """Refuses parts that do not fit together.
 
     Raises:
-      SettingError: names the settings, the reason and the fix.
+      SettingError: two parts do not fit together; the message names the settings, the
+        reason and the fix.
     """
     for rule in RULES:
         rule(experiment)
 
 
 def check_setup(setup: Setup) -> None:
-    """Refuses what the data, the cohorts' sizes or the model forbid.
+    """Refuses settings that the data, the cohort sizes or the model do not allow.
 
-    Imports TensorFlow for algorithms that take models apart, and for no other.
+    TensorFlow is imported only for algorithms that divide models into parts.
 
     Raises:
-      SettingError: as `check`.
+      SettingError: a setting is not allowed; the message says the reason and the fix.
     """
     experiment, reporting = setup.experiment, setup.reporting
     assumptions.check(setup)
-    # Raises where the bits do not hold the sums of the largest cohort.
+    # Raises an error if the bits do not hold the sums of the largest cohort.
     setup.sum_formats()
     aggregator = experiment.chosen_aggregator
     if aggregator is not None:

@@ -1,4 +1,4 @@
-"""What describes an experiment: its parts, and the settings that follow from others."""
+"""Describes an experiment: its parts, and settings that follow from other settings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _REGISTERED = ("algorithm", "aggregator")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Description:
-    """What is trained, on whose data, how, and how privately; see `Experiment`."""
+    """The description of an experiment, without running it; see `Experiment`."""
 
     task: Union[str, TaskChoice, Task]
     algorithm: Union[str, AlgorithmSettings] = "fed_avg"
@@ -74,7 +74,7 @@ class Description:
     callbacks: Sequence[Callback] = ()
     name: str = "experiment"
 
-    # The parts whose class says everything about them.
+    # Parts whose type is one class of settings.
     PLAIN: ClassVar[Mapping[str, type[Settings]]] = {
         "batches": Batches,
         "cohorts": Cohorts,
@@ -108,7 +108,7 @@ class Description:
         flattening.check_parameters(type(self))
 
     def __repr__(self) -> str:
-        """The parts that differ from their defaults."""
+        """Shows the parts that differ from their defaults."""
         defaults = {
             "algorithm": ALGORITHMS.resolve("fed_avg"),
             "aggregator": AGGREGATORS.resolve("mean"),
@@ -147,7 +147,7 @@ class Description:
                     f"{name} must be {names}, got {_shown(value)}; give "
                     f"{_to_give(name, value, expected)}"
                 )
-            # A run's record has the values of these parts, and nothing of their code.
+            # A run's record has only the values of these parts, and not their code.
             is_part = isinstance(value, Settings) and name not in _REGISTERED
             if is_part and type(value) not in expected:
                 raise SettingError(
@@ -164,7 +164,7 @@ class Description:
 
     @property
     def resolved_cohorts(self) -> Cohorts:
-        """The cohorts, with the default sampler for the privacy if none was given."""
+        """Returns the cohorts; the default sampler depends on the privacy."""
         if self.cohorts.sampler is not None:
             return self.cohorts
         sampler = "fixed"
@@ -176,7 +176,7 @@ class Description:
 
     @property
     def resolved_weighting(self) -> Weighting:
-        """How much clients count, by the default that fits where none was given."""
+        """Returns the client weighting; the default fits the other parts."""
         if self.weighting.client_weighting is not None:
             return self.weighting
         kind = self.chosen_algorithm.WEIGHTING or "examples"
@@ -189,47 +189,47 @@ class Description:
         """Whether the aggregator accepts clients with different weights."""
         if isinstance(self.aggregator, AggregatorSettings):
             return self.aggregator.takes_weights
-        # A factory of the user's own, who has imported TensorFlow for it.
+        # The user's own factory; TensorFlow was already imported to make it.
         import tensorflow_federated as tff
 
         return isinstance(self.aggregator, tff.aggregators.WeightedAggregationFactory)
 
     @property
     def clients(self) -> ClientOptimizer:
-        """The clients' optimizer, as the part of an experiment."""
+        """Returns the clients' optimizer."""
         if not isinstance(self.client_optimizer, ClientOptimizer):
             raise TypeError(f"expected the clients' one, got {self.client_optimizer!r}")
         return self.client_optimizer
 
     @property
     def server(self) -> ServerOptimizer:
-        """The server's optimizer, as the part of an experiment."""
+        """Returns the server's optimizer."""
         if not isinstance(self.server_optimizer, ServerOptimizer):
             raise TypeError(f"expected the server's, got {self.server_optimizer!r}")
         return self.server_optimizer
 
     @property
     def chosen_algorithm(self) -> AlgorithmSettings:
-        """The algorithm's settings."""
+        """Returns the algorithm's settings."""
         if isinstance(self.algorithm, str):
             raise TypeError(f"expected settings, got {self.algorithm!r}")
         return self.algorithm
 
     @property
     def chosen_aggregator(self) -> Optional[AggregatorSettings]:
-        """The aggregator's settings; None for a factory of the user's own."""
+        """Returns the aggregator's settings; None for a user's own factory."""
         if isinstance(self.aggregator, AggregatorSettings):
             return self.aggregator
         return None
 
     @property
     def aggregator_name(self) -> str:
-        """The aggregator's name; the class' for a factory of the user's own."""
+        """Returns the aggregator's name, or the class name of a user's own factory."""
         chosen = self.chosen_aggregator
         return type(self.aggregator).__name__ if chosen is None else chosen.NAME
 
     def flat(self) -> dict[str, Any]:
-        """Every setting by its name, as the run's folder records them.
+        """Returns every setting by its name, as the run's folder records the settings.
 
         A user's own task or aggregation factory has no settings, so only its name is
         included.
@@ -246,16 +246,16 @@ class Description:
     def from_flat(
         cls: type[Described], values: Mapping[str, Any], *, name: str = "experiment"
     ) -> Described:
-        """The experiment that flat settings describe, as a command line gives them.
+        """Makes the experiment that flat settings describe, as on a command line.
 
         Args:
-          values: by the settings' names; those that are left out have their default.
-            `privacy_unit` is "client", "record" or None, and says whether there is
-            user-level, record-level or no privacy; `audit` is whether there is one.
+          values: values by the settings' names; other settings have their defaults.
+            `privacy_unit` is "client" for user-level privacy, "record" for record-level
+            privacy, or None. `audit` says whether there is an audit.
           name: the name of the experiment.
 
         Raises:
-          SettingError: an unknown name, or a value that is refused.
+          SettingError: a name is unknown, or a value is refused.
 
         Example:
           >>> flat = {"task": "heart", "privacy_unit": "client", "noise_multiplier": 2}
@@ -266,13 +266,13 @@ class Description:
         return flattening.from_flat(cls, values, name)
 
     def with_settings(self: Described, **changes: Any) -> Described:
-        """The experiment with some settings changed, by their flat names.
+        """Returns the experiment with some settings changed, by their flat names.
 
-        A new algorithm, mechanism or aggregator leaves the parameters of the old one
-        behind.
+        A new algorithm, mechanism or aggregator has its default parameters, and not
+        the parameters of the old one.
 
         Raises:
-          SettingError: a name that no part has, or a value that is refused.
+          SettingError: no part has a setting of this name, or a value is refused.
 
         Example:
           >>> experiment = tfl.Experiment("heart", algorithm="fed_prox")
@@ -286,9 +286,9 @@ class Description:
 
 
 def _factories() -> tuple[type[Any], ...]:
-    """TFF's classes of aggregation factories; none where TFF was not imported yet.
+    """Returns TFF's classes of aggregation factories; none if TFF is not imported.
 
-    A factory of the user's own is an object of TFF's, for which it was imported.
+    Without an import of TFF, nobody can have made a factory.
     """
     if "tensorflow_federated" not in sys.modules:
         return ()
@@ -300,7 +300,7 @@ def _factories() -> tuple[type[Any], ...]:
     )
 
 
-# What is accepted as a part, where the class's own name does not say it.
+# Examples of values for parts, if the name of the part's class does not say enough.
 _EXAMPLES = {
     "task": "the name of a task, TaskChoice(...) or tasks.from_arrays(...)",
     "algorithm": "the name of an algorithm or its settings, as algorithms.FedProx()",
@@ -314,7 +314,7 @@ _EXAMPLES = {
 
 
 def _to_give(name: str, value: Any, expected: tuple[type[Any], ...]) -> str:
-    """The words for what to give in the place of a refused value."""
+    """Writes what to give instead of a refused value."""
     if isinstance(value, type) and issubclass(value, expected):
         return f"an object, {value.__name__}(...), in place of the class"
     return _EXAMPLES.get(name) or f"{expected[0].__name__}(...)"
@@ -325,7 +325,7 @@ def _shown(value: Any) -> str:
 
 
 def _as(kind: type[Optimizer], given: Any) -> Optimizer:
-    """An optimizer as the client's or the server's; they differ in their names."""
+    """Makes a client or a server optimizer; these differ in their settings' names."""
     if type(given) is kind:
         return given
     name = f"{kind.PREFIX}optimizer"

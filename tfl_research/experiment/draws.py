@@ -1,4 +1,4 @@
-"""The secrets of a run's randomness, which a comparison gives to another run."""
+"""The secrets of a run's randomness, which another run can repeat for comparison."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Draws:
 
     Attributes:
       key: the key of the noise that the server adds (`storage.Attempts.key`).
-      site_seeds: the seed of each client's own draws, by client, where sites have their
-        own; empty if the clients' draws come from the key.
+      site_seeds: the seed of each client's own draws, by client, if sites have secrets
+        of their own; empty if the clients' draws come from the key.
     """
 
     key: int = dataclasses.field(repr=False)
     site_seeds: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
 
     def cohort_seed(self, setup: Setup) -> Optional[int]:
-        """The seed of the local steps; None for the public seed."""
+        """Returns the seed of the local steps; None for the public seed."""
         if setup.record_level is None:
             return None
         return record_level.secret_cohort_seed(self.key)
 
     @property
     def client_secrets(self) -> Union[int, Mapping[str, int]]:
-        """From which clients' secrets are drawn, by client where sites have seeds."""
+        """Returns the seed of the clients' secrets, or seeds by client for sites."""
         return self.site_seeds or user_level.client_secret(self.key)
 
     def applied_to(self, setup: Setup) -> Setup:
-        """The setup with local steps that come from the sites' seeds."""
+        """Returns the setup with local steps that are drawn from the sites' seeds."""
         if not self.site_seeds or setup.record_level is None:
             return setup
         train = SeededClients.of(setup.task.train, self.site_seeds)

@@ -1,6 +1,6 @@
-"""The engine of a run, and how it executes rounds: kept in the run's folder.
+"""Builds the engine of a run, and keeps in the run's folder how it executes rounds.
 
-With another way of executing, a resumed run would round differently.
+If a resumed run executed rounds in another way, its results would round differently.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from tfl_research.runtime import Engine, Mode
 
 _FILE = "runtime.json"
-# Set if this process does nothing but run experiments.
+# Set if this process only runs experiments.
 _is_ours = threading.Event()
 
 
 def take_process() -> None:
-    """Says that this process does nothing but run experiments, as a binary does.
+    """Declares that this process only runs experiments, as a binary does.
 
-    Runs then choose what TensorFlow has once in a process: the threads of an operation.
+    Runs may then choose TensorFlow's number of threads for an operation, which is fixed
+    for a process.
     """
     _is_ours.set()
 
@@ -43,22 +44,23 @@ def build(
     folder: RunFolder,
     clients: Optional[ClientData] = None,
 ) -> Engine:
-    """An engine for the process. Imports TensorFlow.
+    """Builds an engine for the process; imports TensorFlow.
 
     The choice of execution and the number of parts or chunks are kept in the run's
-    folder before the first round uses them. A private run needs them: rounds that are
-    repeated in another way have the same noise on sums that differ by rounding.
+    folder before the first round uses them. A private run needs this record: if a round
+    were repeated in another way, the same noise would be added to a sum that differs by
+    rounding.
 
     Args:
-      settings: of the run.
-      process: to execute.
-      folder: of the run.
-      clients: whose examples workers may read from a folder; None for values that no
-        `ClientData` holds.
+      settings: the runtime settings of the run.
+      process: the process to execute.
+      folder: the folder of the run.
+      clients: the clients whose examples workers may read from a folder; None for
+        values that are in no `ClientData`.
 
     Raises:
-      UserError: the remembered choice cannot be read, or a private run has lost the
-        choice, or the runtime cannot execute the process.
+      UserError: the recorded choice cannot be read, a private run has lost the record,
+        or the runtime cannot execute the process.
     """
     from tfl_research import runtime
 
@@ -84,19 +86,19 @@ def use_devices(
 ) -> None:
     """Makes TensorFlow use the GPUs and the threads that the settings ask for.
 
-    Imports TensorFlow, which must not have executed anything.
+    This imports TensorFlow, which must not have executed any operation before.
 
     Args:
-      settings: of the run.
-      out: is told which GPUs are used.
-      folder: of the run, whose earlier rounds decide about the threads.
+      settings: the runtime settings of the run.
+      out: prints which GPUs are used.
+      folder: the folder of the run, whose earlier rounds decide about the threads.
       clients: the expected number of clients of a round. None if it is not known yet,
-        or if clients do not do nearly all of a round's work: then a new run keeps
-        TensorFlow's number of threads.
+        or if the server does much of a round's work; a new run then keeps TensorFlow's
+        number of threads.
 
     Raises:
       UserError: TensorFlow finds no GPU, or has started with another number of threads
-        than the one that was given.
+        than the given number.
     """
     from tfl_research import runtime
 
@@ -112,20 +114,20 @@ def use_devices(
 def _use_threads(
     settings: Runtime, folder: pathlib.Path, clients: Optional[float]
 ) -> None:
-    """Chooses the threads of an operation, as far as TensorFlow has not started.
+    """Chooses the number of threads of an operation, if TensorFlow has not started.
 
-    A process of the user's is left as it is, unless the run's earlier rounds need it
-    otherwise: the user may compute something else there. The engine refuses a run whose
-    earlier rounds had another number.
+    In a user's own process, the number changes only if the run's earlier rounds need
+    another number, since the user may compute something else there. The engine refuses
+    a run whose earlier rounds had another number.
     """
     from tfl_research.runtime import cores, kept_execution
 
     if settings.runtime != "in_process" or settings.operation_threads is not None:
         return
     threads = kept_execution.operation_threads(folder / _FILE)
-    # Sites, which execute clients separately, have rounds of few clients.
+    # Sites execute clients separately, and have few clients in a round.
     may_choose = settings.accelerator == "none" and not settings.separately
-    # Earlier rounds of a run whose file has no number had TensorFlow's.
+    # If the run's file has no number, earlier rounds used TensorFlow's number.
     is_new = not (folder / _FILE).exists()
     if is_new and clients is not None and may_choose and _is_ours.is_set():
         threads = cores.threads_for_rounds(clients)
@@ -135,9 +137,12 @@ def _use_threads(
 
 @contextlib.contextmanager
 def worker_failures(settings: Runtime) -> Iterator[None]:
-    """Raises UserError for failures of TFF's workers inside the block.
+    """Turns failures of TFF's workers inside the block into UserError.
 
-    Imports TensorFlow.
+    This imports TensorFlow.
+
+    Raises:
+      UserError: a worker failed; the message says what to do.
     """
     from tfl_research import runtime
 

@@ -1,4 +1,4 @@
-"""A run of an experiment: its folder, account, process, engine and rounds."""
+"""Runs an experiment: opens its folder, account, process and engine; runs rounds."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Opened:
     Attributes:
       setup: the setup of the experiment.
       folder: the folder of the run, locked.
-      account: charges the rounds, or None.
-      cohorts: who takes part.
+      account: the account that charges the rounds, or None.
+      cohorts: the cohorts of the rounds.
       arguments: the arguments for `program.run` and `program.rounds`.
     """
 
@@ -72,7 +72,7 @@ def run(
 
     Args:
       experiment, folder, resume, recharge, stream: see `Experiment.run`.
-      draws: the draws of another run. This run repeats the other run's noise and
+      draws: the draws of another run; this run then repeats the other run's noise and
         local steps.
     """
     from tfl_research import program
@@ -98,7 +98,7 @@ def rounds(
 
 
 def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Result:
-    """The result of a run that is complete; its audit is examined first."""
+    """Returns the result of a complete run; an audit is evaluated first."""
     from tfl_research.experiment.result import Result
 
     experiment, audited = opened.setup.experiment, None
@@ -123,7 +123,7 @@ def _opened(
     folder_check.check_path(path)
     out = stream or sys.stdout
     if experiment.runtime.accelerator != "none":
-        # Before data are read, and before the folder has anything of the run.
+        # Checked before data are read, and before the folder has files of the run.
         progress.stage(out, "importing TensorFlow")
         deferred_imports.import_tff()
         engines.use_devices(experiment.runtime, out, user_paths.expanded(path))
@@ -152,7 +152,7 @@ def _opened(
             )
         )
         account = stack.enter_context(_account(setup, folder, out))
-        # TensorFlow is imported from here on, once everything is checked.
+        # Everything is checked, so TensorFlow may be imported from here on.
         progress.stage(out, "importing TensorFlow and building the process")
         stack.callback(progress.stage, out)
         deferred_imports.import_tff()
@@ -172,7 +172,7 @@ def _opened(
             audited.warn_of_sabotage(experiment.audit, folder)
         if setup.plan is not None:
             fingerprints.check_examples(setup)
-        # Recorded once the noise was judged: a start that was refused is no judgement.
+        # The file exists only if an earlier start tested the noise and was not refused.
         judged = folder.computation_path.exists() and not recharge
         building.check_noise(setup, judged=judged)
         process = building.process(setup, noise_seed=noise_keys.PUBLIC_SEED)
@@ -210,8 +210,7 @@ def _opened(
             cohorts = setups.secret_cohorts(
                 setup, folder.run_seed, folder.attempts.later_seeds(folder.run_seed)
             )
-            # A private run's update has the same number of scalars as the model that is
-            # sent.
+            # In a private run, an update has as many scalars as the model that is sent.
             dimension = -(-process.download_bytes // 4)
             write = _statement_writer(setup, folder, account, dimension)
             if write is not None:
@@ -250,9 +249,10 @@ def _opened(
 
 
 def _clients_alone(setup: Setup) -> Optional[float]:
-    """The clients of a round, if clients do nearly all of its work; otherwise None.
+    """Returns the number of clients of a round if they do nearly all of its work.
 
-    A server's rule over all updates, and its noise, may need all cores.
+    The result is None otherwise, since a server's rule over all updates, and its noise,
+    may need all cores.
     """
     experiment = setup.experiment
     chosen = experiment.chosen_aggregator
@@ -279,13 +279,13 @@ def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:
 def _statement_writer(
     setup: Setup, folder: RunFolder, account: Any, dimension: int
 ) -> Optional[Callable[[], None]]:
-    """Returns what writes the privacy statement of a run; None without privacy.
+    """Returns a function that writes a run's privacy statement; None without privacy.
 
     Args:
       setup: the setup of the run.
       folder: the folder of the run.
       account: the account of the run.
-      dimension: scalars in an update.
+      dimension: number of scalars in an update.
     """
     if setup.user_level is not None:
         return functools.partial(

@@ -19,45 +19,47 @@ if TYPE_CHECKING:
 class Experiment(Description):
     """A federated experiment: what is trained, on whose data, how, and how privately.
 
-    The binaries in `experiments/` describe such an object by flags, which are called
-    like the fields of its parts. A run of either has the same folder.
+    The binaries in `experiments/` describe an experiment by flags. The flags have the
+    names of the fields of the experiment's parts. A run by Python and a run by flags
+    write the same folder.
 
     Attributes:
       task: a task by name, with options (`TaskChoice`), or a task of your own
         (`tasks.from_arrays`).
       algorithm: a registered algorithm by name, or its settings
         (`algorithms.Scaffold()`).
-      client_optimizer: the optimizer of the local steps; its state is new in each
-        round.
-      server_optimizer: takes the aggregated update for a negative gradient (FedOpt).
+      client_optimizer: the optimizer of the local steps; each round begins with a new
+        optimizer state.
+      server_optimizer: the optimizer that takes the aggregated update as a negative
+        gradient (FedOpt).
       batches: how a client's examples become local steps.
-      cohorts: who takes part in a round.
-      weighting: how much a client's update counts.
+      cohorts: the clients that take part in a round.
+      weighting: the weight of a client's update.
       privacy: user-level, record-level, or None.
       release: what a private run releases in addition to its noised updates.
       aggregator: a registered aggregator by name, its settings
-        (`aggregators.Krum(byzantine=2)`), or a TFF aggregation factory of your own.
-        With user-level privacy, where a mechanism noises a sum at the server, only
-        aggregators that keep its sensitivity are accepted.
+        (`aggregators.Krum(byzantine=2)`), or a TFF aggregation factory of your own. If
+        a user-level mechanism noises a sum at the server, only aggregators that keep
+        the sum's sensitivity are accepted.
       compression: a code for the clients' updates.
       secure_sums: whether everything that clients report goes through secure sums.
       devices: simulated devices, which replace clients that always take part.
       silos: clients that are down in some rounds.
-      attack: what malicious clients do, in a simulation.
+      attack: the behaviour of malicious clients in a simulation.
       audit: canary clients that test the privacy guarantee, or None.
       baseline: training on one silo alone, or on pooled data.
       personal_evaluation: whether every client's personal model is evaluated when the
         rounds are done.
       training: number of rounds, seed, evaluation, checkpoints.
-      runtime: what executes the rounds.
-      callbacks: see every round and may stop the run.
+      runtime: the engine that executes the rounds.
+      callbacks: objects that see every round and may stop the run.
       name: the name of the experiment; a folder is resumed by the experiment of the
         same name.
 
     Raises:
-      SettingError: a part that is not of its kind, or an unknown name.
+      SettingError: a part has the wrong type, or a name is unknown.
 
-    Example, with arrays and a Keras model of one's own, and user-level privacy:
+    Example, with your own arrays, your own Keras model, and user-level privacy:
       >>> import numpy as np
       >>> def build_model():
       ...     import tensorflow as tf
@@ -90,19 +92,19 @@ class Experiment(Description):
     """
 
     def check(self) -> None:
-        """Refuses what cannot run, before anything is written.
+        """Refuses an experiment that cannot run, before any file is written.
 
-        Reads the data and calibrates the noise. TensorFlow is imported only where the
-        shape of the model decides (distributed mechanisms, algorithms that take models
-        apart).
+        The check reads the data and calibrates the noise. TensorFlow is imported only
+        if the result depends on the shape of the model (distributed mechanisms,
+        algorithms that divide models into parts).
 
         Raises:
-          SettingError: with what does not go together, and the fix.
+          SettingError: two settings do not fit together; the message says the fix.
 
         Example:
           >>> tfl.Experiment("heart", algorithm="fed_exp").check()
 
-          What does not go together is refused, with the fix:
+          Settings that do not fit together are refused, with the fix:
 
           >>> momentum = tfl.SGD(1.0, momentum=0.9)
           >>> tfl.Experiment("heart", "fed_exp", server_optimizer=momentum).check()
@@ -124,19 +126,19 @@ class Experiment(Description):
         """Runs the experiment, or continues the run that the folder holds.
 
         Args:
-          folder: the folder of the run; made when missing. A run that was stopped
-            anywhere ends with the same files as one that was not.
+          folder: the folder of the run; a missing folder is made. A run that was
+            stopped at any moment ends with the same files as an uninterrupted run.
           resume: whether a folder that holds this run already is accepted.
-          recharge: whether a private run continues although something has changed that
-            its noise covers: model, data, packages or source files. The rounds after
-            the last checkpoint are repeated with new noise and charged again. Without a
-            change the run goes on with the same noise, and nothing is charged again.
+          recharge: whether a private run continues although its model, data, packages
+            or source files have changed. The rounds after the last checkpoint are then
+            repeated with new noise and charged again. Without a change, the run goes on
+            with the same noise, and no round is charged again.
           stream: where progress is printed; standard output by default.
 
         Raises:
-          UserError: see `check`; the folder holds another experiment, or was begun
-            with another computation or privacy plan, or a private run with other data
-            or code; names what differs.
+          UserError: `check` refuses the experiment; or the folder holds another
+            experiment, or was begun with another computation or privacy plan, or (for a
+            private run) with other data or code. The message names what differs.
           TrainingDivergedError: the aggregated model is not finite.
           RunInterrupted: SIGINT or SIGTERM in the main thread.
 
@@ -149,7 +151,7 @@ class Experiment(Description):
           complete after round 2: all planned rounds are done; best eval_auc ...
           results: results/heart/metrics.csv  results/heart/export ...
 
-          The folder holds this run now, so that more rounds go on from there:
+          The folder holds this run now, so a longer run continues from there:
 
           >>> longer = experiment.with_settings(rounds=3)
           >>> result = longer.run("results/heart")
@@ -170,9 +172,10 @@ class Experiment(Description):
     ) -> Generator[RoundReport, None, Result]:
         """Runs the experiment one round at a time, for a loop of your own.
 
-        A loop that is left early leaves a folder that can be resumed like any other.
-        A generator that runs to its end returns the same `Result` as `run`:
-        `result = yield from experiment.rounds(...)`.
+        If you leave the loop early, the folder can be resumed like any other. A
+        generator that runs to its end returns the same `Result` as `run`:
+        `result = yield from experiment.rounds(...)`. The arguments and errors are those
+        of `run`.
 
         Example:
           >>> import io

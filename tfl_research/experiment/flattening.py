@@ -1,4 +1,4 @@
-"""An experiment as flat settings by name, and back."""
+"""Turns an experiment into flat settings by name, and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tfl_research.tasks import Task
 if TYPE_CHECKING:
     from tfl_research.experiment.description import Described, Description
 
-# Settings that say which parts there are.
+# Settings that say which optional parts an experiment has.
 PRIVACY_UNIT, AUDITED, PERSONAL = "privacy_unit", "audit", "personal_evaluation"
 PLUGINS = "plugins"
 _UNITS: dict[Any, Optional[type[Settings]]] = {
@@ -44,7 +44,7 @@ _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
 
 
 def flat(experiment: Description) -> dict[str, Any]:
-    """Every setting by its name, as the run's folder records them."""
+    """Returns every setting by its name, as the run's folder records the settings."""
     algorithm, aggregator = experiment.chosen_algorithm, experiment.aggregator
     privacy = experiment.privacy
     values: dict[str, Any] = {
@@ -77,7 +77,7 @@ def flat(experiment: Description) -> dict[str, Any]:
 
 
 def _plugins(experiment: Description) -> list[str]:
-    """The modules that registered what the experiment uses."""
+    """Returns the modules that registered the experiment's parts."""
     parts: list[tuple[SettingsRegistry[Any], Any]] = [
         (ALGORITHMS, experiment.algorithm),
         (AGGREGATORS, experiment.aggregator),
@@ -95,7 +95,7 @@ def _plugins(experiment: Description) -> list[str]:
 
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
-    """The experiment that flat settings describe, as a command line gives them."""
+    """Makes the experiment that flat settings describe, as on a command line."""
     known = _fixed_names(kind)
     for choices in _CHOICES:
         known |= {*choices.parameters()}
@@ -126,7 +126,7 @@ def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> De
 
 
 def _fixed_names(kind: type[Description]) -> set[str]:
-    """The names of all settings that are not parameters of registered choices."""
+    """Returns the names of settings that are no parameters of registered choices."""
     known = {PRIVACY_UNIT, AUDITED, PERSONAL, PLUGINS} | _names(TaskChoice)
     for _, optimizer in _OPTIMIZERS:
         known |= _names(optimizer)
@@ -136,13 +136,14 @@ def _fixed_names(kind: type[Description]) -> set[str]:
 
 
 def check_parameters(kind: type[Description]) -> None:
-    """Refuses a plugin's parameter that is called like another setting.
+    """Refuses a plugin's parameter that has the name of another setting.
 
-    Flat settings and flags are one space of names, in which a value would go to both.
-    Several choices of one registry may share a parameter.
+    Flat settings and flags share one space of names, so a value would be given to both
+    settings. Several choices of one registry may share a parameter.
 
     Raises:
-      SettingError: names the parameter, its class and the other owner.
+      SettingError: two settings have the same name; the message names the parameter,
+        its class and the other owner.
     """
     outside = [
         (choices, name)
@@ -172,7 +173,7 @@ def check_parameters(kind: type[Description]) -> None:
 
 
 def _check_parts(given: Mapping[str, Any], unit: Optional[str]) -> None:
-    """Refuses settings of a part that there is not, so that none is in vain."""
+    """Refuses settings of a part that the experiment does not have."""
     parts = [
         (
             unit == "client",
@@ -195,7 +196,7 @@ def _plain(kind: type[Description], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Described:
-    """The experiment with some settings changed, by their flat names."""
+    """Returns the experiment with some settings changed, by their flat names."""
     left = dict(changes)
     parts: dict[str, Any] = {}
 
@@ -240,7 +241,7 @@ def _no_such_setting(experiment: Description, name: str) -> SettingError:
 
 
 def _instead(experiment: Description, name: str) -> str:
-    """The advice about a name that no part of an experiment has."""
+    """Writes advice about a name that no part of an experiment has."""
     parts = {field.name for field in dataclasses.fields(experiment)}
     if name in parts:
         return f"replace the part with dataclasses.replace(experiment, {name}=...)"
@@ -266,7 +267,7 @@ def _instead(experiment: Description, name: str) -> str:
 
 
 def _alike(name: str, known: list[str]) -> list[str]:
-    """The names that one was probably meant for."""
+    """Finds known names that the user probably meant."""
     whole = "learning_rate".join(re.split(r"(?<![a-z])lr(?![a-z])", name))
     ending = [setting for setting in known if f"_{setting}".endswith(f"_{whole}")]
     return ending or difflib.get_close_matches(name, known, n=2, cutoff=0.7)
@@ -286,7 +287,7 @@ def _private(own: Any, changes: Mapping[str, Any]) -> Any:
 def _chosen(
     choices: SettingsRegistry[Any], own: Any, changes: Mapping[str, Any]
 ) -> Any:
-    """A choice with changed parameters; another choice begins with its defaults."""
+    """Returns a choice with changed parameters; a new choice has default parameters."""
     name = changes.get(choices.setting)
     if isinstance(own, NamedSettings) and name in (None, own.NAME):
         return choices.from_flat({choices.setting: own.NAME, **own.flat(), **changes})
@@ -316,7 +317,7 @@ def _unit_of(privacy: Any) -> Optional[str]:
 
 
 def _task_settings(task: Any, seed: int) -> dict[str, Any]:
-    """The task's settings; of a task of one's own, its name."""
+    """Returns the task's settings, or only the name of a user's own task."""
     if isinstance(task, TaskChoice):
         return task.flat()
     if not isinstance(task, Task):

@@ -1,4 +1,4 @@
-"""The key of a run's noise, and the engine that uses the key. Imports TensorFlow."""
+"""Makes the key of a run's noise, and the engine with this key; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.runtime import keyed
 from tfl_research.storage import RunFolder, nest
 
-# Every private process is built with this seed first. So its digest depends on no
+# Every private process is first built with this seed. So its digest depends on no
 # secret, and the key can depend on the digest.
 PUBLIC_SEED = int.from_bytes(
     hashlib.sha256(b"tfl_research: in the place of the key").digest()[:16], "big"
 )
-# For a mechanism of a user's own: to see where it keeps its seed.
+# A second seed, which shows where a user's own mechanism keeps its seed.
 _OTHER_SEED = PUBLIC_SEED ^ 1
 
 
 def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]:
-    """The digests of a run's computation, equal on every runtime.
+    """Computes the digests of a run's computation, which are equal on every runtime.
 
-    With secure sums there is another process where the runtime cannot execute these
-    sums. It adds the same integers, so it has the same digests and key.
+    A runtime that cannot execute secure sums gets another process. That process adds
+    the same integers, so it has the same digests and key.
 
     Args:
       setup: the setup of the run.
-      process: built with `PUBLIC_SEED`.
+      process: the process that was built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
     sums = setup.experiment.secure_sums.secure_sums or (
@@ -47,10 +47,10 @@ def digests(setup: Setup, process: processes.FederatedProcess) -> dict[str, str]
 
 
 def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
-    """Refuses a private run if a resumed run could not repeat its rounds.
+    """Refuses a private run if a resumed run could not repeat its rounds exactly.
 
-    The repeated round would be another one under the same noise. A run without privacy
-    is warned of.
+    Otherwise a repeated round could add the same noise to another sum. A run without
+    privacy only gets a warning.
 
     Args:
       setup: the setup of the run.
@@ -82,14 +82,14 @@ def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
 
 
 def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
-    """Whether the seed of the noise is in the state of the process and nowhere else.
+    """Whether the noise seed is in the state of the process and nowhere else.
 
-    The toolkit's mechanisms are made so. A mechanism of a user's own is built a second
-    time, with another seed.
+    The toolkit's mechanisms keep their seed in the state. A user's own mechanism is
+    built a second time with another seed, to see the difference.
 
     Args:
       setup: the setup of a run with user-level privacy.
-      process: built with `PUBLIC_SEED`.
+      process: the process that was built with `PUBLIC_SEED`.
     """
     plan = setup.user_level
     if plan is None or privacy.MECHANISMS.origin(plan.mechanism.NAME) is None:
@@ -110,7 +110,7 @@ def in_state(setup: Setup, process: processes.FederatedProcess) -> bool:
 
 
 def check_recharge(setup: Setup, seed_in_state: bool) -> None:
-    """Refuses new noise for a mechanism if the toolkit cannot exchange its noise.
+    """Refuses new noise for a mechanism whose noise the toolkit cannot replace.
 
     Raises:
       SettingError: the mechanism does not keep its seed in the state alone.
@@ -132,15 +132,15 @@ def engine(
     seed_in_state: bool,
     opened: contextlib.ExitStack,
 ) -> runtime.Engine:
-    """The engine of a run; its noise comes from the key of the run's last attempt.
+    """Returns the engine of a run; the key of the last attempt gives the noise.
 
     Args:
       setup: the setup of the run.
       key: the key of the noise.
       folder: the folder of the run, which has accepted the start.
-      public: executes the process that was built with `PUBLIC_SEED`.
+      public: the engine of the process that was built with `PUBLIC_SEED`.
       seed_in_state: the result of `in_state`.
-      opened: closes an engine that is made here.
+      opened: the exit stack that closes an engine made here.
     """
     if setup.user_level is None:
         return public

@@ -1,4 +1,4 @@
-"""What a finished run of an experiment gives."""
+"""The result of a finished run of an experiment."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Result:
     """A finished run: metrics, ε and models.
 
     Attributes:
-      experiment: that was run.
-      task: with the clients that were trained.
+      experiment: the experiment that was run.
+      task: the task with the training clients.
       ended: how the rounds ended: reason, state, summary.
-      audit: what canaries showed, of an audited experiment.
+      audit: the result of the audit; None without an audit.
 
     Example:
       >>> experiment = tfl.Experiment("heart", training=tfl.Training(rounds=2))
@@ -56,43 +56,44 @@ class Result:
 
     @property
     def path(self) -> pathlib.Path:
-        """The run's folder."""
+        """Returns the run's folder."""
         return self.ended.path
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
+        """Returns why the run ended, see `storage.run_record.STOP_REASONS`."""
         return self.ended.stop_reason
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The dict in summary.json: metrics of the untrained, final and best model."""
+        """Returns summary.json: metrics of the untrained, final and best model."""
         return self.ended.summary
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The rounds: a row a round, columns as in metrics.csv."""
+        """Returns a table with a row for each round and the columns of metrics.csv."""
         return self.ended.metrics
 
     @property
     def epsilon(self) -> float:
-        """ε of this run's rounds together, at its δ; infinite without privacy."""
+        """Returns ε of this run's rounds together, at `delta`; inf without privacy."""
         return self.ended.epsilon
 
     @property
     def delta(self) -> Optional[float]:
-        """δ of `epsilon`; None without privacy."""
+        """Returns δ of `epsilon`; None without privacy."""
         deltas = self.metrics["delta"].dropna()
         return float(deltas.iloc[-1]) if len(deltas) else None
 
     def model(self, which: str = "final") -> Any:
-        """A trained Keras model that maps x `[batch, ...]` to logits.
+        """Returns a trained Keras model that maps x `[batch, ...]` to logits.
 
         Args:
           which: "final", or "best" by the selection metric.
 
         Raises:
-          UserError: the run has no best model, since nothing was evaluated.
+          UserError: `which` is another text, or the run has no such model, for example
+            because no model was evaluated or exported.
 
         Example:
           >>> import numpy as np
@@ -116,28 +117,29 @@ class Result:
         if not set("[]*?") & set(str(path)):
             return tf.keras.models.load_model(str(path), compile=False)
         with tempfile.TemporaryDirectory() as folder:
-            # TensorFlow reads these characters as a pattern of paths.
+            # TensorFlow would read these characters as a pattern of paths.
             link = pathlib.Path(folder) / which
             link.symlink_to(path.resolve(), target_is_directory=True)
             return tf.keras.models.load_model(str(link), compile=False)
 
     def model_of(self, client_id: str, *, personal: bool = False) -> Any:
-        """The trained model of one client, with what the client keeps.
+        """Returns the trained model of one client, with the client's own state.
 
         Args:
-          client_id: one of the trained clients.
-          personal: whether it is the client's personal model, which
-            `personal_evaluation` would evaluate: the weights that Ditto, FedRep,
-            reconstruction or IFCA give to the client, and otherwise the final model
-            after the client's local steps. By default the final model's weights are
-            used. With non_trainable="local" the statistics are the client's own.
+          client_id: the id of a training client.
+          personal: whether the result is the client's personal model, which
+            `personal_evaluation` would evaluate. Under Ditto, FedRep, reconstruction
+            and IFCA, this is the client's model. Under other algorithms, this is the
+            final model after the client's local steps. By default, the result has the
+            final model's weights. With non_trainable="local", the result has the
+            client's own statistics.
 
         Returns:
-          A new Keras model; for a model of TFF an object with a function `predict`.
+          A new Keras model; for a TFF model, an object with a function `predict`.
 
         Raises:
-          UserError: another client, personal models that the experiment cannot have,
-            or a folder that has gone on since.
+          UserError: there is no such client, the experiment cannot have personal
+            models, or the run has gone on since this result.
 
         Example:
           >>> import numpy as np

@@ -21,17 +21,17 @@ ROOT_ID = "server root"
 
 
 def with_root(setup: Setup, honest: ClientData) -> Setup:
-    """The setup with the root in every cohort, where the aggregator needs one.
+    """Adds the root to every cohort of a setup, if the aggregator needs a root.
 
     Args:
-      setup: the setup of the run, under attack or not.
-      honest: the training clients before an attack changed their data. The root is
-        drawn from all of their examples, without replacement and by the seed; clients
-        keep theirs (arXiv 2012.13995, section VI-A).
+      setup: the setup of the run, with or without an attack.
+      honest: the training clients before an attack changed their data. The root's
+        examples are drawn from all of these clients' examples, by the seed and without
+        replacement; clients keep their examples (arXiv 2012.13995, section VI-A).
 
     Raises:
-      SettingError: more root examples than the clients have, or a client with the
-        root's id.
+      SettingError: the clients have fewer examples than the root should have, or a
+        client has the root's id.
     """
     aggregator = setup.experiment.chosen_aggregator
     if aggregator is None or not aggregator.NEEDS_ROOT:

@@ -1,6 +1,6 @@
-"""What an experiment becomes before TensorFlow is imported: task, cohorts, plan.
+"""Prepares an experiment before TensorFlow is imported: task, cohorts and plan.
 
-Every refusal that needs the data is raised here.
+This module raises all errors that need the data.
 """
 
 from __future__ import annotations
@@ -43,20 +43,21 @@ class Setup:
     """A checked experiment with its data read.
 
     Attributes:
-      experiment: as described.
+      experiment: the experiment, as the user described it.
       source: the experiment's task as it was read.
-      task: with the clients and local steps of the run: canaries, devices, poisoned
-        examples and the server's own examples are in it.
-      asked: whom a round asks, drawn by the seed.
-      reporting: whom a round hears of, where some that are asked do not report.
-      cohorts: the cohorts of the process' rounds. An algorithm that takes several
-        exchanges has each cohort as often.
-      plan: what is noised and charged, or None without privacy.
+      task: the task with the clients and local steps of the run, including canaries,
+        devices, poisoned examples and the server's own examples.
+      asked: the sampler of the clients that a round asks, drawn by the seed.
+      reporting: the sampler of the clients that report, if some clients that are asked
+        do not report.
+      cohorts: the sampler of the process' rounds. If an algorithm has several
+        exchanges, each cohort is repeated for each exchange.
+      plan: the privacy plan; None without privacy.
       client_weights: the weights of the weighted metrics, by client.
       malicious: ids of the malicious clients.
       population: the population that a shared ledger is about; None without a shared
         ledger.
-      facts: what the sites of a federation tell of themselves, or None.
+      facts: the facts that the sites of a federation tell about themselves, or None.
     """
 
     experiment: Description
@@ -73,29 +74,29 @@ class Setup:
 
     @property
     def user_level(self) -> Optional[UserLevelPlan]:
-        """The plan of user-level privacy, if there is one."""
+        """Returns the plan of user-level privacy, or None."""
         return self.plan if isinstance(self.plan, UserLevelPlan) else None
 
     @property
     def record_level(self) -> Optional[RecordLevelPlan]:
-        """The plan of record-level privacy, if there is one."""
+        """Returns the plan of record-level privacy, or None."""
         return self.plan if isinstance(self.plan, RecordLevelPlan) else None
 
     def sum_formats(self, *, secure: bool = True) -> Optional[SumFormats]:
-        """The numbers of secure sums for the largest cohort; None for plain sums.
+        """Returns the formats of secure sums for the largest cohort; None without.
 
         Args:
           secure: whether the runtime executes secure sums.
 
         Raises:
-          SettingError: cohorts that are too large for the bits.
+          SettingError: the cohorts are too large for the bits.
         """
         return self.experiment.secure_sums.formats(
             max(1, self.asked.maximum_cohort_size), secure=secure
         )
 
     def hparams(self) -> dict[str, Any]:
-        """The settings of the run, and values that follow from them, for its folder."""
+        """Returns the run's settings, and values that follow, for the run's folder."""
         clients = self.task.train
         attacked = {}
         if not self.experiment.attack.is_none:
@@ -110,10 +111,10 @@ class Setup:
         }
 
     def _data_digest(self) -> dict[str, str]:
-        """The digest of data that are in no package: no run is resumed on other data.
+        """Returns the digest of a user's data, so that no run resumes on other data.
 
-        The digest is an exact function of the data. A private run keeps its own where
-        only the owner can read it (`private.fingerprints`).
+        The digest is an exact function of the data. A private run keeps its digest
+        where only the owner can read it (`private.fingerprints`).
         """
         if self.plan is not None:
             return {}
@@ -125,11 +126,11 @@ def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
     """Reads the data, makes the plan, and checks whether all parts fit together.
 
     Args:
-      experiment: as described.
-      source: the experiment's task where it was built already, as at a site.
+      experiment: the experiment.
+      source: the experiment's task, if it was built already, as at a site.
 
     Raises:
-      SettingError: see `Experiment.check`.
+      SettingError: two settings do not fit together; see `Experiment.check`.
     """
     compatibility.check(experiment)
     seed = experiment.training.seed
@@ -162,10 +163,10 @@ def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
 
 
 def built_task(experiment: Description) -> Task:
-    """The experiment's task, its data read.
+    """Reads the data and builds the experiment's task.
 
     Raises:
-      SettingError: data that are missing or malformed, options the task refuses.
+      SettingError: data are missing or malformed, or the task refuses an option.
     """
     task = experiment.task
     if isinstance(task, TaskChoice):
@@ -173,14 +174,14 @@ def built_task(experiment: Description) -> Task:
     if not isinstance(task, Task):
         raise TypeError(f"expected a task, got {task!r}")
     if task.card.public_data and task.has_foreign_data:
-        # The card is about the data that the registry built.
+        # The card describes the registered task's data, which the user replaced.
         card = dataclasses.replace(task.card, public_data=False)
         return dataclasses.replace(task, card=card)
     return task
 
 
 def _private(setup: Setup) -> Setup:
-    """The setup with its plan, and under DP-SGD with steps drawn at random."""
+    """Adds the plan to a setup, and under DP-SGD steps that are drawn at random."""
     privacy = setup.experiment.privacy
     if isinstance(privacy, UserLevelPrivacy):
         plan, population = user_level.plan(setup)
@@ -193,10 +194,10 @@ def _private(setup: Setup) -> Setup:
 
 
 def _reporting(setup: Setup) -> Setup:
-    """The setup without the silos that are down, and with repeated cohorts."""
+    """Makes a setup leave out silos that are down, and repeat cohorts."""
     experiment = setup.experiment
     if isinstance(setup.task.train, SiteClients):
-        # The engine sees who answers.
+        # In a federation, the engine sees which sites answer.
         reporting: Sampler = setup.asked
     else:
         reporting = experiment.silos.sampler(setup.asked, experiment.training.seed)
@@ -210,7 +211,7 @@ def _reporting(setup: Setup) -> Setup:
 
 
 def _attacked(setup: Setup) -> Setup:
-    """The setup under attack, and with the server's own examples."""
+    """Puts a setup under attack, and adds the server's own examples."""
     honest: ClientData = setup.task.train
     return server_root.with_root(attacked.with_attack(setup), honest)
 
@@ -218,15 +219,16 @@ def _attacked(setup: Setup) -> Setup:
 def secret_cohorts(
     setup: Setup, run_seed: int, later: Sequence[tuple[int, int]] = ()
 ) -> Sampler:
-    """The cohorts of a run, drawn by its secret seed where the guarantee needs that.
+    """Returns a run's cohorts, drawn by the secret seed if the guarantee needs this.
 
     Amplification by sampling assumes that nobody knows who took part. Devices are
-    selected by the public seed all the same: their account claims no amplification.
+    always selected by the public seed, since their event has no amplification.
 
     Args:
       setup: the setup of the run.
       run_seed: the run seed in the run's folder.
-      later: (rounds before, secret seed) of later attempts, see `Attempts.seeds`.
+      later: pairs (number of rounds before, secret seed) of later attempts, see
+        `Attempts.seeds`.
     """
     experiment = setup.experiment
     if setup.user_level is None or isinstance(setup.asked, PacedRounds):

@@ -1,6 +1,6 @@
-"""Simulated devices in an experiment: who holds what, and rounds of reports.
+"""Simulated devices in an experiment: the clients whose examples they hold, rounds.
 
-In a private experiment the course of a round must tell nothing of the data: see
+In a private experiment, the course of a round must reveal nothing about the data; see
 `devices.PacedRounds`.
 """
 
@@ -39,11 +39,11 @@ class Registered:
 
     @classmethod
     def of(cls, experiment: Description, task: Task) -> Optional[Registered]:
-        """The task with devices; None without devices.
+        """Makes the task with devices; returns None without devices.
 
         Raises:
-          SettingError: examples without a single label, where availability is to
-            depend on it.
+          SettingError: availability should depend on the label, but examples have no
+            single label.
         """
         settings = experiment.devices
         if settings.devices is None:
@@ -58,12 +58,13 @@ class Registered:
         return cls(settings, dataclasses.replace(task, train=train), task.train)
 
     def rounds(self, experiment: Description, asked: Sampler) -> Sampler:
-        """The rounds of the devices; a round waits for each client's report.
+        """Makes the rounds of the devices; a round waits for each client's report.
 
-        Warns where more devices than clients hold the examples of a private run.
+        A private run in which several devices hold one client's examples gives a
+        warning.
 
         Raises:
-          SettingError: a minimum above the cohort, or devices that are too few.
+          SettingError: the minimum is above the cohort, or there are too few devices.
         """
         settings, seed = self.settings, experiment.training.seed
         size = int(asked.expected_cohort_size)
@@ -143,11 +144,11 @@ def _paced(
 
 
 def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
-    """Refuses devices where a mechanism's account does not cover them.
+    """Refuses devices if a mechanism's event does not cover them.
 
     Raises:
-      SettingError: devices break the mechanism's account, or a setting would let data
-        decide more than a device's own contribution.
+      SettingError: devices break the mechanism's guarantee, or a device's data would
+        affect more than the device's own contribution.
     """
     mechanism = privacy.chosen
     mechanism.check_devices(int(settings.devices or 0))
@@ -172,9 +173,9 @@ def check_private(settings: Devices, privacy: UserLevelPrivacy) -> None:
 
 
 def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
-    """A statement's sentences about devices: (notes, outside the guarantee).
+    """Writes a statement's sentences about devices: notes, and outside the guarantee.
 
-    Both are empty without devices.
+    Both lists are empty without devices.
     """
     if not isinstance(rounds, devices.PacedRounds):
         return [], []
@@ -206,7 +207,7 @@ def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
 
 
 def owners(rounds: devices.PacedRounds) -> int:
-    """How many clients' examples the devices hold."""
+    """Counts the clients whose examples the devices hold."""
     ids = rounds.client_ids
     held_by = ids.owners if isinstance(ids, devices.DeviceIds) else None
     return held_by or len(ids)
@@ -218,7 +219,7 @@ def shares_examples(rounds: devices.PacedRounds) -> bool:
 
 
 def _labels(clients: ClientData, named: int) -> devices.population.LabelOfDevice:
-    """Devices' most frequent label; the lowest of several, 0 without examples."""
+    """Returns each device's most frequent label: the lowest if tied, 0 if none."""
     count = named or 1 + max(
         (int(held["y"].max()) for _, held in clients.items() if len(held["y"])),
         default=0,

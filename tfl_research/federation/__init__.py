@@ -1,4 +1,4 @@
-"""Runs whose data stay at sites: the coordinator's rounds, and the packages below.
+"""Runs whose data stay at sites.
 
 A coordinator asks and sites answer; a site's data never leave the site.
 
@@ -7,12 +7,12 @@ A coordinator asks and sites answer; a site's data never leave the site.
 - `secure_sums`: sums in which the coordinator sees only the total.
 - `engines`: NVIDIA FLARE and Flower, which carry messages or average by themselves.
 
-In this package stands the coordinator's side:
+The modules of this package are the coordinator's side:
 
 - `engine`, `sites`, `facts`, `evaluator`, `summing`: rounds, evaluations and secure
-  sums over the sites, and what sites tell of themselves before a run.
+  sums over the sites, and what sites tell about themselves before a run.
 - `kept_totals`: the totals that the coordinator keeps before it adds noise, so that no
   noise is used for two different models.
-- `federation_file`: what `federation.toml` says of the sites.
+- `federation_file`: what `federation.toml` says about the sites.
 - `toml_file`: TOML files that people write.
 """

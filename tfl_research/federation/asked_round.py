@@ -1,4 +1,4 @@
-"""What the coordinator asks of the clients of a round, and what they report."""
+"""The coordinator's request for a round, and the form of the clients' reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReportSpec:
       dtype: the dtype of the tensor.
       shape: the shape of the tensor.
       kept: whether the tensor stays at the site, as a client's own state; the
-        coordinator has zeros instead.
+        coordinator uses zeros instead.
       modulus: the modulus of the secure sum that the tensor is part of; 0 for other
         tensors.
     """
@@ -35,10 +35,10 @@ class ReportSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Restarts:
-    """How often a run has begun again with new noise (`--recharge`).
+    """The restarts of a run with new noise (`--recharge`).
 
     Attributes:
-      times: how often; 0 for a run that has not.
+      times: number of restarts.
       after: the last round that is not repeated.
     """
 
@@ -51,9 +51,9 @@ class AskedRound:
     """A round, as the coordinator asks for it.
 
     Attributes:
-      number: from 1.
+      number: number of the round, from 1.
       client_ids: the cohort.
-      state_rounds: for each client, the last round whose state counts; 0 for none.
+      state_rounds: for each client, the last round whose state counts; 0 for no round.
       context: tensors that the server sends to every client.
     """
 
@@ -65,7 +65,7 @@ class AskedRound:
     def requests(
         self, site_of: Mapping[str, str], restarts: Restarts
     ) -> dict[str, Message]:
-        """The request to each site that has a client in the cohort.
+        """Makes the request to each site that has a client in the cohort.
 
         Args:
           site_of: the site of each client.

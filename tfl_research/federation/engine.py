@@ -18,12 +18,12 @@ from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.separate import SeparateProcess
 from tfl_research.storage import nest
 
-# Tensors by client id: what each client reports.
+# The tensors that each client reports, by client id.
 Reports = Mapping[str, Sequence[np.ndarray]]
 
 
 class CollectsReports(Protocol):
-    """Asks the sites for a round's work."""
+    """Protocol of an object that asks the sites for a round's work."""
 
     def reports(self, asked: AskedRound) -> Reports:
         """The reports of the clients that answer in time; others are left out."""
@@ -40,7 +40,7 @@ class CollectsReports(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """When a round counts.
+    """The conditions under which a round counts.
 
     Attributes:
       minimum_clients: a round with fewer clients that answer in time is abandoned.
@@ -66,10 +66,10 @@ class FederationEngine(ClosedOnExit):
     be added to another sum.
 
     Args:
-      process: the process, in steps; the sites have the same.
-      sites: asks the sites.
+      process: the process, in steps; the sites have the same process.
+      sites: asks the sites for reports.
       kept: the totals of the last rounds.
-      rules: when a round counts.
+      rules: the conditions under which a round counts.
       say: prints a line for the user.
 
     Raises:
@@ -111,7 +111,7 @@ class FederationEngine(ClosedOnExit):
 
         Raises:
           RoundAbandoned: too few clients answered in time.
-          TypeError: another kind of cohort.
+          TypeError: the cohort is no `data.SiteCohort`.
         """
         if not isinstance(cohort, SiteCohort):
             raise TypeError(f"expected a SiteCohort, got {type(cohort).__name__}")

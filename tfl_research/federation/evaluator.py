@@ -24,13 +24,13 @@ SPLIT = "eval"
 class FederatedEvaluator:
     """Evaluates models on the clients' test splits, at their sites.
 
-    A site sends, for each of its clients, the number of test examples, the sums that
-    metrics are computed from, and metrics that need all examples of a client, such as
-    its AUC. Predictions and labels stay at the site. So there is no AUC over the
-    examples of all clients together: the column is missing.
+    A site sends, for each of its clients, the number of test examples, the sums from
+    which metrics are computed, and metrics that need all examples of a client, such as
+    the AUC. Predictions and labels stay at the site. So the column of the AUC over the
+    examples of all clients is missing.
 
     Args:
-      task: the task as the coordinator knows it, with no rows.
+      task: the coordinator's task, which has no rows.
       sites: the sites of the run.
       site_of: the site of each client.
       client_weights: see `program.Evaluator`.
@@ -83,9 +83,9 @@ class FederatedEvaluator:
           split: one of `splits`.
 
         Raises:
-          ValueError: another split.
-          EvaluationUnavailable: a site refuses, does not answer, or answers something
-            else.
+          ValueError: the split is not one of `splits`.
+          EvaluationUnavailable: a site refuses, does not answer, or its answer does not
+            fit.
         """
         if split != SPLIT:
             raise ValueError(f"split {split!r} is not one of {list(self.splits)}")
@@ -134,10 +134,10 @@ def weights_of(request: Message) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _sums(site: str, answered: Message, own: Sequence[str]) -> ClientSums:
-    """What a site answers for its own clients, and for no others.
+    """Reads a site's answer, which must have the site's own clients and no others.
 
     Raises:
-      EvaluationUnavailable: the answer does not fit; names the site.
+      EvaluationUnavailable: the answer does not fit; the message names the site.
     """
     try:
         client_ids = tuple(answered.texts("clients"))
@@ -171,10 +171,10 @@ def _some(client_ids: Sequence[str]) -> str:
 
 
 def _check_alike(parts: Mapping[str, ClientSums]) -> None:
-    """Refuses sums of several forms, which cannot be added.
+    """Refuses sums of different forms, which cannot be added.
 
     Raises:
-      EvaluationUnavailable: names two sites that differ.
+      EvaluationUnavailable: two sites differ; the message names them.
     """
     forms = {site: _form(part) for site, part in parts.items()}
     first = next(iter(forms))

@@ -1,4 +1,4 @@
-"""What a site tells of itself before a run: its clients and the form of their data."""
+"""Facts that a site tells about itself before a run: clients, and form of the data."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tfl_research.federation.wire.messages import MessageError
 
 @dataclasses.dataclass(frozen=True)
 class SiteFacts:
-    """The facts that a site tells of itself.
+    """The facts that a site tells about itself.
 
     Attributes:
       site: name of the site.
-      client_ids: its clients, in its order.
-      specs: the specs of one example of its arrays, by flat name.
-      sizes: number of training examples by client; None where the site does not tell.
-      agreed: digest of what must be equal at all sites (`Task.agreed`).
-      mark: a keyed digest of the site's data. It is the same as long as the data are,
-        and says nothing about them to anyone without the site's secret.
+      client_ids: the site's clients, in the site's order.
+      specs: the specs of one example of the site's arrays, by flat name.
+      sizes: number of training examples by client; None if the site does not tell.
+      agreed: digest of the values that must be equal at all sites (`Task.agreed`).
+      mark: a keyed digest of the site's data. It changes if the data change, and says
+        nothing about the data to anyone without the site's secret.
     """
 
     site: str
@@ -35,7 +35,7 @@ class SiteFacts:
     mark: str
 
     def header(self) -> dict[str, Any]:
-        """The facts as JSON values, without the site's name: the seal has it."""
+        """Returns the facts as JSON values, without the site's name (in the seal)."""
         return {
             "clients": list(self.client_ids),
             "specs": {
@@ -143,7 +143,7 @@ class AllFacts:
         return next(iter(self.sites.values())).agreed
 
     def ordered(self, known: tuple[str, ...]) -> tuple[str, ...]:
-        """All clients: in the order of the known ids, else by name."""
+        """Returns all clients, in the order of the known ids, otherwise by name."""
         found = set(self.site_of)
         if found <= set(known):
             return tuple(name for name in known if name in found)

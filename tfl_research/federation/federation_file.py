@@ -1,4 +1,4 @@
-"""federation.toml: what the coordinator knows of its sites."""
+"""Reads federation.toml: the coordinator's settings, and its sites."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FederationSite:
     Attributes:
       name: the name of the site.
       key: file of the key that coordinator and site share.
-      socket: the socket of the site, for the carrier "local"; None for the others.
+      socket: the socket of the site for the carrier "local"; None for other carriers.
     """
 
     name: str
@@ -44,11 +44,11 @@ class FederationFile:
       path: the file.
       name: the name of the federation.
       carrier: "local", "flare" or "flower".
-      sites: in the order of the file, which is the order in which reports are added.
+      sites: the sites, in the order of the file, in which reports are added.
       round_deadline: seconds after which a round goes on without the sites that have
         not answered.
-      start_deadline: seconds that a site has to begin a run: it reads its data and
-        compiles its work.
+      start_deadline: seconds that a site has to begin a run, that is, to read its data
+        and compile its work.
     """
 
     path: pathlib.Path
@@ -100,8 +100,8 @@ def read(path: pathlib.Path) -> FederationFile:
     """Reads a federation.toml; relative paths start at the file's folder.
 
     Raises:
-      UserError: a file that cannot be read, or an entry that is missing, unknown or
-        does not fit; names the file and the entry.
+      UserError: the file cannot be read, or an entry is missing, unknown or does not
+        fit; the message names the file and the entry.
 
     Example:
       >>> import pathlib

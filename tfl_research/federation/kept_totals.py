@@ -37,30 +37,30 @@ class Total:
 
 
 class KeptTotals:
-    """Files of the totals of the last rounds, and of who was in each round.
+    """Keeps the totals of the last rounds, and the clients of each round, in files.
 
-    A total is not noised yet. Its file can be read by the owner of the run only, and
+    A total has no noise yet. Only the owner of the run can read its file, and the file
     is removed when no checkpoint needs it.
 
     Attributes:
-      attempt: number of the run's attempt. Totals of others are not read.
+      attempt: number of the run's attempt. Totals of other attempts are not read.
 
     Args:
-      folder: the folder of the files; made when missing.
+      folder: the folder of the files; a missing folder is made.
       rounds: how many of the last rounds are kept.
     """
 
     def __init__(self, folder: pathlib.Path, rounds: int):
         self._folder = folder
         self._rounds = rounds
-        # Which attempt of the run the totals belong to: a new one has other noise, and
-        # so other models, to which the old totals do not belong.
+        # Totals belong to an attempt of the run. A new attempt has other noise, and so
+        # other models, to which the old totals do not belong.
         self.attempt = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "participants.sqlite"
         try:
             self._database = sqlite3.connect(path)
-            # A round waits for one write of the disk, and not for four.
+            # With a write-ahead log, a round waits for one write to disk, not four.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.execute(_SCHEMA)
@@ -117,7 +117,7 @@ class KeptTotals:
     def state_rounds(
         self, client_ids: Sequence[str], before: Optional[int] = None
     ) -> dict[str, int]:
-        """The last round that has a report of each client, by client; 0 for no round.
+        """Returns the last round with a report of each client, by client; 0 for none.
 
         Args:
           client_ids: the clients.
@@ -132,14 +132,14 @@ class KeptTotals:
         return {client_id: int(last.get(client_id, 0)) for client_id in client_ids}
 
     def go_back(self, round_number: int) -> None:
-        """Forgets whose reports count in later rounds, durably."""
+        """Drops durably the record of whose reports count in later rounds."""
         with self._database:
             self._database.execute(
                 "delete from participants where round > ?", (round_number,)
             )
 
     def note(self, round_number: int, client_ids: Sequence[str]) -> None:
-        """Notes whose reports count in a round, durably; forgets later rounds."""
+        """Records durably whose reports count in a round; drops later rounds."""
         with self._database:
             self._database.execute(
                 "delete from participants where round >= ?", (round_number,)

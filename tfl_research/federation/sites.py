@@ -38,7 +38,7 @@ class Asks(Protocol):
         ...
 
 
-# Steps of a secure sum ask sites by these means.
+# The function by which steps of a secure sum send requests to sites.
 AskSites = Callable[[Mapping[str, Message], float], Iterator[tuple[str, Message]]]
 
 
@@ -66,8 +66,8 @@ class Sites:
       start_deadline: seconds that a site has to read its data or to build the process.
       say: prints a line for the user.
       sums: makes secure sums; None for a run without.
-      tells_values: whether lines may say something of what clients report; not in a
-        private run.
+      tells_values: whether printed lines may show values that clients report; False in
+        a private run.
     """
 
     def __init__(
@@ -161,8 +161,8 @@ class Sites:
                 continue
             found.update(reports)
             for client_id in own:
-                # Clients leave out updates that are not finite, so that these are the
-                # numbers of another program, or metrics.
+                # Clients drop updates that are not finite. So numbers that are not
+                # finite are metrics, or come from another program.
                 if self._tells_values and not _all_finite(reports[client_id]):
                     self._say(
                         f"round {asked.number}: site {site}: client {client_id!r} "
@@ -224,10 +224,10 @@ class Sites:
         yield from answers.items()
 
     def end(self) -> None:
-        """Tells the sites that the run is over; does not wait for those that are away.
+        """Tells the sites that the run is over; does not wait for absent sites.
 
-        A site that does not get the message keeps the run's state, and answers other
-        runs all the same.
+        A site that does not get the message keeps the run's state, but still answers
+        other runs.
         """
         requests = dict.fromkeys(
             self._begin, Message("end", {"round": 0, "completed": 0})
@@ -240,9 +240,9 @@ class Sites:
     ) -> Iterator[tuple[str, Message]]:
         """The answers that come in time; prints refusals and leaves them out.
 
-        A site that was started again since the run began has forgotten the process. It
-        gets the request to begin again, and then the same request, in the time that is
-        left. A site that needs longer is ready in a later round.
+        A site that was started again since the run began no longer has the process. It
+        gets the request to begin again, and then the same request, within the remaining
+        time. A site that needs longer is ready in a later round.
         """
         end = time.monotonic() + seconds
         forgotten: dict[str, Message] = {}
@@ -274,7 +274,7 @@ class Sites:
         """The answers of all sites that were asked, in the order of the requests.
 
         Args:
-          requests: by site.
+          requests: the requests by site.
           seconds: how long to wait; by default the start's deadline.
 
         Raises:
@@ -298,10 +298,10 @@ class Sites:
         seconds: float,
         again: Sequence[str] = (),
     ) -> Iterator[tuple[str, Message]]:
-        """Yields the answers, each when it is there; see `_all`.
+        """Yields the answers as they come; see `_all`.
 
         Args:
-          requests: by site.
+          requests: the requests by site.
           seconds: how long to wait.
           again: sites that have just begun the run again.
 
@@ -344,6 +344,6 @@ def _left(end: float) -> float:
 
 
 def _told(site: str, refusal: Refusal) -> str:
-    """Why a site has no answer, in a line."""
+    """Says in a line why a site has no answer."""
     verb = {"refused": " refuses", "failed": " failed"}.get(refusal.kind, "")
     return f"site {site}{verb}: {refusal.reason}"

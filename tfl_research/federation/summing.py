@@ -29,7 +29,7 @@ from tfl_research.federation.sites import AskSites
 from tfl_research.federation.wire.messages import Message
 from tfl_research.storage.files import atomic
 
-# Kinds of the requests of the steps, after "round", whose answer has the keys.
+# Kinds of the requests of the steps. The answer to the kind "round" has the keys.
 SHARES, MASKED, UNMASK = "secure_shares", "secure_masked", "secure_unmask"
 
 
@@ -51,7 +51,7 @@ class SecureSums:
         Then a repeated round may have other survivors.
 
     Attributes:
-      restarts: how often the run has begun again with new noise.
+      restarts: number of restarts of the run with new noise.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class SecureSums:
         """The sum over the sites of a round.
 
         Args:
-          round_number: from 1.
-          requests: for the round's work, by site.
-          seconds: for all steps together. Each step except the last gets half of the
-            remaining time, so that a silent site does not use up the time of the other
-            sites.
-          ask: asks sites; what does not fit, or comes too late, is left out.
+          round_number: the number of the round, from 1.
+          requests: the requests for the round's work, by site.
+          seconds: the time for all steps together. Each step except the last gets half
+            of the remaining time, so that a silent site does not use up the time of the
+            other sites.
+          ask: asks sites; it drops answers that do not fit or come too late.
 
         Returns:
           The sites that are in the sum, and the sum of each vector; None if too few

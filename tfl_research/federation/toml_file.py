@@ -1,4 +1,4 @@
-"""TOML files that people write: read whole, with the file and line in an error."""
+"""Reads TOML files that people write; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-      UserError: the file does not exist, or is not TOML; names the file, and the line.
+      UserError: the file does not exist, or is not TOML; the message names the file and
+        the line.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -33,7 +34,11 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_names(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raises UserError if the table has an entry of another name."""
+    """Checks that a table has only known entries.
+
+    Raises:
+      UserError: the table has another entry.
+    """
     known = list(known)
     for name in table:
         if name not in known:

@@ -1,7 +1,7 @@
 """Keras models as pure functions of their weights, and optimizers.
 
-`execution` turns a model with variables into such a function, `layers` has operations
-and gradients of our own for some Keras layers, and `architectures` the models of the
+`execution` turns a model with variables into a pure function. `layers` has our own
+operations and gradients for some Keras layers. `architectures` has the models of the
 built-in tasks. `tasks` combines models with data and objectives.
 """
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfl_research.models.modules import modules_of
 
 _Layers = tf.keras.layers
-# The weight that is adapted, by the layer's class.
+# The name of the adapted weight, by the layer's class.
 _ADAPTED = {
     _Layers.Dense: "kernel",
     _Layers.EinsumDense: "kernel",
@@ -27,7 +27,7 @@ class Adapters(tf.keras.layers.Layer):
     Args:
       adapted: the layers, whose weights are W `[rows, columns]` after a reshape.
       rank: r, number of columns of A and of rows of B.
-      alpha: The layer uses W + alpha / r A B instead of W.
+      alpha: the factor in W + alpha / r A B, which the layer uses instead of W.
     """
 
     def __init__(self, adapted: Sequence[Any], rank: int, alpha: float):
@@ -49,13 +49,13 @@ class Adapters(tf.keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """The inputs: the adapters act within the layers that they adapt."""
+        """Returns the inputs; the adapters act inside the layers that they adapt."""
         return inputs
 
     def adapt(self, model: Any) -> None:
         """Makes a model's layers use the adapted weights whenever it is called.
 
-        All layers do, also layers that use a weight of another layer (tied weights).
+        This also holds for layers that use a weight of another layer (tied weights).
         """
         model.call = self._adapted_call(model.call)
 
@@ -94,12 +94,12 @@ def lora(
     layers: Optional[Callable[[Any], bool]] = None,
     trainable: Sequence[str] = (),
 ) -> Callable[[], Any]:
-    """A builder of the same model with low-rank adapters on frozen weights.
+    """Returns a builder of the same model with low-rank adapters on frozen weights.
 
     Hu et al. 2021 (arXiv 2106.09685), section 4.1: a layer uses W + alpha / r A B
-    instead of its weight W. A has r columns and begins at normal numbers, and B at
-    zero, so that the model begins as the base. Only A and B are trained and sent. The
-    runs export the base model with merged weights.
+    instead of its weight W. A has r columns and begins at normal numbers. B begins at
+    zero, so that the model begins as the base model. Only A and B are trained and sent.
+    Runs export the base model with merged weights.
 
     Args:
       build_model: makes a new Keras model, with the pretrained weights.
@@ -110,9 +110,9 @@ def lora(
       trainable: names of layers that are trained without adapters, such as a new head.
 
     Raises:
-      ValueError: a rank below 1. The builder raises it for a model without such
-        layers, for layers whose weights are not there yet or are held by two layers,
-        for a model with adapters, and for an unknown name in `trainable`.
+      ValueError: the rank is below 1. The builder raises it if the model has no such
+        layers or has adapters already, if a layer's weights do not exist yet or are
+        shared by two layers, or if `trainable` has an unknown name.
 
     Example:
       >>> import tensorflow as tf
@@ -175,10 +175,10 @@ def lora(
 
 
 def merged(model: Any) -> Any:
-    """The model without adapters, whose weights have the adapters' changes.
+    """Returns the model without adapters, with the adapters' changes in its weights.
 
-    The model itself changes, and models with adapters inside it. A model without
-    adapters is returned unchanged.
+    The function changes the model, and models with adapters inside the model. A model
+    without adapters is returned unchanged.
     """
     for part in [model, *modules_of(model)]:
         adapters = vars(part).get("lora")
@@ -190,7 +190,11 @@ def merged(model: Any) -> Any:
 
 
 def _check_weights(layers: Sequence[Any], adapted: Sequence[Any]) -> None:
-    """Raises ValueError for weights that adapters cannot replace everywhere."""
+    """Checks that adapters can replace the weights everywhere.
+
+    Raises:
+      ValueError: the model has adapters already, or two layers share a weight.
+    """
     if any(isinstance(layer, Adapters) for layer in layers):
         raise ValueError(
             "the model has adapters already; expected a model without adapters"

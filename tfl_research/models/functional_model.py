@@ -31,7 +31,7 @@ class Forward(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FunctionalModel:
-    """A model without variables.
+    """A model as a pure function of its weights, without variables.
 
     Attributes:
       initial_weights: trainable weights, NumPy arrays, in the order of
@@ -114,7 +114,11 @@ class FunctionalModel:
 
 
 def check_non_trainable(choice: Optional[str]) -> None:
-    """Raises ValueError for a choice that is not None or one of `NON_TRAINABLE`."""
+    """Checks that a choice is None or one of `NON_TRAINABLE`.
+
+    Raises:
+      ValueError: the choice is another value.
+    """
     if choice is not None and choice not in NON_TRAINABLE:
         raise ValueError(
             f"non_trainable must be one of {', '.join(NON_TRAINABLE)}, got {choice!r}"
@@ -124,11 +128,11 @@ def check_non_trainable(choice: Optional[str]) -> None:
 def check_changing(
     names: Sequence[str], dtypes: Sequence[tf.DType], choice: Optional[str]
 ) -> None:
-    """Checks that it is known what happens to weights that training changes.
+    """Checks that the user chose what happens to weights that training changes.
 
     Args:
       names: the names of the non-trainable weights that training changes.
-      dtypes: their dtypes.
+      dtypes: the dtypes of these weights.
       choice: see `FunctionalModel.non_trainable`; None for no choice.
 
     Raises:

@@ -1,9 +1,10 @@
-"""TensorFlow's global seed, which building a model sets.
+"""Sets TensorFlow's global seed when a model is built, or later if this saves time.
 
-Setting it makes TensorFlow prepare each function anew that it executes, for 0.1 CPU
-seconds or more. While the toolkit's own code alone runs, the seed decides nothing:
-models are built from seeds of their own, and all other random numbers are functions of
-integers. So a model that is taken from an earlier point of a sweep sets it later.
+After the seed is set, TensorFlow prepares each function again before executing it,
+which takes 0.1 CPU seconds or more. While only the toolkit's own code runs, the seed
+has no effect: models are built from their own seeds, and all other random numbers are
+functions of integers. So if a model is reused from an earlier point of a sweep, the
+seed is set later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Optional
 
 import numpy as np
 
-# Whether the toolkit's own code alone runs, and the seed that it has left unset.
+# Whether only the toolkit's own code runs, and the seed that is still to be set.
 _runs_alone = False
 _left: Optional[int] = None
 
@@ -49,9 +50,9 @@ def _restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def left(seed: int) -> Iterator[None]:
-    """Leaves the same seeds as `seeded`, for a model whose weights nobody uses.
+    """Leaves the same seeds behind as `seeded`, for a model whose weights nobody uses.
 
-    Inside the block the seeds may have any value.
+    Inside the block, the seeds may have any value.
     """
     if not _runs_alone:
         with seeded(seed):
@@ -64,9 +65,9 @@ def left(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_code_alone() -> Iterator[None]:
-    """Says that only the toolkit's own code runs inside the block.
+    """Declares that only the toolkit's own code runs inside the block.
 
-    After the block too, no other code may run before `settle`.
+    After the block, no other code may run before `settle` is called.
     """
     global _runs_alone
     _runs_alone = True
@@ -77,7 +78,7 @@ def own_code_alone() -> Iterator[None]:
 
 
 def leave(seed: int) -> None:
-    """Sets the seed that building a model would leave; later, if only own code runs."""
+    """Sets the seed that building a model would leave; later if only own code runs."""
     global _left
     _left = seed
     if not _runs_alone:
@@ -85,7 +86,7 @@ def leave(seed: int) -> None:
 
 
 def settle() -> None:
-    """Sets the seed that `leave` has left, before other code runs."""
+    """Sets the seed that `leave` has postponed; call this before other code runs."""
     if _left is not None:
         with seeded(_left):
             pass

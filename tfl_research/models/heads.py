@@ -1,8 +1,9 @@
-"""Outputs of softmax and sigmoid, and the logits from which they were computed.
+"""Finds the logits from which outputs of softmax and sigmoid were computed.
 
-Keras' losses of probabilities take the logits of such outputs where they can find them,
-because the logarithm of a saturated probability has no gradient. So a model's outputs
-keep their logits here, and a loss or a metric that is traced apart gets them back.
+Keras' losses of probabilities use the logits of such outputs if they can find them,
+because the logarithm of a saturated probability has no gradient. So this module keeps
+the logits of a model's outputs, and gives them to a loss or a metric that is traced
+separately.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Head(NamedTuple):
 
     Attributes:
       kind: "Softmax" or "Sigmoid".
-      is_marked: whether Keras' activation made the output. Then every loss of Keras
-        takes the logits; or else a loss of classes those of softmax, and a binary loss
-        those of sigmoid.
+      is_marked: whether Keras' activation made the output. If so, every Keras loss
+        takes the logits. Otherwise, only a loss of classes takes the logits of softmax,
+        and only a binary loss takes those of sigmoid.
       logits: the logits, in the output's shape.
     """
 
@@ -31,7 +32,7 @@ class Head(NamedTuple):
     logits: tf.Tensor
 
     def output(self, logits: tf.Tensor) -> tf.Tensor:
-        """The output of these logits, which Keras and `of` know as such."""
+        """Returns the output of these logits; Keras and `of` recognise this output."""
         output = _ACTIVATIONS[self.kind](logits)
         if self.is_marked:
             output._keras_logits = logits
@@ -40,7 +41,7 @@ class Head(NamedTuple):
 
 
 def traced(output: tf.Tensor) -> Optional[Head]:
-    """The head of an output in the graph that computes it; None for other outputs."""
+    """Returns an output's head from the graph that computes it; None if no head."""
     operation = output.op
     if operation.type not in _ACTIVATIONS or output.dtype.size < 4:
         return None
@@ -48,6 +49,6 @@ def traced(output: tf.Tensor) -> Optional[Head]:
 
 
 def of(output: Any) -> Optional[Head]:
-    """The head of an output of a functional model; None for other tensors."""
+    """Returns the head of a functional model's output; None for other tensors."""
     head = vars(output).get(_ATTRIBUTE) if hasattr(output, "__dict__") else None
     return head if isinstance(head, Head) else None

@@ -1,4 +1,4 @@
-"""Keras models as pure functions of their weights."""
+"""Turns Keras models into pure functions of their weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OWN_WAYS = (
 
 
 def initialized(build_model: Callable[[], Any], seed: int) -> Any:
-    """A new Keras model. Its initial weights are a pure function of `seed`.
+    """Builds a new Keras model whose initial weights are a pure function of `seed`.
 
     The process-wide generators of Python and NumPy do not change. TensorFlow's global
     seed is set, since TensorFlow cannot restore an earlier seed.
@@ -44,18 +44,18 @@ def built_model(
     seed: int = 0,
     any_weights: bool = False,
 ) -> Any:
-    """A new Keras model with weights, also if its first call creates them.
+    """Builds a new Keras model with its weights, even if only a call creates them.
 
     Args:
       build_model: makes a new Keras model.
       x_spec: a batch of inputs, a `tf.TensorSpec` or a structure of them.
       seed: seed of the initial weights.
-      any_weights: whether nobody uses the initial weights. Then the seed need not be
-        set, and a sweep does not prepare its functions anew; see `global_seed`.
+      any_weights: whether nobody uses the initial weights. If so, the seed need not be
+        set, and a sweep does not prepare its functions again; see `global_seed`.
 
     Raises:
-      ValueError: a Keras model, or trainable weights of it, that were there before; an
-        error of the builder.
+      ValueError: the builder fails, or returns a model or trainable weights that
+        existed before.
     """
     created = []
 
@@ -83,7 +83,11 @@ def built_model(
 
 
 def _check_new(model: Any, created: Sequence[tf.Variable]) -> None:
-    """Raises ValueError for trainable weights that were there before the model."""
+    """Checks that the model and its trainable weights are new.
+
+    Raises:
+      ValueError: the model, or a trainable weight, existed before.
+    """
     if model.variables and not created:
         raise ValueError(
             "the model builder returns the same model each time; expected a new model"
@@ -114,11 +118,11 @@ def from_keras(
 ) -> FunctionalModel:
     """Wraps a Keras model builder as a pure function of its weights.
 
-    Whatever the model declares counts: penalties and `add_loss`, constraints, trainable
-    flags, non-trainable weights, masks, mixed precision (in float16 with a scaled loss,
-    see `clients.loss_scale`). Its random layers draw from the run's seed. Lookup tables
-    and adapted layers become constants. Nothing of `compile` is read: the task's
-    objective has the loss. Call this function outside of graphs.
+    The function has everything that the model declares: penalties and `add_loss`,
+    constraints, trainable flags, non-trainable weights, masks, mixed precision (in
+    float16 with a scaled loss, see `clients.loss_scale`). Random layers draw from the
+    run's seed. Lookup tables and adapted layers become constants. The task's objective
+    has the loss, so `compile` is not read. Call this function outside of graphs.
 
     Args:
       build_model: makes a new Keras model (functional, sequential or subclassed).
@@ -130,10 +134,10 @@ def from_keras(
         normalize by its statistics in training, as `layer.trainable = False` does.
 
     Raises:
-      ValueError: no Keras model; the same model at each call; a `train_step` or the
-        like of its own, which federated clients would not run; operations that are
-        not pure; training changes non-trainable weights, and there is no choice for
-        them.
+      ValueError: the builder returns no Keras model, or the same model at each call;
+        the model has its own `train_step` or a similar method, which clients would not
+        run; an operation is not pure; or training changes non-trainable weights, and
+        `non_trainable` is None.
 
     Example:
       >>> import tensorflow as tf
@@ -153,7 +157,7 @@ def from_keras(
 def of_keras_model(
     model: Any, x_spec: Any, non_trainable: Optional[str] = None
 ) -> FunctionalModel:
-    """A built Keras model as a pure function of its weights; see `from_keras`."""
+    """Turns a built Keras model into a pure function; see `from_keras`."""
     _check(model)
     return functional(
         VariableModel(
@@ -168,7 +172,7 @@ def of_keras_model(
 
 
 def _check(model: Any) -> None:
-    """Refuses what is no Keras model, and models that train in a way of their own."""
+    """Refuses objects that are no Keras model, and models with their own training."""
     if not isinstance(model, tf.keras.Model):
         raise ValueError(
             f"the model builder returned a {type(model).__name__}; expected a "
@@ -183,7 +187,7 @@ def _check(model: Any) -> None:
                 "load_model(..., custom_objects=...)"
             )
     if not model._is_compiled:
-        # What load_model(..., compile=False) leaves of a SavedModel's optimizer.
+        # load_model(..., compile=False) leaves a part of a SavedModel's optimizer.
         model.optimizer = None
     if model.optimizer is not None:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""What one process makes again and again from the toolkit's own functions.
+"""Keeps objects that the toolkit's own functions would make again in a process.
 
 The points of a sweep have the same model, whose tracing takes longer than a short run.
-A function of the toolkit's own that holds nothing but numbers and names makes the same
-thing at each call, so that one is enough. Of any other function nothing is known: it
-may read a file, count its calls, or be changed between two runs.
+A function of the toolkit that only holds numbers and names returns an equal object at
+each call, so one call is enough. Any other function may read a file, count its calls,
+or be changed between two runs, so its results are not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Made = TypeVar("_Made")
 _PACKAGE = __name__.partition(".")[0]
 # Types whose values are equal if their texts are.
 PLAIN = (bool, int, float, str, bytes, type(None))
-# Things that are kept. The points of a sweep have one model.
+# The largest number of kept objects; the points of a sweep usually have one model.
 _MOST = 12
 
 _lock = threading.RLock()
@@ -26,10 +26,10 @@ _made: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 
 
 def key_of(builder: Any) -> Optional[Hashable]:
-    """A key for the behaviour of a function of the toolkit's own; None for others.
+    """Returns a key of a toolkit function's behaviour; None for other functions.
 
     Args:
-      builder: any value. Two functions of equal keys make equal things.
+      builder: any value. Two functions with equal keys make equal objects.
     """
     if not isinstance(builder, types.FunctionType):
         return None
@@ -45,13 +45,13 @@ def key_of(builder: Any) -> Optional[Hashable]:
             return None
         if type(value) not in PLAIN:
             return None
-        # 1 and True are equal, and may mean something else.
+        # Python says 1 == True, but a function may distinguish them.
         values.append((type(value).__name__, repr(value)))
     return builder.__module__, builder.__code__, tuple(values), _settings_of_keras()
 
 
 def _settings_of_keras() -> tuple[Any, ...]:
-    """The settings of Keras for all models: precision, epsilon, order of axes."""
+    """Returns Keras' settings for all models: precision, epsilon, order of axes."""
     import tensorflow as tf
 
     return (
@@ -64,10 +64,10 @@ def _settings_of_keras() -> tuple[Any, ...]:
 
 
 def made_once(key: Hashable, make: Callable[[], _Made]) -> _Made:
-    """The result of `make` for this key, which is made again only if it was dropped.
+    """Returns the result of `make` for this key; calls `make` only if necessary.
 
     Args:
-      key: says all that the result depends on.
+      key: the key of everything on which the result depends.
       make: makes the result.
     """
     with _lock:
@@ -81,6 +81,6 @@ def made_once(key: Hashable, make: Callable[[], _Made]) -> _Made:
 
 
 def forget() -> None:
-    """Forgets everything, so that it is made again."""
+    """Drops all kept objects."""
     with _lock:
         _made.clear()

@@ -10,16 +10,16 @@ import tensorflow as tf
 
 
 def modules_of(module: Any) -> list[Any]:
-    """All modules (layers, cells, ...) inside a module, without the module itself.
+    """Returns all modules (layers, cells, ...) inside a module, without the module.
 
-    In the order of `tf.Module.submodules`, which fails for recurrent layers with
-    dropout: they hold a cache of masks by graph.
+    The order is that of `tf.Module.submodules`. That property fails for recurrent
+    layers with dropout, since these hold a cache of masks by graph.
     """
     return list(_inside(module, {id(module)}))
 
 
 def inside(held: Any) -> list[Any]:
-    """An object that holds modules as attributes, and all modules inside it."""
+    """Returns an object that holds modules as attributes, and all modules inside it."""
     if isinstance(held, tf.Module):
         return [held, *modules_of(held)]
     found = [m for value in vars(held).values() for m in _leaves(value)]
@@ -64,6 +64,6 @@ def _sorted(mapping: Mapping[Any, Any]) -> list[Any]:
 
 
 def layer_in(path: str, modules: list[Any]) -> Optional[str]:
-    """The innermost layer in an operation's name, "model/layer/Operation"."""
+    """Finds the innermost layer in an operation's name, "model/layer/Operation"."""
     names = {module.name for module in modules if isinstance(module, tf.Module)}
     return next((p for p in reversed(path.split("/")[:-1]) if p in names), None)

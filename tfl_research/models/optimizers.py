@@ -43,7 +43,7 @@ _SCHEDULE_TAKES: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(Settings):
-    """An optimizer and how its learning rate changes over rounds.
+    """An optimizer with its hyperparameters and learning-rate schedule.
 
     Let t be the round number from 0, η the learning rate, γ the decay and T the decay
     rounds. The learning rate of a round is: constant η; exponential η γ^(t/T); step
@@ -139,9 +139,9 @@ class Optimizer(Settings):
         )
 
     def schedule(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The learning rate of a round: (round number int32, from 0) -> float32.
+        """Returns the learning rate's function: (round int32, from 0) -> float32.
 
-        The class' docstring has the formulas. Imports TensorFlow.
+        The class' docstring has the formulas. This imports TensorFlow.
         """
         import tensorflow as tf
 
@@ -205,7 +205,7 @@ class ClientOptimizer(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class ServerOptimizer(Optimizer):
-    """The optimizer that is applied to the negated aggregate (FedOpt)."""
+    """The server's optimizer, which takes the negated aggregate (FedOpt)."""
 
     TITLE: ClassVar[str] = "Server optimizer"
     PREFIX: ClassVar[str] = "server_"
@@ -216,10 +216,10 @@ class ServerOptimizer(Optimizer):
 def SGD(
     learning_rate: float, momentum: Optional[float] = None, **more: Any
 ) -> Optimizer:
-    """Stochastic gradient descent.
+    """Makes stochastic gradient descent.
 
     Args:
-      learning_rate: η.
+      learning_rate: η, the learning rate.
       momentum: in [0, 1); 0 when not given.
       **more: further settings of `Optimizer`.
 
@@ -236,7 +236,11 @@ def SGD(
 
 
 def Adam(learning_rate: float, **more: Any) -> Optimizer:
-    """Adam: `Adam(0.01, epsilon=1e-3)`; `more` are further settings of `Optimizer`.
+    """Makes Adam, for example `Adam(0.01, epsilon=1e-3)`.
+
+    Args:
+      learning_rate: η, the learning rate.
+      **more: further settings of `Optimizer`.
 
     Example:
       >>> server = tfl.Adam(0.01, epsilon=1e-3)
@@ -248,7 +252,11 @@ def Adam(learning_rate: float, **more: Any) -> Optimizer:
 
 
 def Yogi(learning_rate: float, **more: Any) -> Optimizer:
-    """Yogi: `Yogi(0.01)`; `more` are further settings of `Optimizer`.
+    """Makes Yogi, for example `Yogi(0.01)`.
+
+    Args:
+      learning_rate: η, the learning rate.
+      **more: further settings of `Optimizer`.
 
     Example:
       >>> server = tfl.Yogi(0.01)
@@ -260,7 +268,11 @@ def Yogi(learning_rate: float, **more: Any) -> Optimizer:
 
 
 def Adagrad(learning_rate: float, **more: Any) -> Optimizer:
-    """Adagrad: `Adagrad(0.1)`; `more` are further settings of `Optimizer`.
+    """Makes Adagrad, for example `Adagrad(0.1)`.
+
+    Args:
+      learning_rate: η, the learning rate.
+      **more: further settings of `Optimizer`.
 
     Example:
       >>> server = tfl.Adagrad(0.1)

@@ -1,4 +1,4 @@
-"""Models of `tff.learning.models` as pure functions of their weights."""
+"""Turns models of `tff.learning.models` into pure functions of their weights."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tfl_research.models.keras_model import (
     of_keras_model,
 )
 
-# Initial weights that are kept for each model; a sweep has a few seeds.
+# The number of initial weights that are kept for a model; a sweep has a few seeds.
 _MOST_SEEDS = 4
 
 
 def as_functional(
     model: Any, x_spec: Any, *, seed: int = 0, non_trainable: Optional[str] = None
 ) -> FunctionalModel:
-    """Any kind of model as a pure function of its weights.
+    """Turns any kind of model into a pure function of its weights.
 
-    Of TFF's models the weights, the predictions and Keras' penalties count. The loss
-    and the metrics come from the task's objective. The objective can be the model's own
-    (`tasks.from_arrays(objective="model")`).
+    The function has the weights, the predictions and Keras' penalties of a TFF model.
+    The task's objective has the loss and the metrics. It can be the TFF model's own
+    objective (`tasks.from_arrays(objective="model")`).
 
     Args:
       model: a function without arguments that returns a new Keras model, a
@@ -47,7 +47,7 @@ def as_functional(
         `FunctionalModel.non_trainable`.
 
     Raises:
-      ValueError: another kind of model, or an error of `models.from_keras`.
+      ValueError: the model is of another kind, or `models.from_keras` refuses it.
     """
     if isinstance(model, FunctionalModel):
         return model
@@ -70,14 +70,14 @@ def _of_known(
     seed: int,
     non_trainable: Optional[str],
 ) -> FunctionalModel:
-    """A model of the toolkit's own, which is traced once.
+    """Returns one of the toolkit's own models, which is traced once.
 
-    Its initial weights depend on the seed; nothing else does.
+    Only the initial weights depend on the seed.
     """
     key = ("functional", builder, repr(x_spec), non_trainable)
     seeds: dict[int, FunctionalModel] = known_builders.made_once(key, dict)
     if seed in seeds:
-        # What building the model would have left behind.
+        # Building the model would have set this seed.
         global_seed.leave(seed)
         return _with_own_weights(seeds[seed])
     built = built_model(model, x_spec, seed=seed)
@@ -166,7 +166,7 @@ def _of_functional_model(model: Any, x_spec: Any) -> FunctionalModel:
         is_random=draws[True] > 0,
         initial_state=tuple(fixed),
         state_names=tuple(f"non_trainable {index}" for index in range(len(fixed))),
-        # Functions of a user's own, which were not tried with other batches.
+        # The user's functions were not tried with other batches, so assume the worst.
         mixes_examples=True,
         drops_padding=True,
         predicts_no_padding=True,
@@ -180,7 +180,7 @@ def _of_reconstruction_model(model: Any) -> VariableModel:
 
     def call(x: Any, training: bool) -> Any:
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        # The predictions do not depend on the labels, which only pass through.
+        # Labels have no effect on the predictions, but the model needs labels.
         y = tf.nest.map_structure(
             lambda s: tf.zeros(tf.concat([[rows], s.shape[1:]], 0), s.dtype), labels
         )

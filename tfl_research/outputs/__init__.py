@@ -1,9 +1,9 @@
 """The table of all outputs of a run, and the filter that reads the table.
 
-`columns` has the columns of metrics.csv, from which the printed lines, callbacks,
-TensorBoard, MLflow, summary.json and the report are made. `files` has the files of a
-run's folder. `release.Release` decides for one run which outputs are released. An
-output that is not in the table counts as exact.
+`columns` has the columns of metrics.csv. The printed lines, callbacks, TensorBoard,
+MLflow, summary.json and the report are made from these columns. `files` has the files
+of a run's folder. `release.Release` decides for one run which outputs are released.
+An output that is not in the table counts as exact, that is, outside of ε.
 """
 
 from tfl_research.outputs.columns import (

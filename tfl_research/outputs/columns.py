@@ -1,10 +1,11 @@
 """The columns of metrics.csv, and the class of each.
 
-The first output that fits a column's name decides. A column that the table does not
-have is exact: nobody has checked how the column is computed.
+The first output whose name or pattern fits a column's name decides. A column that is
+not in the table is exact: nobody has checked how the column is computed.
 
 Cohort sizes, bytes and counts of clients are exact, since under Poisson sampling they
-depend on who exists. `Release.public` names the columns that are public in one run.
+depend on which clients exist. `Release.public` names the columns that are public in one
+run.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ COLUMNS = (
 
 
 def column(name: str) -> Output:
-    """The output that a column of metrics.csv is; exact if the table lacks it."""
+    """Returns the output for a column of metrics.csv; exact if not in the table."""
     for output in COLUMNS:
         if output.matches(name):
             return output
@@ -128,5 +129,5 @@ def column(name: str) -> Output:
 
 
 def is_column_of_table(name: str) -> bool:
-    """Whether the table has a column, by its name or a pattern."""
+    """Whether the table has a column, under its name or under a pattern."""
     return any(output.matches(name) for output in COLUMNS)

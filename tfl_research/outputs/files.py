@@ -1,6 +1,6 @@
 """The files and folders of a run's folder, and the class of each.
 
-A name with a colon is a part of a file. A file that the table does not have is exact.
+A name with a colon means a part of a file. A file that is not in the table is exact.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def is_of_table(name: str) -> bool:
 
 
 def file(name: str) -> Output:
-    """The output that a file or folder is; exact if the table lacks it."""
+    """Returns the output for a file or folder; exact if the table lacks the name."""
     for output in FILES:
         if output.matches(name):
             return output

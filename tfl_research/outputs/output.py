@@ -32,7 +32,7 @@ class Output:
       kind: `PRIVATE` (covered by ε), `PUBLIC` (does not depend on data), `EXACT`
         (outside of ε), `SECRET` (stays with the owner of the run) or `DERIVED` (a file
         that is made from the released columns, and has their classes).
-      what: one sentence.
+      what: one sentence that describes the output.
       whose: whose data the output depends on: `TRAINING`, `HELD_OUT` or `NOBODY`.
       paid_by: which charge covers a private output: "rounds", "evaluation" or
         "selection"; empty for other outputs.
@@ -45,13 +45,13 @@ class Output:
     paid_by: str = ""
 
     def matches(self, name: str) -> bool:
-        """Whether the output is the one of this name, or its pattern fits the name."""
+        """Whether the output has this name, or its pattern fits the name."""
         if self.name.endswith("*"):
             return name.startswith(self.name[:-1])
         return name == self.name
 
     def record(self) -> dict[str, str]:
-        """JSON values by name, for columns.json."""
+        """Returns the output's entry in columns.json, as JSON values by name."""
         record = {"class": self.kind, "depends_on": self.whose, "what": self.what}
         if self.paid_by:
             record["paid_by"] = self.paid_by

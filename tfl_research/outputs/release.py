@@ -18,21 +18,22 @@ ALL = "all"
 class Release:
     """Decides for one run which outputs are released; by default, all of them.
 
-    A run without privacy releases every output. A private run withholds the exact
-    outputs (`withholds`), except for those in `named`, or marks them as not covered.
+    A run without privacy releases every output. With `withholds`, a private run
+    withholds the exact outputs, except the outputs in `named`. Without `withholds`, a
+    private run releases the exact outputs and marks them as not covered by ε.
 
     Attributes:
-      is_private: whether the run has a guarantee.
+      is_private: whether the run has a privacy guarantee.
       withholds: whether exact outputs are withheld.
       named: columns and files that are released although ε does not cover them, or
         "all".
-      public: exact columns of the table that are public in this run: cohort sizes,
-        where settings alone decide them.
-      unproven: beginnings of private columns of the table that are exact in this run:
-        the clip of a mechanism that the toolkit does not know, or the total noise of
-        clients, which tells how many there are.
-      proven: beginnings of columns that the run's event covers, although the table says
-        exact: what a process of the user's own declares.
+      public: columns that are exact in the table but public in this run: cohort sizes,
+        if the settings alone decide them.
+      unproven: beginnings of the names of columns that are private in the table but
+        exact in this run: the clip of a mechanism that the toolkit does not know, or
+        the total noise of clients, which tells how many clients there are.
+      proven: beginnings of the names of columns that are exact in the table but covered
+        by the run's event, as the user of an own process declares.
 
     Example:
       >>> from tfl_research import outputs
@@ -53,7 +54,7 @@ class Release:
         return {}
 
     def column(self, name: str) -> Output:
-        """The output that a column is in this run."""
+        """Returns the output for a column, with its class in this run."""
         output = column(name)
         if name in self.public:
             return dataclasses.replace(output, name=name, kind=PUBLIC, whose=NOBODY)
@@ -91,33 +92,33 @@ class Release:
         return any(name.startswith(f"{split}_") for name in self.named)
 
     def shows_any(self, pattern: str) -> bool:
-        """Whether any column is released that begins like a pattern ("train_")."""
+        """Whether any released column's name begins with a text such as "train_"."""
         return self.shows(f"{pattern}*") or any(
             name.startswith(pattern) for name in self.named
         )
 
     def covers(self, name: str) -> bool:
-        """Whether no reader needs a warning about a column: ε covers it, or none is."""
+        """Whether a column needs no warning: ε covers it, or the run has no privacy."""
         return not self.is_private or self.column(name).kind in (PRIVATE, PUBLIC)
 
     def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The released cells of a row, in the row's order."""
+        """Returns the released cells of a row, in the row's order."""
         if not self.withholds:
             return dict(row)
         return {name: cell for name, cell in row.items() if self.shows(name)}
 
     def described(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The content of columns.json: class, meaning and data of each column."""
+        """Returns the content of columns.json: the entry of each released column."""
         return {name: self.column(name).record() for name in names if self.shows(name)}
 
 
 def withheld_names() -> list[str]:
-    """The names that a private run can withhold, and give out by name."""
+    """Lists the outputs that a private run withholds unless they are named."""
     return [output.name for output in (*COLUMNS, *FILES) if output.kind == EXACT]
 
 
 def is_withheld_name(name: str) -> bool:
-    """Whether a name is a column or file of the table that is exact."""
+    """Whether a name is that of a column or file that the table calls exact."""
     if name.endswith("*"):
         return False
     for table in (COLUMNS, FILES):

@@ -6,8 +6,8 @@
 - `mechanisms`: aggregators that clip and add noise; they alone import TensorFlow.
 - `accounting`: events, ε of composed rounds, calibration and planning.
 
-No other package imports tensorflow_privacy or dp_accounting. Tasks and the round loop
-are elsewhere, and nothing here imports them.
+No other package imports tensorflow_privacy or dp_accounting. This package does not
+import tasks or the round loop.
 """
 
 from typing import TYPE_CHECKING

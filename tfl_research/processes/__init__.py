@@ -1,4 +1,4 @@
-"""Assembly of task, client work, aggregator and server optimizer into TFF processes.
+"""Assembles task, client work, aggregator and server optimizer into TFF processes.
 
 `runtime` executes processes.
 """

@@ -18,7 +18,10 @@ Aggregator = Union[
 
 
 def may_skip(aggregation: tff.templates.AggregationProcess) -> bool:
-    """Whether the aggregator measures `skipped`, 1 in rounds that keep the model."""
+    """Whether the aggregator may skip rounds: its measurements have `skipped`.
+
+    `skipped` is 1 in a round that does not change the model.
+    """
     measurements = aggregation.next.type_signature.result.measurements.member
     return isinstance(measurements, tff.StructType) and any(
         name == "skipped" for name, _ in tff.structure.iter_elements(measurements)
@@ -41,11 +44,11 @@ def create_aggregation(
         use further members of the value, in addition to the weight.
 
     Returns:
-      The process, and whether clients send it a weight.
+      The process, and whether clients send a weight to the process.
 
     Raises:
-      ValueError: not an aggregation factory, or a factory without weights under a
-        weighting that is not uniform.
+      ValueError: `aggregator` is not an aggregation factory, or the factory takes no
+        weights although the weighting is not uniform.
     """
     if isinstance(aggregator, tff.aggregators.WeightedAggregationFactory):
         weight_type: tff.Type = tff.TensorType(tf.float32.as_numpy_dtype)

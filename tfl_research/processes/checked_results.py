@@ -1,6 +1,6 @@
-"""What client work and server work return is compared with what a round expects.
+"""Checks the structures, shapes and dtypes that client work and server work return.
 
-TensorFlow would stretch a weight of another shape to the model's without a word.
+Without the check, TensorFlow would silently broadcast a weight to the model's shape.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _NUMBER = tf.TensorSpec([], tf.float32)
 def applied(
     work: ServerWork, weights: Sequence[tf.Tensor], state: Nest, mean: Aggregated
 ) -> tuple[tuple[tf.Tensor, ...], Nest]:
-    """The weights and the state of `work.apply`.
+    """Returns the weights and the state of `work.apply`, after checking them.
 
     Raises:
-      UserError: they have another structure, shape or dtype than before.
+      UserError: the weights or the state changed their structure, shape or dtype.
     """
     method = f"{type(work).__name__}.apply"
     result = autograph.converted_as_needed(work.apply)(tuple(weights), state, mean)
@@ -42,7 +42,11 @@ def applied(
 
 
 def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-    """The state of `work.wait`; see `applied`."""
+    """Returns the state of `work.wait`, after checking it.
+
+    Raises:
+      UserError: the state changed its structure, shape or dtype.
+    """
     new_state = autograph.converted_as_needed(work.wait)(tuple(weights), state)
     return _nest(f"{type(work).__name__}.wait: the state", new_state, state)
 
@@ -50,10 +54,10 @@ def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest
 def check_aggregation(
     aggregation: tff.templates.AggregationProcess, update_type: tff.Type
 ) -> None:
-    """Compares an aggregation's result with an update.
+    """Checks that an aggregation's result has the type of an update.
 
     Raises:
-      UserError: the result has another type than an update.
+      UserError: the result has another type.
     """
     result_type = aggregation.next.type_signature.result.result.member
     if not update_type.is_assignable_from(result_type):
@@ -67,16 +71,16 @@ def check_aggregation(
 def trained(
     result: Any, weights: Sequence[tf.Tensor], client_state: Optional[tf.Tensor]
 ) -> ClientResult:
-    """What a client function returned.
+    """Returns the result of a client function, after checking it.
 
     Args:
-      result: what it returned.
+      result: the result of the client function.
       weights: the server's weights.
       client_state: the client's state before the round; None if clients keep none.
 
     Raises:
-      UserError: it is no `ClientResult`, or the update or the client's state has
-        another structure, shape or dtype than the weights or the state before.
+      UserError: the result is no `ClientResult`, or the update differs from the weights
+        (the state from the former state) in structure, shape or dtype.
     """
     if not isinstance(result, ClientResult):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Collects the clients' states at the end of a round, in the rows of a table."""
+"""Collects the clients' states in the rows of a table at the end of a round."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def collect(spec: ClientStateSpec, states: Any, positions: Any) -> Any:
     @tff.tensorflow.computation(table_type, (row_type, tff.TensorType(np.int32)))
     def accumulate(table: Any, client: Any) -> Any:
         row, position = client
-        # XLA adds to a row of zeros in place.
+        # Adding to a row of zeros lets XLA change the table in place.
         return tf.tensor_scatter_nd_add(table, [[position]], row[None, :])
 
     @tff.tensorflow.computation(table_type, table_type)

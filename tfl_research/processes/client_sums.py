@@ -18,10 +18,10 @@ _REPORTED = ("counts", "report", "sums", "noise_stddev")
 
 
 class ClientSums(NamedTuple):
-    """Sums over clients, inside a TFF computation.
+    """Sums over clients, as values at the server inside a TFF computation.
 
     Attributes:
-      of: the sum at the server, by name: "counts", "report", "sums", "noise_stddev".
+      of: the sums by name: "counts", "report", "sums", "noise_stddev".
       measured: under secure sums, `clipped_clients`, int32 `[]`: how many clients
         reported a number beyond its bound. None for plain sums.
     """
@@ -33,12 +33,12 @@ class ClientSums(NamedTuple):
 def client_sums(formats: Optional[SumFormats], trained: Any) -> ClientSums:
     """Sums what clients report; see `round_parts.client_computation`.
 
-    Under secure sums counts are exact, and the other numbers are rounded to the steps
+    Under secure sums, counts are exact, and the other numbers are rounded to the steps
     of their formats.
 
     Args:
-      formats: the numbers of secure sums; None for plain sums.
-      trained: at the clients.
+      formats: the fixed-point formats of secure sums; None for plain sums.
+      trained: the results of `client_computation` at the clients.
     """
     if formats is None:
         return ClientSums(lambda name: tff.federated_sum(trained[name]), None)

@@ -1,4 +1,4 @@
-"""Generalised federated averaging, assembled from parts into a TFF process."""
+"""Builds generalised federated averaging as a TFF process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tfl_research.tasks.task import Task
 def cohort_type(
     task: Task, further: Iterable[tuple[str, tff.TensorType]] = ()
 ) -> tff.StructWithPythonType:
-    """The TFF type of one client's local steps in this task.
+    """Returns the TFF type of one client's local steps in this task.
 
     The members are x and y `[steps, batch, ...]` by their flat names, mask bool
     `[steps, batch]`, num_steps and num_examples int32 `[]`, and seed int32 `[2]`. Data
@@ -68,12 +68,12 @@ def cohort_type(
 
 
 def _tff_dtype(dtype: np.dtype) -> Any:
-    """TFF's dtype; text is an array of objects in NumPy."""
+    """Returns TFF's dtype for a NumPy dtype; NumPy's dtype of text is object."""
     return np.str_ if structures.is_text(dtype) else dtype
 
 
 def model_dimension(task: Task) -> int:
-    """Number of entries of an update: trainable weights, and averaged statistics."""
+    """Counts the entries of an update: trainable weights and averaged statistics."""
     model = task.functional_model()
     specs = [*model.weight_specs, *(model.state_specs[i] for i in model.averaged)]
     return sum(spec.shape.num_elements() for spec in specs)
@@ -146,21 +146,22 @@ def build_fed_avg(
       max_cohort_size: largest number of clients in a cohort; needed if clients keep a
         state.
       seed: seed of the initial weights.
-      secure_sums: the numbers of secure sums, for a process in which everything that
-        clients report goes through TFF's secure sums. The default aggregator and the
-        process' own sums use them; an aggregator that is given must sum securely
-        itself. The metrics then have `secure_sums`; its `clipped_clients` is the number
-        of clients that reported a number beyond its bound. A table of client states is
-        no sum: each client's state and position are not part of the sums.
+      secure_sums: the fixed-point formats of secure sums; None for plain sums. With
+        formats, everything that clients report goes through TFF's secure sums. The
+        default aggregator and the process' own sums use the formats; an aggregator that
+        is given must sum securely itself. The metrics then have `secure_sums`; its
+        `clipped_clients` is the number of clients that reported a number beyond its
+        bound. The table of client states is not a sum, so the secure sums do not
+        protect each client's state and position.
 
     Raises:
-      ValueError: both or neither of client_optimizer and client_work; both
-        server_optimizer and server_work; no max_cohort_size although clients keep a
-        state; a weighting other than uniform, although the aggregator takes no weights;
-        an aggregator that is not an aggregation factory; a client_work that is not a
-        `clients.ClientWork`; a client work and an aggregator with different privacy
-        plans; a privacy plan and statistics that are averaged or kept at clients; an
-        aggregator that needs roles, and client data without roles.
+      ValueError: both or neither of client_optimizer and client_work are given; both
+        server_optimizer and server_work are given; max_cohort_size is missing although
+        clients keep a state; the weighting is not uniform although the aggregator takes
+        no weights; the aggregator is not an aggregation factory; client_work is not a
+        `clients.ClientWork`; client work and aggregator have different privacy plans;
+        there is a privacy plan, and statistics are averaged or kept at clients; the
+        aggregator needs roles, and the client data have no roles.
     """
     if (client_optimizer is None) == (client_work is None):
         raise ValueError(
@@ -241,7 +242,7 @@ def _client_states(
 
 
 def _check_private(model: models.FunctionalModel) -> None:
-    """Refuses statistics that a privacy plan would clip and noise, or leave out."""
+    """Refuses statistics to which a privacy plan does not apply."""
     if model.changing:
         raise SettingError(
             f"non_trainable: clients' statistics ({model.state_names[0]}) cannot be "
@@ -252,7 +253,11 @@ def _check_private(model: models.FunctionalModel) -> None:
 
 
 def _plan(client_work: clients.ClientWork, declared: UpdateAggregator) -> Any:
-    """The privacy plan of either; ValueError if they have different plans."""
+    """Returns the privacy plan of the client work or of the aggregator.
+
+    Raises:
+      ValueError: client work and aggregator have different plans.
+    """
     plans = [p for p in (client_work.plan, declared.plan) if p is not None]
     if len(plans) == 2 and plans[0] != plans[1]:
         raise ValueError(

@@ -14,8 +14,8 @@ class FederatedProcess(tff.templates.IterativeProcess):
     """A TFF process that states its message sizes, client states and privacy plan.
 
     Attributes:
-      client_states: the state that each client keeps between rounds; None where
-        clients keep no state.
+      client_states: the state that each client keeps between rounds; None if clients
+        keep no state.
       download_bytes: bytes that the server sends to a client in a round.
       upload_bytes: bytes of the coded update and the coded report that a client sends.
         The client's weight and counts, a few numbers, are left out.
@@ -45,17 +45,17 @@ class FederatedProcess(tff.templates.IterativeProcess):
 
     @property
     def message_bytes(self) -> tuple[int, int]:
-        """`download_bytes` and `upload_bytes`."""
+        """Returns `download_bytes` and `upload_bytes`."""
         return self.download_bytes, self.upload_bytes
 
 
 def size_in_bytes(value_type: tff.Type) -> int:
-    """Bytes of a structure of tensors; tensors of unknown shape count as 0."""
+    """Counts the bytes of a structure of tensors; tensors of unknown shape count 0."""
     return sum(size * leaf.dtype.itemsize for leaf, size in _sizes(value_type))
 
 
 def count_scalars(value_type: tff.Type) -> int:
-    """Scalars in a structure of tensors; tensors of unknown shape count as 0."""
+    """Counts the scalars of a structure of tensors; unknown shapes count 0."""
     return sum(size for _, size in _sizes(value_type))
 
 

@@ -1,9 +1,10 @@
-"""Computations that the points of a sweep share, so that they are traced once.
+"""Traces computations once that several points of a sweep share.
 
-Points that differ in the server's noise or in a rule have the same computation of a
-client, and points that differ in an attack have the same aggregation. Tracing one takes
-a tenth of a second or more. They are known by the recipes that they are built from, if
-these are the toolkit's own and hold plain data. Nothing is known of others.
+Points that differ in the server's noise or in a rule have the same client computation,
+and points that differ in an attack have the same aggregation. Tracing a computation
+takes a tenth of a second or more. A key made from the recipe of a computation tells
+which computations are equal. Only recipes of the toolkit that hold plain data have a
+key. All other computations are traced at each point.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from tfl_research.tasks import Task, shared
 
 _Made = TypeVar("_Made")
 _PACKAGE = f"{__name__.partition('.')[0]}."
-# Their objects hold nothing but hyperparameters.
+# Objects from these modules hold only hyperparameters.
 _OPTIMIZERS = "tensorflow_federated.python.learning.optimizers."
 
 
 class _Unknown(Exception):
-    """Nothing is known of a value."""
+    """A value has no key."""
 
 
 def key_of(task: Task, seed: int, work: ClientWork) -> Optional[Hashable]:
-    """All that a client's function and its model depend on.
+    """Returns a key of everything that a client's function and its model depend on.
 
     Args:
-      task: of the model and the objective.
-      seed: of the initial weights.
+      task: the task, which has the model and the objective.
+      seed: seed of the initial weights.
       work: the recipe of a client's computation.
 
     Returns:
-      None outside of a sweep, and if a part of it is not the toolkit's own.
+      The key. None outside of a sweep, and if a part is not the toolkit's own.
     """
     if not shared.is_sweep():
         return None
@@ -57,11 +58,12 @@ def key_of(task: Task, seed: int, work: ClientWork) -> Optional[Hashable]:
 
 
 def recipe_key(recipe: Any) -> Optional[Hashable]:
-    """A key that is equal for recipes that hold equal data; None if one is unknown.
+    """Returns a key that is equal for recipes with equal data; None if there is no key.
 
     Args:
-      recipe: numbers, texts, arrays, tuples, lists and mappings of recipes, the
-        toolkit's own dataclasses and functions, TFF's optimizers.
+      recipe: a number, text, array, one of the toolkit's own dataclasses or functions,
+        one of TFF's optimizers, or a tuple, list or mapping of recipes. Other recipes
+        have no key.
     """
     try:
         return _key(recipe)
@@ -72,7 +74,7 @@ def recipe_key(recipe: Any) -> Optional[Hashable]:
 def _key(value: Any) -> Hashable:
     kind = type(value)
     if kind in known_builders.PLAIN:
-        # 1 and True are equal, and may mean something else; so are 0.0 and -0.0.
+        # Python says 1 == True and 0.0 == -0.0, but a recipe may distinguish them.
         return kind, repr(value)
     if kind in (tuple, list):
         return kind, tuple(map(_key, value))
@@ -91,7 +93,7 @@ def _key(value: Any) -> Hashable:
 
 
 def _is_own_dataclass(value: Any) -> bool:
-    """Whether an object of the toolkit holds the fields of its class alone."""
+    """Whether a dataclass of the toolkit holds only the fields of its class."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return False
     names = {field.name for field in dataclasses.fields(value)}
@@ -100,7 +102,7 @@ def _is_own_dataclass(value: Any) -> bool:
 
 
 def traced_once(key: Optional[Hashable], trace: Callable[[], _Made]) -> _Made:
-    """The result of `trace`, made once for each key, or at each call without a key."""
+    """Returns the result of `trace`; calls `trace` once a key, always without a key."""
     if key is None:
         return trace()
     return known_builders.made_once(("traced", key), trace)
@@ -112,7 +114,7 @@ def aggregation(
     weighting: ClientWeighting,
     client_data_type: tff.StructWithPythonType,
 ) -> tuple[tff.templates.AggregationProcess, bool]:
-    """`create_aggregation`, once for all equal recipes of a sweep."""
+    """Calls `create_aggregation` once for all equal recipes of a sweep."""
     key: Optional[Hashable] = None
     if shared.is_sweep():
         members = declarations(aggregator).client_members

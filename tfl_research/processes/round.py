@@ -36,7 +36,8 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     state_specs = tuple(parts.model.state_specs)
     averaged = parts.model.averaged
     weights_type, state_type = _tuple_type(specs), _tuple_type(state_specs)
-    # Clients send the changes of averaged non-trainable weights after the weights'.
+    # An update has the changes of the trainable weights, then those of the averaged
+    # non-trainable weights.
     update_type = _tuple_type([*specs, *(state_specs[index] for index in averaged)])
     client_data_type = parts.client_data_type
     aggregation, weighted = known_work.aggregation(
@@ -285,7 +286,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     if reported_bytes is None:
         reported_bytes = size_in_bytes(report_type)
     if secure is not None:
-        # A code or another message is no shorter once it is masked.
+        # Masked values have full width, so a code or message type saves no bytes.
         sent_bytes = secure.coordinate_bytes * count_scalars(update_type)
         reported_bytes = secure.coordinate_bytes * count_scalars(report_type)
     return FederatedProcess(
@@ -300,7 +301,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
 
 
 def _says_nothing(update: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Whether an aggregate over no client is zero or not finite (a mean 0/0)."""
+    """Whether an aggregate over no client is zero or not finite, such as a mean 0/0."""
     zero = [tf.reduce_all(tf.equal(u, 0.0)) for u in update]
     return tf.reduce_all(tf.stack(zero)) | ~all_finite(update)
 

@@ -1,4 +1,4 @@
-"""The parts of a round, and a client's computation of them."""
+"""The parts of a round, and the client's computation that is built from them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class RoundParts:
     """The parts of a round; see `build_fed_avg`.
 
     Attributes:
-      finalize: the objective's sums -> metrics.
+      finalize: computes metrics from the objective's sums.
       client_data_type: TFF type of one client's local steps.
       plan: the privacy plan; None without a plan.
       encoded_bytes: bytes of an update as it is sent.
       received_bytes: bytes that the server sends to a client.
-      reported_bytes: bytes of a client's report. None for the bytes of plain tensors,
-        as for `encoded_bytes` and `received_bytes`.
-      secure_sums: the numbers that clients report; None for plain sums.
-      client_key: all that `model` and `client_function` depend on; None if nobody
-        knows.
+      reported_bytes: bytes of a client's report. For `encoded_bytes`, `received_bytes`
+        and `reported_bytes`, None means the bytes of plain tensors.
+      secure_sums: the fixed-point formats of secure sums; None for plain sums.
+      client_key: a key of everything that `model` and `client_function` depend on; None
+        if this is unknown.
     """
 
     model: models.FunctionalModel
@@ -76,7 +76,7 @@ def client_computation(parts: RoundParts, sent_type: tff.Type) -> tff.Computatio
 
 
 def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
-    """Traces it. The key of `client_computation` has all that counts here."""
+    """Traces the client computation; reads only parts that its key contains."""
     # Robust aggregators count non-finite updates as hostile.
     screens_updates = declarations(parts.aggregator).screens_updates
     weighting, server_work = parts.weighting, parts.server_work
@@ -145,7 +145,12 @@ def _state_changes(
     old: Sequence[tf.Tensor],
     new: Optional[Sequence[tf.Tensor]],
 ) -> list[tf.Tensor]:
-    """A client's changes of the non-trainable weights that the server averages."""
+    """Computes a client's changes of the non-trainable weights that are averaged.
+
+    Raises:
+      ValueError: training changes non-trainable weights, and the client work does not
+        return them.
+    """
     if model.changing and new is None:
         raise ValueError(
             f"the client work does not return the model's non-trainable weights "

@@ -72,12 +72,12 @@ class ServerWork(abc.ABC):
     averages_empty_updates: ClassVar[bool] = False
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The server's state before the first round, without the model."""
+        """Returns the server's state before the first round, without the model."""
         del weights
         return ()
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """Values that the server sends in addition to the model; None for no values."""
+        """Returns values that the server sends beside the model; None for no values."""
         del weights, state
         return None
 
@@ -85,12 +85,12 @@ class ServerWork(abc.ABC):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """The model and the server's state after a round.
+        """Computes the model and the server's state after a round.
 
         Args:
           weights: the model before the round.
-          state: what the server remembers, as `initial_state` or `apply` gave it.
-          round_mean: what the round's clients come to.
+          state: the server's state, as `initial_state`, `apply` or `wait` returned it.
+          round_mean: the aggregate of the round's clients.
 
         Returns:
           The new weights and the new state, with the same structure, shapes and dtypes
@@ -98,14 +98,14 @@ class ServerWork(abc.ABC):
         """
 
     def wait(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """The server's state after a round that does not move the model.
+        """Computes the server's state after a round that does not move the model.
 
         By default the state does not change. A server that counts rounds in its state
         overrides the method.
 
         Args:
           weights: the model before and after the round.
-          state: what the server remembers.
+          state: the server's state before the round.
         """
         del weights
         return state
@@ -121,20 +121,20 @@ class OptimizerStep(ServerWork):
     Two differences are also in the authors' code (google-research/federated, with
     Keras' optimizers): in step t Adam and Yogi multiply the rate eta by
     sqrt(1 - beta_2^t) / (1 - beta_1^t) against the bias of m and v; and Adam's v begins
-    at 0, where Algorithm 2 begins at tau^2 or more. One difference is not in their
-    code: TFF's Adagrad divides by sqrt(v + tau), where Algorithm 2 and Keras divide by
-    sqrt(v) + tau. So tau here is about the square of the paper's: with v = 0 the steps
-    are equal for tau = (the paper's tau)^2. Algorithm 2's Adagrad has a beta_1, which
-    is 0 here and in the paper's experiments. Yogi's v begins at 1e-6 by default, in
-    their code at 1.
+    at 0, where Algorithm 2 begins at tau^2 or more. One difference is not in the
+    authors' code: TFF's Adagrad divides by sqrt(v + tau), where Algorithm 2 and Keras
+    divide by sqrt(v) + tau. So tau here is about the square of the paper's tau: with
+    v = 0 the steps are equal for tau = (the paper's tau)^2. Algorithm 2's Adagrad has a
+    beta_1, which is 0 here and in the paper's experiments. Yogi's v begins at 1e-6 by
+    default, and at 1 in the authors' code.
 
     Attributes:
       optimizer: the server optimizer; SGD of rate 1 by default.
       learning_rate_schedule: (round number int32, from 0) -> float32 learning rate of
         the round; None for the optimizer's learning rate. Rounds that do not move the
-        model count too, as they do for the clients' schedule
-        (`clients.LocalSteps`). A `tff.learning.optimizers.schedule_learning_rate`
-        counts only the steps that it takes.
+        model count too, as in the clients' schedule (`clients.LocalSteps`). In
+        contrast, `tff.learning.optimizers.schedule_learning_rate` counts only the steps
+        that the optimizer takes.
     """
 
     optimizer: Optional[tff.learning.optimizers.Optimizer] = None
@@ -154,7 +154,7 @@ class OptimizerStep(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """A step of the server optimizer."""
+        """Takes a step of the server optimizer."""
         optimizer = self._optimizer
         state = at_scheduled_rate(
             optimizer, state, self.learning_rate_schedule, round_mean.round_number
@@ -167,8 +167,9 @@ class OptimizerStep(ServerWork):
 
 @dataclasses.dataclass(frozen=True)
 class ReportedStep(ServerWork):
-    """Base of server work that corrects the update with the clients' reports, and then
-    takes a step of the server optimizer.
+    """Base of server work that corrects the mean update before the optimizer's step.
+
+    The clients' reports give the correction.
 
     Attributes:
       step: the server optimizer.
@@ -178,7 +179,7 @@ class ReportedStep(ServerWork):
 
     @abc.abstractmethod
     def corrected(self, round_mean: Aggregated) -> Sequence[tf.Tensor]:
-        """The corrected update, for the server optimizer."""
+        """Returns the corrected mean update, which the server optimizer takes."""
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
         """The optimizer's state."""
@@ -187,7 +188,7 @@ class ReportedStep(ServerWork):
     def apply(
         self, weights: Sequence[tf.Tensor], state: Nest, round_mean: Aggregated
     ) -> tuple[Sequence[tf.Tensor], Nest]:
-        """A step of the server optimizer along the corrected update."""
+        """Takes a step of the server optimizer along the corrected update."""
         corrected = round_mean._replace(update=list(self.corrected(round_mean)))
         return self.step.apply(weights, state, corrected)
 

@@ -12,20 +12,22 @@ KINDS = ("uniform", "examples", "capped")
 
 @dataclasses.dataclass(frozen=True)
 class ClientWeighting:
-    """A client's weight as a function of its number of examples n.
+    """Computes a client's weight from its number of examples n.
 
-    "uniform": 1 for every client that has examples. "examples": n (FedAvg,
-    McMahan et al. 2017). "capped": min(n / cap, 1), which is bounded by 1 and so
-    possible under differential privacy (McMahan et al. 2018, arXiv 1710.06963, section
-    3). A client without examples has weight 0 under every weighting.
+    - "uniform": 1 for every client that has examples.
+    - "examples": n (FedAvg, McMahan et al. 2017).
+    - "capped": min(n / cap, 1). The weight is bounded by 1, so differential privacy
+      allows it (McMahan et al. 2018, arXiv 1710.06963, section 3).
+
+    A client without examples has weight 0 under every weighting.
 
     Attributes:
       kind: "uniform", "examples" or "capped".
       cap: w-hat of the paper, in examples; for "capped" only.
 
     Raises:
-      ValueError: an unknown kind; a cap that is missing or not positive; or a cap for
-        another kind than "capped".
+      ValueError: the kind is unknown; "capped" has no cap, or a cap that is not
+        positive; or another kind has a cap.
     """
 
     kind: str
@@ -45,7 +47,7 @@ class ClientWeighting:
             raise ValueError(f"the weight cap must be positive, got {self.cap}")
 
     def weight(self, num_examples: tf.Tensor) -> tf.Tensor:
-        """float32 scalar weight of a client with float32 `num_examples`."""
+        """Computes the weight, float32 `[]`, from float32 `num_examples`."""
         if self.kind == "uniform":
             return tf.cast(num_examples > 0, tf.float32)
         if self.kind == "examples":
@@ -54,15 +56,19 @@ class ClientWeighting:
 
 
 def uniform() -> ClientWeighting:
-    """Every client with examples counts the same."""
+    """Makes the weighting under which every client with examples counts the same."""
     return ClientWeighting("uniform")
 
 
 def by_examples() -> ClientWeighting:
-    """Clients count by their number of examples."""
+    """Makes the weighting by which clients count by their number of examples."""
     return ClientWeighting("examples")
 
 
 def capped(cap: float) -> ClientWeighting:
-    """Clients count by their number of examples, up to `cap` of them."""
+    """Makes the weighting by min(n / cap, 1) of a client's number of examples n.
+
+    Raises:
+      ValueError: the cap is not positive.
+    """
     return ClientWeighting("capped", cap)

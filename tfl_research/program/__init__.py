@@ -1,7 +1,7 @@
 """The round loop of a run: evaluation, selection, callbacks, progress, results.
 
-This package knows neither the algorithm, nor how ε is computed, nor how a cohort is
-drawn. `storage` writes and reads the files of a run folder.
+This package does not depend on the algorithm, on how ε is computed, or on how a cohort
+is drawn. `storage` writes and reads the files of a run folder.
 """
 
 from typing import TYPE_CHECKING

@@ -1,12 +1,13 @@
 """Pages about runs, and tables and pictures of sweeps.
 
-They are made from files of run folders (settings, metrics, summary, clients' table,
-privacy statement) and from counts of labels. `cli.report` and `cli.dashboard` are the
-command lines. Nothing here imports TensorFlow or reads models and clients' data.
+Pages and pictures are made from files of run folders (settings, metrics, summary,
+clients' table, privacy statement) and from counts of labels. `cli.report` and
+`cli.dashboard` are the command lines. This package imports no TensorFlow, and reads
+neither models nor clients' data.
 
-`run_page` is report.html of one run, `several` compares runs, `dashboard` serves pages
-of runs that go on; `pictures` has the style of all pictures, and `templates` has the
-style of all pages.
+`run_page` makes report.html of one run, `several` compares runs, and `dashboard` serves
+pages of runs in progress. `pictures` has the style of all pictures, and `templates` has
+the style of all pages.
 """
 
 from tfl_research.report.run_page.page import write

@@ -1,4 +1,4 @@
-"""Engines that execute TFF processes, and the workers that they start.
+"""Engines that execute TFF processes, and TFF's workers, which some engines start.
 
 `processes` assembles the processes.
 """

@@ -1,4 +1,4 @@
-"""Clients' values, given as a list, as chunks of stacked arrays."""
+"""Stacks clients' values, given as a list, in chunks of arrays."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tfl_research.runtime.graphs.sequences import (
 )
 from tfl_research.runtime.graphs.structures import flatten, leaf_types
 
-# One client's dataset: for each element its tensors.
+# A client's dataset: the tensors of each element.
 Elements = list[list[np.ndarray]]
 
-# Chunks that wait while others are computed, for each core.
+# The number of chunks for each core that are read while others are computed.
 _CHUNKS_AHEAD = 4
 
-# Most elements, and most numbers, that are read of a dataset at a time.
+# The largest number of elements, and of numbers, that are read from a dataset at once.
 _READ_ELEMENTS = 256
 _READ_NUMBERS = 2**18
 
@@ -56,13 +56,13 @@ def chunks_of_cohort(
     """Yields functions that make the chunks of a cohort, in a fixed order.
 
     Args:
-      cohort: of the toolkit, or a list with one value for each client.
-      programs: of the process that takes the values.
+      cohort: a cohort of the toolkit, or a list with one value for each client.
+      programs: the programs of the process that takes the values.
       chunk_size, parallel: see `chunks.divide`.
       shapes: the engine's padded shapes.
 
     Raises:
-      ValueError: see `chunks_of_values`.
+      ValueError: a client's value does not have the type.
     """
     client_type = programs.client_type
     if isinstance(cohort, Cohort) and not programs.layout.has_sequences:
@@ -95,9 +95,9 @@ def chunks_of_values(
 
     Args:
       values: one value for each client.
-      client_type: their TFF type.
-      chunk_size: number of clients in a chunk; by default at most 50, and so few that
-        there is a chunk for each core.
+      client_type: the TFF type of a value.
+      chunk_size: number of clients in a chunk; by default at most 50, but few enough
+        for a chunk for each core.
       parallel: number of chunks that are computed at the same time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A cohort as the values that TFF's own runtimes take."""
+"""Converts a cohort to the values that TFF's own runtimes take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
         else []
     )
     own = [cohort.batches(index) for index in range(len(cohort))]
-    # TFF uses the order of a mapping's members, and not their names.
+    # TFF takes a mapping's members by their order, not by their names.
     return [
         collections.OrderedDict((name, batches[name]) for name in names)
         for batches in own

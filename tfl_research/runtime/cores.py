@@ -1,10 +1,10 @@
-"""How this machine's cores are shared out: threads of an operation, and jobs at a time.
+"""Divides the machine's cores: threads of an operation, and jobs at the same time.
 
-A round computes a chunk of clients on each core. TensorFlow divides each operation over
-all cores too, by default. Then each operation of a chunk hands parts to threads that
-other chunks keep busy, and waits for them. One thread for each operation saves this.
-TensorFlow has one such number for the whole process, which must be set before the first
-operation is executed.
+A round computes a chunk of clients on each core. By default, TensorFlow also divides
+each operation over all cores. Then each operation of a chunk gives parts to threads
+that other chunks keep busy, and waits for these threads. One thread for each operation
+avoids this. TensorFlow has one number of threads for the whole process, which must be
+set before the first operation is executed.
 
 Threads that share a sum round it differently. So a run keeps its number of threads.
 """
@@ -49,11 +49,11 @@ def set_operation_threads(threads: int) -> bool:
       threads: the number, at least 1.
 
     Returns:
-      Whether it does. If TensorFlow has executed an operation with another number, that
-      number stays.
+      Whether TensorFlow now uses this number. If TensorFlow has executed an operation
+      with another number, that number stays.
 
     Raises:
-      ValueError: a number below 1.
+      ValueError: the number is below 1.
     """
     if threads < 1:
         raise ValueError(f"an operation needs at least one thread, got {threads}")
@@ -97,8 +97,8 @@ def in_order(
     """Yields the results of jobs in the jobs' order, while threads compute later ones.
 
     Args:
-      compute: job -> result; may run in several threads at a time.
-      jobs: taken in this thread, one when a result is taken.
+      compute: computes the result of a job; may run in several threads at a time.
+      jobs: the jobs; this thread takes one whenever a result is taken.
       pool: the threads.
       at_once: largest number of jobs that are computed at a time.
     """
@@ -119,7 +119,7 @@ def on_all_cores(calls: Iterator[Callable[[], _Result]]) -> Iterator[_Result]:
     operation takes all cores, the functions run one after another in this thread.
 
     Args:
-      calls: taken in this thread, as many ahead as run at a time.
+      calls: the functions; this thread takes as many ahead as run at a time.
     """
     at_once = jobs_at_once()
     if at_once == 1:

@@ -16,16 +16,15 @@ from tfl_research.runtime.graphs import process_shape
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """How `runtime.in_process` executes a process; `print` shows it.
+    """Explains how `runtime.in_process` executes a process; `print` shows the text.
 
     Attributes:
-      runtime: "in_process", or "tff_local" for a process that is handed to TFF's
-        runtime.
-      reason: why this runtime.
+      runtime: "in_process", or "tff_local" if TFF's runtime executes the process.
+      reason: the reason for this runtime.
       client_data: how clients' data reach the computation.
       modes: the ways to execute clients; the first round measures which way is the
         fastest; empty on TFF's runtime.
-      not_compiled: why XLA compiles no chunk, one reason each; empty if it may.
+      not_compiled: the reasons why XLA compiles no chunk; empty if XLA may.
       parts: for each part of a round, how it is added to the programs.
     """
 

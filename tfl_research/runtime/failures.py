@@ -1,4 +1,4 @@
-"""A failure of a computation, in one line that names the client or the server."""
+"""Turns a failed computation's error into one line that names the client or server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.chunk_execution import in_graph
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 
-# What TensorFlow adds to a kernel's message.
+# The text that TensorFlow adds to a kernel's message.
 _ADDED = re.compile(
     r"Graph execution error:|Detected at node|<stack traces unavailable>|Stack trace"
     r"|\[\[\{\{node|\d+ root error|\(\d+\) |^File \"|^\[\["
@@ -42,7 +42,7 @@ def named(
     """The error of a chunk's first client whose computation also fails alone.
 
     Raises:
-      Interrupt: a signal came, whose exception may have become the error.
+      Interrupt: a signal came, and its exception may have become the error.
     """
     interrupts.check()
     for index in range(chunk.count):
@@ -56,10 +56,10 @@ def named(
 
 @contextlib.contextmanager
 def at_server() -> Iterator[None]:
-    """Makes a kernel's failure a line that names the server.
+    """Turns a kernel's failure in the block into a line that names the server.
 
     Raises:
-      UserError: a kernel failed, as of an assertion.
+      UserError: a kernel failed, for example because of an assertion.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def at_server() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(index: int) -> Iterator[None]:
-    """Makes a failure in a client's dataset a line that names the client.
+    """Turns a failure in a client's dataset into a line that names the client.
 
     Raises:
       UserError: the dataset failed.

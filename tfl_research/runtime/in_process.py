@@ -44,8 +44,8 @@ class InProcessEngine(ClosedOnExit):
     """Executes TFF processes that compile to a map-reduce form.
 
     Cohorts are divided into chunks. All cores compute chunks at the same time, and a
-    chunk is one compiled program. Clients' datasets are read into tensors once a round.
-    A process that the programs cannot hold is handed to TFF's runtime.
+    chunk is executed by one compiled program. Clients' datasets are read into tensors
+    once a round. If the programs cannot execute a process, TFF's runtime does.
 
     Attributes:
       mode: how clients are executed; None until the first round chooses a mode.
@@ -123,7 +123,7 @@ class InProcessEngine(ClosedOnExit):
                 self._write(mode, "given")
 
     def _write(self, mode: Optional[Mode], reason: str) -> None:
-        """Keeps how rounds are executed."""
+        """Writes to the choice file how rounds are executed."""
         self._keep.write(
             Execution(
                 mode,
@@ -143,7 +143,7 @@ class InProcessEngine(ClosedOnExit):
             raise self._refused(mode, reasons[0])
 
     def _refused(self, mode: Optional[Mode], reason: object) -> UnsupportedProcess:
-        """Why a mode that was given, or that the run has kept, is no choice."""
+        """Words for why a mode that was given, or kept by the run, is refused."""
         way_out = (
             "leave the mode out, or use Mode('folded', 'graph')"
             if self._is_given
@@ -204,7 +204,7 @@ class InProcessEngine(ClosedOnExit):
         return process_shape.split(packed, self._process)
 
     def _output(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Any:
-        """The leaves that a round gives."""
+        """Executes a round, and returns the leaves of its output."""
         mode = self.mode or self._chosen(state, cohort)
         if not self._is_built:
             self._programs.build(mode, self._parts(mode, cohort))
@@ -243,15 +243,18 @@ class InProcessEngine(ClosedOnExit):
         return len(list(chunks_at_once)) == self.parallel > 1
 
     def _parts(self, mode: Mode, cohort: ClientValues) -> int:
-        """How many accumulators a round's finishing program takes, so that the first
-        round traces no other one. A list's chunks are not known before it is read."""
+        """Returns how many accumulators a round's finishing program takes.
+
+        The number is known before the round, so that only one program is traced. The
+        chunks of a list of values are not known before the list is read.
+        """
         given = not isinstance(cohort, Cohort) or self._programs.layout.has_sequences
         if given or mode.clients == "separate":
             return 1
         return max(1, len(list(itertools.islice(self._chunks(cohort), _PARTS))))
 
     def _give_up(self, error: CannotTrace) -> TffLocalEngine:
-        """Gives the process to TFF's runtime, if no mode was asked for."""
+        """Gives the process to TFF's runtime, unless the user chose a mode."""
         if self.mode is not None:
             raise self._refused(self.mode, error) from error
         engine = self._hand_over(str(error))
@@ -259,7 +262,7 @@ class InProcessEngine(ClosedOnExit):
         return engine
 
     def _not_compiled(self, error: CannotCompile) -> None:
-        """Refuses a mode that was asked for; otherwise warns, once."""
+        """Refuses the mode if the user chose it; otherwise warns once."""
         if self._is_given:
             raise self._refused(self.mode, error) from error
         if not self._has_warned:
@@ -337,8 +340,8 @@ class InProcessEngine(ClosedOnExit):
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
         if not self._has_computed:
-            # Alone, since it compiles: threads of which one fails at that and another
-            # one traces can wait for each other.
+            # The first job runs alone, since it compiles. If one thread fails to
+            # compile while another thread traces, both can wait for each other.
             for job in itertools.islice(jobs, 1):
                 yield compute(job)
             self._has_computed = True
@@ -376,18 +379,18 @@ def in_process(
 
     Args:
       process: any `tff.templates.IterativeProcess`. TFF's runtime executes a process
-        that has no map-reduce form, or operations that the programs cannot hold
+        without a map-reduce form, or with operations that the programs do not support
         (`runtime.explain`); a line of the log says so.
       mode: how clients are executed; by default measured in the first round.
       chunk_size: number of clients in a chunk; by default bounded by memory.
       parallel: number of chunks that are computed at the same time; by default the
         number of available cores, or of GPUs.
       accelerator: "gpu" executes clients' work on the GPUs that TensorFlow sees, and
-        the server's programs on the CPU; see `runtime.placement.prepare`. With "none"
-        the CPU executes all.
-      choice_file: keeps the mode and `parallel` for later engines of the same run, so
-        that they round alike; what it holds comes before a measurement. None keeps
-        nothing: a later engine may measure another mode.
+        the server's programs on the CPU; see `runtime.placement.prepare`. "none"
+        executes all programs on the CPU.
+      choice_file: the file that keeps the mode and `parallel` for later engines of the
+        same run, so that their results round alike. An existing choice is used instead
+        of a measurement. Without a file, a later engine may measure another mode.
       choice_key: secret; with a key, a choice file that was edited is refused.
       choice_made: whether a missing choice file is refused, since an earlier engine of
         the run has executed rounds.
@@ -398,8 +401,7 @@ def in_process(
       UserError: the choice file cannot be read, was edited or is missing, or names
         another accelerator or another number of threads for an operation than this
         process has (`runtime.prepare`); TensorFlow finds no GPU.
-      UnsupportedProcess: the process cannot run in the mode that was given, or not on
-        a GPU.
+      UnsupportedProcess: the process cannot run in the given mode, or on a GPU.
     """
     return InProcessEngine(
         process,

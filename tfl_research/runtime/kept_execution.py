@@ -1,4 +1,4 @@
-"""How a run executes its rounds, kept in a file for the run's later starts."""
+"""Keeps in a file how a run executes its rounds, for the run's later starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.runtime.placement import NONE
 from tfl_research.storage import kept_choice
 from tfl_research.storage.files import json_file
 
-# A file with more was edited.
+# A file with a larger number of threads was edited.
 _MOST_THREADS = 4096
 
 

@@ -1,7 +1,7 @@
 """Cohort samplers, each with its amplification of privacy.
 
-Nothing here imports TensorFlow or accountants, or reads clients' data. Samplers that
-simulate devices are in `devices`.
+This package imports neither TensorFlow nor accountants, and reads no client's data.
+`devices` has samplers that simulate devices.
 """
 
 from tfl_research.sampling.accompanied import Accompanied

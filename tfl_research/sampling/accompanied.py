@@ -11,7 +11,7 @@ from tfl_research.sampling.samplers import Sampler
 
 @dataclasses.dataclass(frozen=True)
 class Accompanied:
-    """A sampler's cohorts, with the same further participants in every round.
+    """Draws a sampler's cohorts, and adds the same further participants in every round.
 
     Further participants, such as the server's own data for
     `aggregators.TrustedRootFactory`, are not in the population and do not count in any
@@ -22,7 +22,7 @@ class Accompanied:
       beside: ids of the further participants, which follow the clients in each round.
 
     Raises:
-      ValueError: a participant that is one of the clients.
+      ValueError: a further participant is one of the clients.
     """
 
     inner: Sampler

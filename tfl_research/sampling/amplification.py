@@ -30,13 +30,14 @@ class Amplification:
         the sensitivity of a sum of clipped updates is then twice the clip.
         "zero_out": a client's contributions become zero, and the cohorts stay the
         same; the sensitivity is the clip.
-      min_separation: two rounds in which a client takes part are at least so far
-        apart (1: it can take part in consecutive rounds).
+      min_separation: two rounds of a client are at least so many rounds apart; 1 if a
+        client can take part in consecutive rounds.
       rounds_per_epoch: a client takes part at most once in each epoch of this many
         rounds.
 
     Raises:
-      ValueError: an unknown kind or relation, or numbers that do not fit the kind.
+      ValueError: the kind or the relation is unknown, or a number does not fit the
+        kind.
     """
 
     kind: str

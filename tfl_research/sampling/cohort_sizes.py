@@ -14,7 +14,11 @@ OVERFLOW_PROBABILITY = 1e-9
 
 
 def check_population(client_ids: Sequence[str]) -> None:
-    """Raises ValueError for no clients."""
+    """Checks that there are clients.
+
+    Raises:
+      ValueError: there are no clients.
+    """
     if len(client_ids) == 0:
         raise ValueError("a sampler needs at least one client id, got none")
 
@@ -30,7 +34,11 @@ def _check_cohort_size(cohort_size: float, population: int, *, integer: bool) ->
 
 
 def check_round(round_number: int) -> None:
-    """Raises ValueError for a round below 1."""
+    """Checks that a round is at least 1.
+
+    Raises:
+      ValueError: the round is below 1.
+    """
     if round_number < 1:
         raise ValueError(f"rounds are numbered from 1, got {round_number}")
 
@@ -41,7 +49,7 @@ def pick(client_ids: Sequence[str], indices: np.ndarray) -> tuple[str, ...]:
 
 
 def _binomial_bound(population: int, rate: float) -> int:
-    """The smallest m that a binomial count exceeds with probability at most 1e-9."""
+    """Returns the smallest m that a binomial count exceeds with probability <= 1e-9."""
     low, high = -1, population
     while high - low > 1:
         middle = (low + high) // 2
@@ -52,8 +60,8 @@ def _binomial_bound(population: int, rate: float) -> int:
 
 
 def _binomial_lower_bound(population: int, rate: float) -> int:
-    """Largest m with P[binomial(population, rate) < m] <= OVERFLOW_PROBABILITY."""
-    # Fewer than m successes are more than population - m failures.
+    """Returns the largest m with P[binomial < m] <= OVERFLOW_PROBABILITY."""
+    # Fewer than m successes mean more than population - m failures.
     return population - _binomial_bound(population, 1.0 - rate)
 
 

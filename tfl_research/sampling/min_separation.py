@@ -31,12 +31,13 @@ def _check_separation(min_separation: int, largest: int, reason: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class MinSeparation(WholeCohorts):
-    """Cohorts of a fixed size, a client's rounds at least `min_separation` apart.
+    """Draws cohorts of a fixed size; a client's rounds are `min_separation` apart.
 
-    Each of the b groups has a new random order in every epoch; its cohorts are
-    consecutive slices of the order. The remainder of the division takes no part in the
-    epoch; the remainder differs between epochs. With the largest separation an epoch
-    has one round of each group, and a client's rounds are exactly b apart.
+    Each of the b groups has a new random order in every epoch; the group's cohorts are
+    consecutive slices of the order. The clients in the remainder of the division do not
+    take part in the epoch; the remainder differs between epochs. With the largest
+    separation, an epoch has one round of each group, and a client's rounds are exactly
+    b apart.
 
     Attributes:
       client_ids: the population.
@@ -62,7 +63,7 @@ class MinSeparation(WholeCohorts):
 
     @property
     def separation(self) -> int:
-        """b, also for a `min_separation` of None."""
+        """Returns b, also if `min_separation` is None."""
         if self.min_separation is not None:
             return int(self.min_separation)
         return len(self.client_ids) // int(self.cohort_size)

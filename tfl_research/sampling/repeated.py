@@ -12,7 +12,7 @@ from tfl_research.sampling.samplers import Sampler
 
 @dataclasses.dataclass(frozen=True)
 class Repeated:
-    """A sampler's cohorts, each for `times` rounds in a row.
+    """Draws a sampler's cohorts, each for `times` rounds in a row.
 
     The clients' data have the same local steps in these rounds if they are
     `ClientData.with_exchanges(times)`.
@@ -22,7 +22,7 @@ class Repeated:
       times: at least 1.
 
     Raises:
-      ValueError: times below 1.
+      ValueError: `times` is below 1.
     """
 
     inner: Sampler

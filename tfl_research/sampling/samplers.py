@@ -22,7 +22,7 @@ from tfl_research.sampling.cohort_sizes import (
 
 
 class Sampler(Protocol):
-    """Draws each round's cohort; every sampler here has these members."""
+    """Protocol of samplers, which draw each round's cohort."""
 
     @property
     def client_ids(self) -> Sequence[str]:
@@ -181,11 +181,11 @@ class Full:
 
 @dataclasses.dataclass(frozen=True)
 class Shuffled(WholeCohorts):
-    """Cohorts are consecutive slices of a new random order in every epoch.
+    """Draws consecutive slices of a new random order in every epoch.
 
-    An epoch has `len(client_ids) // cohort_size` rounds. The remainder of the division
-    takes no part in the epoch; the remainder differs between epochs. A client takes
-    part at most once in an epoch.
+    An epoch has `len(client_ids) // cohort_size` rounds. The clients in the remainder
+    of the division do not take part in the epoch; the remainder differs between epochs.
+    A client takes part at most once in an epoch.
 
     Attributes:
       client_ids: the population.

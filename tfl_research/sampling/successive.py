@@ -1,4 +1,4 @@
-"""Cohorts of a sampler up to a round, and of another sampler from there on."""
+"""Draws cohorts by one sampler up to a round, and by another sampler afterwards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tfl_research.sampling.samplers import Sampler
 
 @dataclasses.dataclass(frozen=True)
 class Successive:
-    """Cohorts of like samplers with different seeds, one after another.
+    """Draws cohorts by equal samplers with different seeds, one after another.
 
     Attributes:
-      parts: (rounds before, sampler) in order; a round has the cohort of the last part
-        that begins before the round. The first part begins with round 1.
+      parts: pairs (number of rounds before, sampler), in order. The last part that
+        begins before a round draws the round's cohort. The first part begins with
+        round 1.
 
     Raises:
-      ValueError: no part for the first round.
+      ValueError: no part has the first round.
     """
 
     parts: tuple[tuple[int, Sampler], ...]

@@ -1,7 +1,7 @@
-"""Settings declared as fields of a frozen dataclass: name, default, range and help.
+"""Settings as fields of a frozen dataclass, with name, default, range and help.
 
-A group of settings is a plain Python object that checks itself. `cli` turns its fields
-into flags; nothing here knows command lines.
+A group of settings is a plain Python object that checks itself. `cli` turns the fields
+into flags. This package does not depend on command lines.
 """
 
 from tfl_research.settings.fields import (

@@ -13,7 +13,7 @@ from tfl_research.settings.kinds import OneOf
 
 
 def with_settings_listed(group: type[Any]) -> Optional[str]:
-    """The docstring of a class, which is not a dataclass yet, with its settings."""
+    """Returns a class's docstring with its settings; call it before `dataclass`."""
     own = {k: v for k, v in vars(group).items() if isinstance(v, dataclasses.Field)}
     fields = {**getattr(group, "__dataclass_fields__", {}), **own}
     listed = {name: field for name, field in fields.items() if is_setting(field)}
@@ -37,7 +37,7 @@ def with_settings_listed(group: type[Any]) -> Optional[str]:
 
 
 def _choices(field: dataclasses.Field[Any]) -> str:
-    """The names of a choice, unless its help has them or they can be registered."""
+    """Lists a choice's names, unless the help has them or users can register names."""
     kind = kind_of(field)
     names = kind.fixed_names if isinstance(kind, OneOf) else ()
     if all(name in help_of(field) for name in names):

@@ -35,7 +35,7 @@ def _range_text(
     below: Optional[float],
 ) -> str:
     bounds = [
-        # Every digit of a whole bound, which 'g' would round to six.
+        # Shows every digit of a whole bound; 'g' would round the bound to six digits.
         f"{word} {bound if isinstance(bound, int) else format(bound, 'g')}"
         for word, bound in (
             ("at least", minimum),
@@ -71,7 +71,7 @@ def integer(
     minimum: Optional[int] = None,
     maximum: Optional[int] = None,
 ) -> Any:
-    """A whole number within the bounds.
+    """Declares a setting that is a whole number within the bounds.
 
     Example:
       >>> import dataclasses
@@ -106,7 +106,7 @@ def real(
     maximum: Optional[float] = None,
     below: Optional[float] = None,
 ) -> Any:
-    """A finite number within the bounds.
+    """Declares a setting that is a finite number within the bounds.
 
     Example:
       >>> import dataclasses
@@ -135,7 +135,12 @@ def real(
 
 
 def choice(default: Optional[str], help_text: str, names: Names) -> Any:
-    """A field for one of `names`, which is a function if names can be registered.
+    """Declares a setting that is one of several names.
+
+    Args:
+      default: the default; None for a setting that need not be given.
+      help_text: the setting's help.
+      names: the names, or a function that returns them if users can register names.
 
     Example:
       >>> import dataclasses
@@ -153,7 +158,9 @@ def choice(default: Optional[str], help_text: str, names: Names) -> Any:
 
 
 def text(default: Optional[str], help_text: str) -> Any:
-    """Any text; the empty text only where there is a default.
+    """Declares a setting that is a text.
+
+    The empty text is allowed only if the setting has a default.
 
     Example:
       >>> import dataclasses
@@ -172,7 +179,9 @@ def text(default: Optional[str], help_text: str) -> Any:
 
 
 def switch(default: Optional[bool], help_text: str) -> Any:
-    """True or false: on a command line `--name`, `--noname` or `--name=true`.
+    """Declares a setting that is true or false.
+
+    On a command line, the flag is `--name`, `--noname` or `--name=true`.
 
     Example:
       >>> import dataclasses
@@ -190,7 +199,7 @@ def switch(default: Optional[bool], help_text: str) -> Any:
 
 
 def repeated(help_text: str) -> Any:
-    """Text that may be given several times; a tuple of texts.
+    """Declares a setting that is a tuple of texts; its flag may be given several times.
 
     Example:
       >>> import dataclasses
@@ -209,16 +218,16 @@ def is_setting(field: dataclasses.Field[Any]) -> bool:
 
 
 def declared(group: type[Settings]) -> list[dataclasses.Field[Any]]:
-    """The fields of a group that are settings, in order."""
+    """Returns the fields of a group that are settings, in order."""
     return [field for field in dataclasses.fields(group) if is_setting(field)]
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind:
-    """The kind of values that a declared field takes."""
+    """Returns the kind of values that a declared field takes."""
     kind: Kind = field.metadata[_KIND]
     return kind
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:
-    """The help text of a declared field."""
+    """Returns the help text of a declared field."""
     return str(field.metadata[_HELP])

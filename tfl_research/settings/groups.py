@@ -16,18 +16,19 @@ Value = TypeVar("Value")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of the groups of settings.
+    """Base class of groups of settings.
 
-    Subclasses are frozen dataclasses whose fields are made by the functions above.
-    Values are converted and checked when a group is built. A setting's name is its
-    field's after `PREFIX`; its flag is called like that.
+    Subclasses are frozen dataclasses whose fields are made by `integer`, `real`,
+    `choice`, `text`, `switch` and `repeated`. Values are converted and checked when a
+    group is built. The name of a setting, and of its flag, is `PREFIX` followed by the
+    field's name.
 
     Attributes:
       TITLE: heading of the group in `--help`.
-      PREFIX: put before the names of the fields.
+      PREFIX: a text before the names of the fields.
 
     Raises:
-      SettingError: a value is out of its range, or another value excludes it.
+      SettingError: a value is out of its range, or two values exclude each other.
 
     Example:
       >>> import dataclasses
@@ -54,11 +55,11 @@ class Settings:
         super().__init_subclass__(**more)
         cls.__doc__ = with_settings_listed(cls)
         if "__repr__" not in vars(cls):
-            # In the class itself, or the dataclass would write another one.
+            # Set on the class itself, so that the dataclass does not write its own.
             setattr(cls, "__repr__", Settings._short_repr)  # noqa: B010
 
     def _short_repr(self) -> str:
-        """The class with the fields that differ from their defaults."""
+        """Shows the class's name and the fields that differ from their defaults."""
         shown = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -78,15 +79,19 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Raises SettingError for values that do not go together."""
+        """Checks that the values fit together; subclasses override it.
+
+        Raises:
+          SettingError: two values exclude each other, or a value needs another one.
+        """
 
     @classmethod
     def flag(cls, field: str) -> str:
-        """How a field's flag is typed: "--client_optimizer"."""
+        """Returns a field's flag as it is typed, such as "--client_optimizer"."""
         return f"--{cls.PREFIX}{field}"
 
     def refused(self, field: str, why: str) -> SettingError:
-        """The error for a field's value: "--rounds=0: must be at least 1"."""
+        """Returns the error for a field's value: "--rounds=0: must be at least 1"."""
         value = getattr(self, field)
         if isinstance(value, float):
             value = f"{value:g}"
@@ -94,14 +99,14 @@ class Settings:
         return SettingError(f"{self.flag(field)}={shown}: {why}")
 
     def flat(self) -> dict[str, Any]:
-        """The values by the settings' names."""
+        """Returns the values by the settings' names."""
         return {
             self.PREFIX + field.name: getattr(self, field.name)
             for field in declared(type(self))
         }
 
     def changed_from(self) -> dict[str, Any]:
-        """The defaults of the settings that have another value, by the settings' names.
+        """Returns the default of each setting that has another value, by name.
 
         Example:
           >>> tfl.Training(rounds=20).changed_from()
@@ -115,13 +120,14 @@ class Settings:
 
     @classmethod
     def from_flat(cls: type[Self], values: Mapping[str, Any]) -> Self:
-        """The group with these values, and with its defaults for the other settings.
+        """Makes a group from these values, with defaults for the other settings.
 
         Args:
-          values: by the settings' names; names of other groups are ignored.
+          values: values by the settings' names; names of other groups are ignored.
 
         Raises:
-          SettingError: see the class.
+          SettingError: a value is out of its range, two values exclude each other, or a
+            setting without default is missing.
         """
         return cls(
             **{
@@ -134,16 +140,17 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class NamedSettings(Settings):
-    """Base of what is registered by name: an algorithm, a mechanism, an aggregator.
+    """Base class of parts that are registered by name, such as algorithms.
 
-    A subclass is one specification: its name, what it is, its papers, its parameters
-    as fields, and, by what the subclasses of this class define, what builds it and
-    what it goes with. Flags, `--help` and tables follow from the registered classes.
+    The subclass for a kind of part (algorithms, mechanisms, aggregators) defines how a
+    part is built and what the part is compatible with. A registered class has a name, a
+    summary, papers, and parameters as fields. Flags, `--help` and tables are made from
+    the registered classes.
 
     Attributes:
-      NAME: by which it is chosen.
-      SUMMARY: what it is, in a few words.
-      PAPERS: author and year with the arXiv number, the main one first.
+      NAME: the name by which users choose the part.
+      SUMMARY: a few words that describe the part.
+      PAPERS: author and year with the arXiv number of each paper, the main paper first.
 
     Example:
       >>> scaffold = tfl.algorithms.Scaffold(scaffold_option=1)
@@ -159,7 +166,7 @@ class NamedSettings(Settings):
 
     @classmethod
     def title(cls) -> str:
-        """Summary and papers in one line."""
+        """Returns summary and papers in one line."""
         if not cls.PAPERS:
             return cls.SUMMARY
         return f"{cls.SUMMARY} ({'; '.join(cls.PAPERS)})"
@@ -168,15 +175,15 @@ class NamedSettings(Settings):
 def comma_separated(
     group: Settings, field: str, convert: Callable[[str], Value]
 ) -> list[Value]:
-    """The values of a setting that holds a list with commas, none of them twice.
+    """Reads the values of a setting that holds a list with commas.
 
     Args:
       group: the settings.
-      field: which of them.
-      convert: a value from its text; raises ValueError for others.
+      field: the name of the field that holds the list.
+      convert: converts the text of a value; raises ValueError if it cannot.
 
     Raises:
-      SettingError: an empty list, a value that `convert` refuses, or one that is given
+      SettingError: the list is empty, `convert` refuses a value, or a value is given
         twice.
     """
     values: list[Value] = []

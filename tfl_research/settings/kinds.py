@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Union
 
-# Names that are known at once, or a function that gives those that are registered.
+# Fixed names, or a function that returns the names that are registered now.
 Names = Union[Sequence[str], Callable[[], Sequence[str]]]
-# What a text may be given as: a name that is a number, a path.
+# Types of values that are taken as text: a name can be a number, a folder a path.
 _LIKE_TEXT = (str, int, float, os.PathLike)
 
-# What NumPy and TensorFlow take as the seed of a model's initial weights.
+# The largest seed of initial weights that NumPy and TensorFlow both take.
 LARGEST_SEED = 2**32 - 1
 
 
@@ -21,8 +21,8 @@ class Kind:
     Attributes:
       syntax: the kind in one word, for `--help`: "integer", "a|b".
       expected: what a value must be, in words, for messages.
-      convert: the value from itself or from text; raises TypeError, ValueError or
-        OverflowError for others.
+      convert: converts a value or its text; raises TypeError, ValueError or
+        OverflowError if it cannot.
     """
 
     def __init__(self, syntax: str, expected: str, convert: Callable[[Any], Any]):
@@ -32,19 +32,19 @@ class Kind:
 
     @property
     def syntax(self) -> str:
-        """The kind in one word, for `--help`."""
+        """Returns the kind in one word, for `--help`."""
         return self._syntax
 
     @property
     def expected(self) -> str:
-        """The expected values in words: the second half of an error's sentence."""
+        """Returns the words that follow "must be" in an error message."""
         return self._expected
 
     def parse(self, value: Any) -> Any:
-        """The checked value.
+        """Converts and checks a value or its text.
 
         Raises:
-          ValueError: "must be ...", for a text that is not such a value.
+          ValueError: the value is not of this kind; the message says "must be ...".
         """
         try:
             return self._convert(value)
@@ -53,7 +53,7 @@ class Kind:
 
 
 class OneOf(Kind):
-    """One of several names, which are looked up at each use: there may be new names."""
+    """One of several names, looked up at each use, since users can register names."""
 
     def __init__(self, names: Names):
         super().__init__("", "", str)
@@ -61,12 +61,12 @@ class OneOf(Kind):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names now."""
+        """Returns the current names."""
         return tuple(self._names() if callable(self._names) else self._names)
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
-        """The names, if no others can be registered; empty otherwise."""
+        """Returns the names, or no names if users can register further names."""
         return () if callable(self._names) else tuple(self._names)
 
     @property
@@ -105,7 +105,7 @@ class Text(Kind):
 
 
 class Repeated(Kind):
-    """Texts, of which there may be any number: a tuple."""
+    """A tuple of any number of texts."""
 
     def __init__(self) -> None:
         super().__init__("text", "a tuple of texts", _texts)
@@ -125,7 +125,7 @@ def _text(value: Any) -> str:
 
 def _some_text(value: Any) -> str:
     text = _text(value)
-    # No path, name or column has a NUL.
+    # No path, name or column can contain a NUL character.
     if not text or "\0" in text:
         raise ValueError(value)
     return text

@@ -1,10 +1,10 @@
 """A run's files on disk: its folder, checkpoints, metrics and clients' states.
 
-`files` has what any file needs, and `metrics` the numbers of each round. `program`
-decides when to write them; `privacy.ledger` has the ledger.
+`files` writes, locks and reads single files. `metrics` has the numbers of each round.
+`program` decides when files are written. `privacy.ledger` has the ledger.
 
-Files of a run's folder, with the versions of their formats. Newer versions are refused;
-older versions are refused where this list says so.
+This list has the files of a run's folder, with the versions of their formats. Newer
+versions are refused. Older versions are refused where the list says so.
 
 - `hparams.json` (format 3): a JSON object with `format`, `experiment`, `hparams`,
   `privacy_plan` (JSON values, or null for no privacy), `run_seed` ("secret" or
@@ -18,12 +18,12 @@ older versions are refused where this list says so.
   `fingerprint.Fingerprint`), `attempts` (see `attempts.Attempt`) and `seal`, an HMAC of
   the rest by a key of the run seed. Only the owner can read the file. Format 1 had
   digests of the process alone, which depended on the run seed; such runs are refused.
-- `metrics.csv`: a header and a row a round. The header begins with
+- `metrics.csv`: a header and one row for each round. The header begins with
   `metrics_log.COLUMNS`, further columns follow, and `round_seconds` is the last column.
   Columns that the run withholds are absent. Empty cells have no value.
 - `metrics_copy.jsonl`: the rows of metrics.csv again, see `kept_rows`.
 - `measurements.jsonl` (format 1): vectors and texts of each round, see `measurements`;
-  absent where no round measures any.
+  absent if no round measures a vector or a text.
 - `columns.json` (format 1): a JSON object with `format` and `columns`, for each column
   of metrics.csv its `class`, `depends_on` and `what`, see `outputs.Output`.
 - `checkpoints/round-NNNNNNNN.ckpt` (magic `tflckpt2`): see `CheckpointStore`. Round 0
@@ -33,7 +33,7 @@ older versions are refused where this list says so.
 - `clients.csv`, `personal_clients.csv`, `summary.json`, `report.html`, `export/`:
   results, which no later start reads.
 - `ledger.jsonl`, `privacy.txt`: see `privacy.ledger`.
-- `mlflow.json`, `logdir/`: of the callbacks `program.MLflow` and `program.TensorBoard`.
+- `mlflow.json`, `logdir/`: written by `program.MLflow` and `program.TensorBoard`.
 """
 
 from typing import TYPE_CHECKING

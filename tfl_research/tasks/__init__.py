@@ -1,9 +1,9 @@
 """Federated tasks: data by client, a Keras model builder, an objective, a card.
 
-`registry` has tasks by name, and `built_in` has the tasks of the toolkit. Your own data
-become tasks in `arrays`, `tables` (DataFrames, Parquet, Hugging Face) and `datasets`
-(tf.data, TFF); `own_data` does what these have in common. Only models and objectives
-import TensorFlow, when they are built, and only `tables` needs pandas.
+`registry` has tasks by name, and `built_in` has the tasks of the toolkit. `arrays`,
+`tables` (DataFrames, Parquet, Hugging Face) and `datasets` (tf.data, TFF) make tasks
+from your own data. `own_data` has their shared code. Only models and objectives import
+TensorFlow, when they are built, and only `tables` needs pandas.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """Robust aggregation rules and pre-aggregations: pure functions of stacked updates.
 
-`aggregators.stacking` stacks updates and makes TFF aggregations of rules.
-`aggregators.RuleSettings` has the number of rows that each rule needs.
+`aggregators.stacking` stacks updates and makes TFF aggregations from rules.
+`aggregators.RuleSettings` says how many rows each rule needs.
 """
 
 from tfl_research.aggregators.rules.clipping import (

@@ -17,14 +17,14 @@ def _check_radius(radius: float) -> None:
 
 
 def mean(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
-    """The (weighted) mean of the finite rows; this is not a robust rule.
+    """Computes the (weighted) mean of the finite rows; this is not a robust rule.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`; rows of weight 0 are absent.
+      weights: float32 `[n]`; rows with weight 0 are ignored.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
     """
     rows = as_rows(updates, weights)
     return combine(rows.shares, rows.values)
@@ -33,21 +33,21 @@ def mean(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
 def norm_clipping(
     updates: Updates, weights: Optional[Any] = None, *, radius: float
 ) -> tf.Tensor:
-    """The (weighted) mean of rows clipped to an l2 norm.
+    """Computes the (weighted) mean of rows clipped to an l2 norm.
 
     Sun et al. 2019 (arXiv 1911.07963), "norm thresholding of updates": x_i times
     min(1, radius / ||x_i||).
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`; rows of weight 0 are absent.
+      weights: float32 `[n]`; rows with weight 0 are ignored.
       radius: the largest norm, positive.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
 
     Raises:
-      ValueError: a radius that is not positive.
+      ValueError: the radius is not positive and finite.
     """
     _check_radius(radius)
     rows = as_rows(updates, weights)
@@ -74,13 +74,12 @@ def centered_clipping(
 
     Karimireddy et al. 2021 (arXiv 2012.10333), "centered clipping":
     v <- v + 1/n Σ (x_i - v) min(1, τ / ||x_i - v||), L times. The paper starts from
-    the last round's result. `aggregators.StackingFactory` keeps this result, and so
-    does ByzFL. The paper's guarantee holds for workers that send momenta, and for
-    f <= n / 10.
+    the last round's result. `aggregators.StackingFactory` and ByzFL keep this result.
+    The paper's guarantee holds for workers that send momenta, and for f <= n / 10.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       center: v_0, float32 `[d]`; zero by default.
       radius: τ, positive.
       iterations: L, at least 1.
@@ -89,7 +88,7 @@ def centered_clipping(
       float32 `[d]`; the centre when no row counts.
 
     Raises:
-      ValueError: a radius that is not positive, or iterations below 1.
+      ValueError: the radius is not positive and finite, or iterations is below 1.
     """
     _check_radius(radius)
     check_count("iterations", iterations, 1)
@@ -110,15 +109,15 @@ def centered_clipping(
 def trusted_root(
     updates: Updates, weights: Optional[Any] = None, *, root: Any
 ) -> tf.Tensor:
-    """The mean of rows, weighed by their cosine with a trusted update.
+    """Computes the mean of rows, weighed by their cosine with a trusted update.
 
-    FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV: the server trains
-    on a small clean data set of its own; its update g_0 gives row i the trust
-    ReLU(cos(g_i, g_0)); rows are scaled to g_0's norm and averaged by trust.
+    FLTrust, Cao et al. 2021 (arXiv 2012.13995), section IV. The server trains on a
+    small clean data set of its own, and gets the update g_0. Row i has the trust
+    ReLU(cos(g_i, g_0)). Rows are scaled to g_0's norm and averaged by trust.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       root: g_0, float32 `[d]`, finite.
 
     Returns:
@@ -137,16 +136,16 @@ def trusted_root(
 def trust_scores(
     updates: Updates, weights: Optional[Any] = None, *, root: Any
 ) -> tf.Tensor:
-    """FLTrust's trust in every row: ReLU(cos(g_i, g_0)), see `trusted_root`.
+    """Computes FLTrust's trust in every row: ReLU(cos(g_i, g_0)), see `trusted_root`.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       root: g_0, float32 `[d]`, finite.
 
     Returns:
-      float64 `[n]` in [0, 1]; 0 for absent rows and rows of zeros, and for all where
-      the root is zero.
+      float64 `[n]` in [0, 1]; 0 for absent rows and rows of zeros. If the root is zero,
+      all trusts are 0.
     """
     rows = as_rows(updates, weights)
     root = tf.convert_to_tensor(root, tf.float32)

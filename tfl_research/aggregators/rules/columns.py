@@ -1,4 +1,4 @@
-"""Computations over blocks of a stack's columns, which fit into the cache.
+"""Computes over blocks of a stack's columns that fit into the cache.
 
 A stack of 100 updates of a million parameters has hundreds of megabytes. A temporary
 array of this size for every operation would be slow and would need gigabytes.
@@ -76,7 +76,7 @@ def map_columns(
 def sum_columns(
     function: Callable[..., tf.Tensor], shape: list[int], *values: tf.Tensor
 ) -> tf.Tensor:
-    """Adds up a function of blocks of columns, in float64.
+    """Sums a function of blocks of columns over the blocks, in float64.
 
     Args:
       function: float64 blocks `[n_i, b]` -> float64 of `shape`.
@@ -108,9 +108,9 @@ def sum_columns(
 
 
 def combine(coefficients: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Linear combinations of rows, summed in float64: `[m, n] [n, d] -> [m, d]`.
+    """Computes linear combinations of rows in float64: `[m, n] [n, d] -> [m, d]`.
 
-    A row vector `[n]` of coefficients gives `[d]`.
+    A vector `[n]` of coefficients gives a vector `[d]`.
     """
     coefficients = tf.cast(coefficients, tf.float64)
     single = coefficients.shape.rank == 1
@@ -125,7 +125,7 @@ def combine(coefficients: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def sort_columns(block: tf.Tensor, width: int) -> tf.Tensor:
-    """Sorts each column of a block `[n, b]` in ascending order; no NaN.
+    """Sorts each column of a block `[n, b]` in ascending order; it must have no NaN.
 
     Wide stacks of up to 128 rows are sorted by Batcher's odd-even merge sort network
     (Batcher 1968), which computes minima and maxima of whole rows: 100 rows of 1.2
@@ -149,7 +149,7 @@ def sort_columns(block: tf.Tensor, width: int) -> tf.Tensor:
 
 
 def _batcher_network(rows: int) -> list[tuple[int, int]]:
-    """Comparators of odd-even merge sort: (row of the minimum, row of the maximum)."""
+    """Lists odd-even merge sort's comparators: (minimum's row, maximum's row)."""
     comparators = []
     merged = 1
     while merged < rows:

@@ -1,4 +1,4 @@
-"""Rules that aggregate every coordinate alone."""
+"""Rules that aggregate every coordinate independently of the other coordinates."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _RATIO_SLACK = 1e-6
 
 
 def _sorted(block: tf.Tensor, present: tf.Tensor, width: int) -> tf.Tensor:
-    """Columns in ascending order, absent rows as infinities at the end."""
+    """Sorts columns in ascending order; absent rows are infinities at the end."""
     infinity = tf.constant(float("inf"), tf.float32)
     return sort_columns(tf.where(present[:, None], block, infinity), width)
 
 
 def _row(ordered: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """The row at a position; zeros if the position is outside or empty."""
+    """Returns the row at a position; zeros if the position is outside or empty."""
     row = tf.gather(ordered, tf.clip_by_value(position, 0, ordered.shape[0] - 1))
     return tf.where(tf.math.is_finite(row), row, tf.zeros_like(row))
 
 
 def _mean_of(ordered: tf.Tensor, begin: Any, size: Any) -> tf.Tensor:
-    """Mean of `size` rows from `begin` (each a scalar or of one entry a column)."""
+    """Averages `size` rows from `begin`; both are scalars or have an entry a column."""
     positions = tf.range(ordered.shape[0])[:, None]
     kept = (positions >= begin) & (positions < begin + size)
     # In float64 the result does not depend on the order of the sum, or on padding.
@@ -39,7 +39,7 @@ def _mean_of(ordered: tf.Tensor, begin: Any, size: Any) -> tf.Tensor:
 def _weights_in_order(
     block: tf.Tensor, rows: Rows
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Sorts columns, and cumulates the shares of the rows in each column's order.
+    """Sorts columns, and cumulates the rows' shares of the weight in that order.
 
     Returns:
       (values float32 `[n, b]`, absent rows last and 0; float64 `[n, b]` sum of the
@@ -58,7 +58,7 @@ def _weights_in_order(
 
 
 def coordinate_median(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
-    """The median of every coordinate.
+    """Computes the median of every coordinate.
 
     Yin et al. 2018 (arXiv 1803.01498), Definition 1. For an even number of rows it is
     the mean of the two middle values, as in NumPy, Flower and ByzFL; PyTorch's median
@@ -71,10 +71,10 @@ def coordinate_median(updates: Updates, weights: Optional[Any] = None) -> tf.Ten
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`; rows of weight 0 are absent.
+      weights: float32 `[n]`; rows with weight 0 are ignored.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
     """
     rows = as_rows(updates, weights)
     width = int(rows.values.shape[1])
@@ -103,7 +103,7 @@ def _at(values: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
 def trimmed_mean(
     updates: Updates, weights: Optional[Any] = None, *, trim: Union[int, float]
 ) -> tf.Tensor:
-    """The mean of every coordinate without its b largest and b smallest values.
+    """Computes the mean of every coordinate without its b largest and smallest values.
 
     Yin et al. 2018 (arXiv 1803.01498), Definition 2, where b = βn. An integer `trim` is
     b, as in ByzFL. A float `trim` is the ratio β. Flower and SciPy use int(βn), which
@@ -117,15 +117,15 @@ def trimmed_mean(
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`; rows of weight 0 are absent.
+      weights: float32 `[n]`; rows with weight 0 are ignored.
       trim: number of values to leave out at either end, or a share below 0.5.
 
     Returns:
-      float32 `[d]`; zeros when no row counts. If 2b would leave no value, b is the
+      float32 `[d]`; zeros if no row counts. If 2b would leave no value, b is the
       largest number that leaves one or two values.
 
     Raises:
-      ValueError: a count below 0, or a ratio outside of [0, 0.5).
+      ValueError: a count is below 0, or a ratio is outside of [0, 0.5).
     """
     if isinstance(trim, float):
         if not 0 <= trim < 0.5:
@@ -190,7 +190,7 @@ def mean_of_closest(
 def mean_around_median(
     updates: Updates, weights: Optional[Any] = None, *, byzantine: int
 ) -> tf.Tensor:
-    """The mean, in every coordinate, of the n - f values closest to the median.
+    """Computes the mean, in every coordinate, of the n - f values near the median.
 
     Xie et al. 2018 (arXiv 1802.10116), "mean around median", with b = f; ByzFL's
     Meamed is the same. The median of an even number of rows is the mean of the two
@@ -198,11 +198,11 @@ def mean_around_median(
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       byzantine: f, rows that may be hostile.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
 
     Raises:
       ValueError: byzantine below 0.
@@ -222,7 +222,7 @@ def mean_around_median(
 
 
 def around_lower_median(rows: Rows, selected: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """The second half of Bulyan: means around the lower median of some rows.
+    """Computes Bulyan's second half: means around the lower median of some rows.
 
     Args:
       rows: the stacked rows.
@@ -240,7 +240,7 @@ def around_lower_median(rows: Rows, selected: tf.Tensor, size: tf.Tensor) -> tf.
 
 
 def sign_majority(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
-    """The majority of the signs in every coordinate: -1, 0 or 1.
+    """Computes the majority of the signs in every coordinate: -1, 0 or 1.
 
     Bernstein et al. 2018 (arXiv 1810.05291), Algorithm 1: the sign of the sum of the
     signs. A zero abstains; a tie is 0. With weights, a row has as many votes as its
@@ -248,7 +248,7 @@ def sign_majority(updates: Updates, weights: Optional[Any] = None) -> tf.Tensor:
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`; rows of weight 0 are absent.
+      weights: float32 `[n]`; rows with weight 0 are ignored.
 
     Returns:
       float32 `[d]`.

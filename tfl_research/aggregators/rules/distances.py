@@ -1,4 +1,4 @@
-"""Distances between the rows of a stack, rounded to the precision of float32."""
+"""Computes distances between rows, rounded to the precision of float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GOLDEN = 0.6180339887498949
 
 
 def gram(values: tf.Tensor) -> tf.Tensor:
-    """float64 `[n, n]`: the inner products of the rows, summed in float64.
+    """Computes the inner products of the rows, float64 `[n, n]`, summed in float64.
 
     Products of float32 numbers are exact in float64 and cannot overflow. So a row of
     any magnitude does not disturb the distances between the other rows.
@@ -28,7 +28,7 @@ def gram(values: tf.Tensor) -> tf.Tensor:
 
 
 def rounded(lengths: tf.Tensor) -> tf.Tensor:
-    """float64 lengths rounded to the 24 bits of float32.
+    """Rounds float64 lengths to the 24 bits of float32.
 
     Lengths that are equal in exact arithmetic become equal numbers. So ties do not
     depend on the order of a sum. Infinities do not change.
@@ -37,7 +37,7 @@ def rounded(lengths: tf.Tensor) -> tf.Tensor:
 
 
 def squared_distances(rows: Rows) -> tf.Tensor:
-    """float64 `[n, n]`: squared distances, 0 between equal rows and on the diagonal.
+    """Computes squared distances, float64 `[n, n]`; 0 between equal rows.
 
     Distances (not squared) are rounded to 24 bits. Rows closer than 3e-7 of their norm
     count as equal, since float32 rows are not more precise. The distance is infinite if
@@ -54,7 +54,7 @@ def squared_distances(rows: Rows) -> tf.Tensor:
 
 
 def lengths_from(values: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
-    """float64 `[n]`: distance of each row from a vector `[d]`."""
+    """Computes the distance of each row from a vector `[d]`, float64 `[n]`."""
     squared = sum_columns(
         lambda block, middle: tf.reduce_sum(tf.square(block - middle), axis=1),
         [int(values.shape[0])],
@@ -65,7 +65,9 @@ def lengths_from(values: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
 
 
 def tie_keys(values: tf.Tensor) -> tf.Tensor:
-    """float64 `[n]`: keys that break ties between rows of equal scores, least first.
+    """Computes keys that break ties between rows of equal scores, float64 `[n]`.
+
+    Of rows with equal scores, the row with the smallest key comes first.
 
     A key is the inner product of a row with a fixed vector, whose entries are the
     fractional parts of the golden ratio's multiples, minus 0.5. Except by coincidence,
@@ -85,11 +87,14 @@ def tie_keys(values: tf.Tensor) -> tf.Tensor:
 
 
 def ranks(scores: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """int32, shaped like `scores`: ranks in ascending order along the last axis.
+    """Ranks scores in ascending order along the last axis.
 
     Args:
       scores: `[n]` or `[m, n]`.
       keys: `[n]`, break ties between equal scores; the place breaks ties of keys.
+
+    Returns:
+      The ranks, int32, shaped like `scores`.
     """
     by_key = tf.argsort(keys, stable=True)
     places = tf.argsort(by_key, stable=True)

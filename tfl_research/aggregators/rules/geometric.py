@@ -19,29 +19,29 @@ def geometric_median(
     tolerance: float = 1e-12,
     iterations: int = 1000,
 ) -> tf.Tensor:
-    """The vector with the least (weighted) sum of distances to the rows.
+    """Computes the vector with the least (weighted) sum of distances to the rows.
 
-    The smoothed Weiszfeld algorithm of Pillutla et al. 2022 (RFA, arXiv 1912.13445),
-    Algorithm 2: v <- Σ β_i x_i / Σ β_i with β_i = α_i / max(ν, ||v - x_i||), until the
-    coefficients do not change. The paper stops after a few iterations and ByzFL after
-    3, before convergence.
+    This is the smoothed Weiszfeld algorithm of Pillutla et al. 2022 (RFA, arXiv
+    1912.13445), Algorithm 2: v <- Σ β_i x_i / Σ β_i with
+    β_i = α_i / max(ν, ||v - x_i||), until the coefficients do not change. The paper
+    stops after a few iterations and ByzFL after 3, before convergence.
 
-    Every iterate is a linear combination of the rows, so that distances follow from the
-    rows' inner products. An iteration costs n² operations and does not depend on d.
+    Every iterate is a linear combination of the rows, so distances follow from the
+    rows' inner products. An iteration costs n² operations, whatever d is.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: α, float32 `[n]`; rows of weight 0 are absent.
+      weights: α, float32 `[n]`; rows with weight 0 are ignored.
       smoothing: ν, positive, in the updates' unit.
-      tolerance: the iterations end when no coefficient changes by more. The sum of the
-        coefficients is 1.
+      tolerance: the iterations end when no coefficient changes by more than this. The
+        sum of the coefficients is 1.
       iterations: largest number of iterations.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
 
     Raises:
-      ValueError: smoothing that is not positive, iterations below 1.
+      ValueError: smoothing is not positive, or iterations is below 1.
     """
     if not smoothing > 0:
         raise ValueError(f"smoothing must be positive, got {smoothing}")
@@ -65,7 +65,7 @@ def geometric_median(
         moved = normalised(tf.sqrt(tf.maximum(squared, 0.0)))
         return done + 1, moved, tf.reduce_max(tf.abs(moved - coefficients))
 
-    # At the medoid, the medoid's own row would have all of the weight.
+    # A start exactly at the medoid would give the medoid's row all of the weight.
     start = normalised(tf.maximum(radii, typical))
     _, coefficients, _ = tf.while_loop(
         lambda done, _, change: (done < iterations) & (change > tolerance),
@@ -76,11 +76,11 @@ def geometric_median(
 
 
 def _around_medoid(rows: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Distances of the rows from the medoid, and cosines between these differences.
+    """Computes the rows' distances from the medoid, and the differences' cosines.
 
     The medoid is the row with the least weighted sum of distances to the other rows.
-    This sum is at most twice the sum of the geometric median, so that the medoid is
-    never a distant row.
+    This sum is at most twice the sum of the geometric median, so the medoid is never a
+    distant row.
     """
     products = distances.gram(rows.values)
     norms = tf.linalg.diag_part(products)

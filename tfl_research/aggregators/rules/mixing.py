@@ -1,4 +1,4 @@
-"""Pre-aggregations: they make rows more similar before a rule is applied."""
+"""Pre-aggregations, which make rows more similar before a rule is applied."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfl_research.aggregators.rules.rows import Rows, Updates, as_rows, check_co
 def nearest_neighbour_mixing(
     updates: Updates, weights: Optional[Any] = None, *, byzantine: int
 ) -> Rows:
-    """Replaces every row by the mean of the n - f rows closest to it, with the row.
+    """Replaces every row by the mean of the n - f rows closest to it, itself included.
 
-    NNM, Allouah et al. 2023 (arXiv 2302.01772). ByzFL does the same. Between rows at
-    the same distance (to 24 bits) `distances.tie_keys` decides.
+    This is NNM, Allouah et al. 2023 (arXiv 2302.01772). ByzFL does the same. Between
+    rows at the same distance (to 24 bits), `distances.tie_keys` decides.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       byzantine: f, rows that may be hostile.
 
     Returns:
@@ -58,12 +58,12 @@ def bucketing(
 
     Karimireddy et al. 2022 (arXiv 2006.09365), Algorithm 1: rows are permuted at
     random and divided into ceil(n / s) buckets of s rows (the last bucket may be
-    smaller). Each bucket is replaced by its mean. A hostile row affects one bucket, so
-    that f does not change while n decreases.
+    smaller). Each bucket is replaced by its mean. A hostile row affects only one
+    bucket, so f does not change, but n decreases.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       bucket_size: s, at least 1.
       seed: int32 or int64 `[2]`, seed of the permutation; new for every round.
 

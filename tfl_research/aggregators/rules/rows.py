@@ -18,9 +18,9 @@ class Rows:
     Attributes:
       values: float32 `[n, d]`, d static.
       weights: float32 `[n]`, at least 0 and finite.
-      excluded: int32 scalar, number of hostile rows that were taken out. They are among
-        the `byzantine` rows that a rule expects, so that the rule expects fewer hostile
-        rows among the others.
+      excluded: int32 scalar, number of hostile rows that were taken out. These rows
+        are among the `byzantine` rows that a rule expects, so the rule expects fewer
+        hostile rows among the remaining rows.
       offered: int32 scalar, number of rows that clients sent: rows that count and
         excluded rows. Shares of the cohort refer to this number.
       weighted: whether the weights are used; otherwise every row that counts has
@@ -35,23 +35,23 @@ class Rows:
 
     @property
     def present(self) -> tf.Tensor:
-        """bool `[n]`: the rows that count."""
+        """Tells which rows count, bool `[n]`."""
         return self.weights > 0
 
     @property
     def count(self) -> tf.Tensor:
-        """int32 scalar: how many rows count."""
+        """Counts the rows that count, int32 `[]`."""
         return tf.reduce_sum(tf.cast(self.present, tf.int32))
 
     @property
     def shares(self) -> tf.Tensor:
-        """float64 `[n]`: weights that sum to 1 (all zeros when no row counts)."""
+        """Returns weights that sum to 1, float64 `[n]`; zeros if no row counts."""
         weights = self.weights if self.weighted else tf.cast(self.present, tf.float32)
         exact = tf.cast(weights, tf.float64)
         return tf.math.divide_no_nan(exact, tf.reduce_sum(exact))
 
     def remaining(self, byzantine: Any) -> tf.Tensor:
-        """int32 scalar: how many of `byzantine` hostile rows are not yet excluded."""
+        """Counts the `byzantine` hostile rows that are not yet excluded, int32 `[]`."""
         return tf.maximum(tf.convert_to_tensor(byzantine, tf.int32) - self.excluded, 0)
 
 
@@ -62,15 +62,15 @@ Updates = Union[tf.Tensor, Rows, Any]
 def screen(updates: Any, weights: Optional[Any] = None) -> Rows:
     """Excludes rows that no honest client sends.
 
-    A row is excluded when one of its values is NaN or infinite, or its weight is
-    NaN, infinite or negative. A row of weight 0 is padding and not a client.
+    A row is excluded if a value is NaN or infinite, or if its weight is NaN, infinite
+    or negative. Rows with weight 0 are ignored: they are padding, not clients.
 
     Args:
       updates: float32 `[n, d]`, d static.
       weights: float32 `[n]`; 1 for every row by default.
 
     Raises:
-      ValueError: updates that are not float32 `[n, d]`.
+      ValueError: the updates are not float32 `[n, d]`.
     """
     values = tf.convert_to_tensor(updates)
     if values.dtype != tf.float32 or values.shape.rank != 2:
@@ -108,7 +108,11 @@ def as_rows(updates: Updates, weights: Optional[Any] = None) -> Rows:
 
 
 def check_count(name: str, value: Any, minimum: int = 0) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `minimum`."""
+    """Checks that a value is a whole number of at least `minimum`.
+
+    Raises:
+      ValueError: the value is no whole number, or too small.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(
             f"{name} must be a whole number of at least {minimum}, got {value!r}"

@@ -1,4 +1,4 @@
-"""Rules that select whole rows by their distances to the others."""
+"""Rules that select whole rows by their distances to the other rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.aggregators.rules.rows import Rows, Updates, as_rows, check_co
 
 
 def _scores(squared: tf.Tensor, candidates: tf.Tensor, byzantine: Any) -> tf.Tensor:
-    """Krum's score of every candidate, infinite for the other rows.
+    """Computes Krum's score of every candidate; other rows have an infinite score.
 
     Args:
       squared: `[n, n]` squared distances.
@@ -48,21 +48,22 @@ def _mean_of_best(rows: Rows, byzantine: int, select: Any) -> tf.Tensor:
 def krum(
     updates: Updates, weights: Optional[Any] = None, *, byzantine: int
 ) -> tf.Tensor:
-    """The row that is closest to its n - f - 2 nearest neighbours.
+    """Selects the row that is closest to its n - f - 2 nearest neighbours.
 
     Blanchard et al. 2017 (NIPS, arXiv 1703.02757), section 4: the score of row i is
     the sum of the squared distances to the n - f - 2 other rows closest to it. The
     result is the row with the least score. Flower also uses n - f - 2 neighbours; ByzFL
     uses n - f - 1. Between rows with equal scores (to 24 bits) `distances.tie_keys`
-    decides; other libraries take the first row. Needs n >= 2f + 3.
+    decides; other libraries take the first row. The paper's guarantee needs
+    n >= 2f + 3.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       byzantine: f, rows that may be hostile.
 
     Returns:
-      float32 `[d]`, one of the rows; zeros when no row counts.
+      float32 `[d]`, one of the rows; zeros if no row counts.
 
     Raises:
       ValueError: byzantine below 0.
@@ -78,7 +79,7 @@ def multi_krum(
     byzantine: int,
     select: Optional[int] = None,
 ) -> tf.Tensor:
-    """The mean of the m rows with the least Krum scores.
+    """Computes the mean of the m rows with the least Krum scores.
 
     Blanchard et al. 2017 (NIPS, arXiv 1703.02757), section 4, "Multi-Krum": scores are
     computed once. The paper leaves m open. By default m is n - f - 2, the largest value
@@ -87,12 +88,12 @@ def multi_krum(
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       byzantine: f, rows that may be hostile.
       select: m; if there are fewer rows, all rows are averaged.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
 
     Raises:
       ValueError: byzantine below 0, or select below 1.
@@ -108,7 +109,7 @@ def multi_krum(
 def bulyan(
     updates: Updates, weights: Optional[Any] = None, *, byzantine: int
 ) -> tf.Tensor:
-    """Means around the median of the rows that Krum selects one after another.
+    """Computes means around the median of rows that Krum selects one after another.
 
     El Mhamdi et al. 2018 (arXiv 1802.07927), section 4, with Krum. Krum selects a row
     and takes it out, θ = n - 2f times. Then each coordinate of the result is the mean
@@ -120,15 +121,15 @@ def bulyan(
     to do when n' is small; Flower does the same.) When Krum sums a single neighbour,
     two rows that are each other's nearest neighbours have equal scores. Between equal
     scores `distances.tie_keys` decides. Of two values at the same distance the lower
-    value is taken. Needs n >= 4f + 3.
+    value is taken. The paper's guarantee needs n >= 4f + 3.
 
     Args:
       updates: float32 `[n, d]`, or `Rows`.
-      weights: float32 `[n]`, used only to tell which rows are absent (0).
+      weights: float32 `[n]`; rows with weight 0 are ignored, others count the same.
       byzantine: f, rows that may be hostile.
 
     Returns:
-      float32 `[d]`; zeros when no row counts.
+      float32 `[d]`; zeros if no row counts.
 
     Raises:
       ValueError: byzantine below 0.

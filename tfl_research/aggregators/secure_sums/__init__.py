@@ -1,5 +1,6 @@
-"""Aggregation by sums alone, over TFF's secure sums.
+"""Aggregators that need only sums of clients' values, computed by TFF's secure sums.
 
-`formats` has the numbers, without TensorFlow; `summation` adds them up; `averaging` has
-the means. Everything here uses modular sums whose modulus is a power of two.
+`formats` chooses fixed-point formats, without TensorFlow. `summation` computes secure
+sums, and `averaging` computes means from them. All sums are modular, and the modulus is
+a power of two.
 """

@@ -15,11 +15,11 @@ from tfl_research.aggregators.secure_sums.formats import SumFormats
 
 
 def mean(formats: SumFormats) -> tff.aggregators.WeightedAggregationFactory:
-    """The weighted mean, whose two sums are secure; zero if no client counts.
+    """Builds the weighted mean from two secure sums; zero if no client counts.
 
-    A client sends its update times its weight, in steps s. With n clients of weights w
-    a coordinate of the mean is off by at most n s / (2 Σ w), plus the rounding of
-    float32. Weights that are whole numbers are exact. Measurements:
+    A client sends its update times its weight, rounded to steps s. With n clients of
+    weights w, the error of a coordinate of the mean is at most n s / (2 Σ w), plus the
+    rounding of float32. Weights that are whole numbers are exact. The measurements are
     `mean_value.clipped_clients` and `mean_weight.clipped_clients`.
     """
     return tff.aggregators.MeanFactory(
@@ -31,7 +31,10 @@ def clipping(
     formats: SumFormats,
     inner: Optional[tff.aggregators.WeightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """`averaging.clipping`; a client sends whether its norm is above the quantile."""
+    """Builds `averaging.clipping` over secure sums.
+
+    A client sends only whether its norm is above the quantile.
+    """
     return tff.aggregators.clipping_factory(
         _quantile(formats, **CLIPPING),
         inner or mean(formats),
@@ -43,7 +46,10 @@ def zeroing(
     formats: SumFormats,
     inner: Optional[tff.aggregators.WeightedAggregationFactory] = None,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """`averaging.zeroing`; a client sends whether its norm is above the quantile."""
+    """Builds `averaging.zeroing` over secure sums.
+
+    A client sends only whether its norm is above the quantile.
+    """
     return tff.aggregators.zeroing_factory(
         _quantile(formats, **ZEROING),
         inner or mean(formats),
@@ -53,7 +59,7 @@ def zeroing(
 
 
 def robust(formats: SumFormats) -> tff.aggregators.WeightedAggregationFactory:
-    """Zeroing, then clipping."""
+    """Builds zeroing, then clipping, over secure sums."""
     return zeroing(formats, clipping(formats))
 
 
@@ -66,9 +72,9 @@ def _quantile(
     multiplier: float = 1.0,
     increment: float = 0.0,
 ) -> tff.templates.EstimationProcess:
-    """`PrivateQuantileEstimationProcess.no_noise` over an exact secure sum.
+    """Builds `PrivateQuantileEstimationProcess.no_noise` over an exact secure sum.
 
-    The records are 1/2 or -1/2, and 1: whole numbers of steps.
+    The sum is exact because the records (1/2 or -1/2, and 1) are multiples of a step.
     """
     query = tfp.NoPrivacyQuantileEstimatorQuery(
         initial_estimate=initial_estimate,

@@ -1,4 +1,4 @@
-"""Fixed-point numbers: real numbers as the integers that secure sums add."""
+"""Fixed-point formats, which turn real numbers into integers for secure sums."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 
 # Bits of the widest number: int64 holds its sums, with room for the sign.
 WIDEST = 62
-# With fewer steps a number would have a few bits only.
+# The fewest steps of a client's number; fewer steps would leave only a few bits.
 _FEWEST_STEPS = 128
-# The largest weight, report weight or number of examples of a client that float32
-# holds with all whole numbers below it.
+# The largest weight, report weight or number of examples of a client: float32 holds
+# all whole numbers up to it.
 _WEIGHT_BOUND = 2.0**24
 _METRIC_BOUND = 2.0**36
 _DEVIATION_BOUND = 2.0**16
@@ -18,7 +18,9 @@ _DEVIATION_BOUND = 2.0**16
 
 @dataclasses.dataclass(frozen=True)
 class FixedPoint:
-    """Real numbers in [-bound, bound] as whole numbers of steps, summed modulo 2^bits.
+    """Stores real numbers in [-bound, bound] as whole numbers of steps.
+
+    Sums of these whole numbers are computed modulo 2^bits.
 
     Attributes:
       bits: the number of bits of a number, and of the sum; the modulus is 2^bits.
@@ -32,7 +34,7 @@ class FixedPoint:
 
     @classmethod
     def of(cls, bound: float, clients: int, bits: int) -> FixedPoint:
-        """The finest format in which `clients` numbers add up without overflow.
+        """Returns the finest format in which `clients` numbers sum without overflow.
 
         The step is the smallest power of two with clients x bound <= (2^(bits-1) - 1)
         x step.
@@ -43,8 +45,8 @@ class FixedPoint:
           bits: the number of bits of a number, at most `WIDEST`.
 
         Raises:
-          ValueError: a bound that is not positive and finite, no clients, or bits that
-            leave a client fewer than 128 steps.
+          ValueError: the bound is not positive and finite, clients is below 1, bits is
+            above `WIDEST`, or a client would have fewer than 128 steps.
         """
         if not (0 < bound < math.inf):
             raise ValueError(f"the bound must be positive and finite, got {bound}")
@@ -65,7 +67,7 @@ class FixedPoint:
 
     @classmethod
     def whole(cls, clients: int) -> FixedPoint:
-        """Whole numbers, as many as fit: sums of so many clients are exact."""
+        """Returns the format of whole numbers whose sum over `clients` is exact."""
         return cls(WIDEST, 0, (2 ** (WIDEST - 1) - 1) // clients)
 
     @property
@@ -84,32 +86,32 @@ class FixedPoint:
         return 1 << self.bits
 
     def largest_error(self, clients: int) -> float:
-        """How far a sum of clients' numbers within the bound can be off.
+        """Returns the largest error of a sum of clients' numbers within the bound.
 
-        Each number is rounded to the nearest step: half a step for each client. The
-        sum of the rounded numbers is exact until it becomes float32.
+        Each number is rounded to the nearest step, so the error is half a step for each
+        client. The sum of the rounded numbers is exact until it becomes float32.
         """
         return clients * self.step / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class SumFormats:
-    """The numbers that clients report under secure sums, by kind.
+    """The fixed-point formats of the numbers that clients report under secure sums.
 
-    Scalars cost nothing beside an update, so that every scalar has 62 bits. Tensors of
-    updates and reports have `bits`. A sum of rounded numbers does not depend on the
-    order of the clients.
+    Every scalar has 62 bits, since scalars are few beside an update. Tensors of updates
+    and reports have `bits`. A sum of rounded numbers does not depend on the order of
+    the clients.
 
     Attributes:
       clients: largest number of clients in a cohort.
       bits: the number of bits of a coordinate of an update or report, at most 62.
       bound: largest magnitude of a coordinate, after it was multiplied by the client's
-        weight. A larger one is clipped, and the client is counted.
+        weight. A larger coordinate is clipped, and the client is counted.
       secure: whether sums are TFF's secure sums; otherwise plain sums of the same
         integers, with the same results, for runtimes that execute no secure sums.
 
     Raises:
-      ValueError: see `FixedPoint.of`.
+      ValueError: no format fits the clients, bits and bound; see `FixedPoint.of`.
 
     Example:
       >>> formats = tfl.aggregators.SumFormats(clients=50)
@@ -125,7 +127,7 @@ class SumFormats:
     secure: bool = True
 
     def __post_init__(self) -> None:
-        # Each raises for sizes that do not fit.
+        # Making a format raises an error if the sizes do not fit.
         _ = self.tensors, self.units, self.metrics
 
     @property

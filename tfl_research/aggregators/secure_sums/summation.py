@@ -1,4 +1,4 @@
-"""Secure sums of fixed-point numbers, inside TFF computations."""
+"""Sums fixed-point numbers securely, inside TFF computations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfl_research.aggregators.secure_sums.formats import FixedPoint, SumFormats
 def encode(
     value: tf.Tensor, numbers: FixedPoint, *, towards_zero: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A client's numbers in steps, and whether one of them was clipped.
+    """Converts a client's numbers to steps, and tells whether a number was clipped.
 
     A number beyond the bound becomes the bound, NaN becomes 0, and both count as
     clipped. Zero stays zero.
@@ -25,17 +25,17 @@ def encode(
     Args:
       value: float or integer tensor.
       numbers: the format.
-      towards_zero: rounds towards zero, so that no magnitude grows (and no norm, on
-        which a guarantee counts); otherwise to the nearest step, at a tie to the even
-        number of steps.
+      towards_zero: if true, rounds towards zero, so that no magnitude and no norm
+        grows; a privacy guarantee may depend on the norm. If false, rounds to the
+        nearest step, and ties to the even number of steps.
 
     Returns:
-      int64 of the same shape, and bool `[]`.
+      The steps, int64 of the same shape, and whether a number was clipped, bool `[]`.
     """
     exact = tf.cast(value, tf.float64)
     scaled = exact * tf.constant(math.ldexp(1.0, numbers.fraction_bits), tf.float64)
     most = tf.constant(float(numbers.largest), tf.float64)
-    # False for NaN too.
+    # The comparison is False for NaN, so NaN counts as clipped.
     fits = tf.abs(scaled) <= most
     scaled = tf.where(tf.math.is_nan(scaled), tf.zeros_like(scaled), scaled)
     scaled = tf.minimum(tf.maximum(scaled, -most), most)
@@ -44,7 +44,7 @@ def encode(
 
 
 def decode(total: tf.Tensor, numbers: FixedPoint, dtype: tf.DType) -> tf.Tensor:
-    """The sum of clients' numbers.
+    """Converts a sum of steps back to the sum of the clients' numbers.
 
     Args:
       total: int64, sum of the steps modulo 2^bits, in any range.
@@ -61,20 +61,20 @@ def decode(total: tf.Tensor, numbers: FixedPoint, dtype: tf.DType) -> tf.Tensor:
 
 
 def rounded(value: tf.Tensor, numbers: FixedPoint) -> tf.Tensor:
-    """A client's number as the server will read it, of the dtype of `value`."""
+    """Rounds a client's number as the server will read it; keeps the dtype."""
     return decode(encode(value, numbers)[0], numbers, value.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """The formats of a structure: of its scalars, and of its other tensors."""
+    """The formats of the scalars and of the other tensors of a structure."""
 
     scalars: FixedPoint
     tensors: FixedPoint
     towards_zero: bool = False
 
     def of(self, spec: tf.TensorSpec) -> FixedPoint:
-        """The format of a tensor."""
+        """Returns the format of a tensor."""
         return self.scalars if spec.shape.rank == 0 else self.tensors
 
 
@@ -84,8 +84,8 @@ def federated_total(
     """Sums a tuple of structures over the clients, in a federated computation.
 
     Args:
-      value: at the clients, a structure without names, of a structure of tensors for
-        each of `numbers`.
+      value: a value at the clients: a tuple with a structure of tensors for each entry
+        of `numbers`.
       numbers: the number formats of each structure.
       secure: see `SumFormats`.
 
@@ -155,9 +155,9 @@ class SecureSumFactory(tff.aggregators.UnweightedAggregationFactory):
     Attributes:
       numbers: the formats.
       secure: see `SumFormats`.
-      counts_clipped: whether `clipped_clients`, int32 `[]`, is measured: how many
-        clients had a number beyond its bound. Without this nothing is measured, for
-        numbers that are within the bound by construction.
+      counts_clipped: whether the process measures `clipped_clients`, int32 `[]`, the
+        number of clients with a number beyond its bound. Set it to False for numbers
+        that are within the bound by construction; then nothing is measured.
     """
 
     numbers: Numbers
@@ -231,5 +231,5 @@ def bounded(formats: SumFormats) -> SecureSumFactory:
 def or_plain(
     formats: Optional[SumFormats],
 ) -> tff.aggregators.UnweightedAggregationFactory:
-    """`updates`; plain summation without formats."""
+    """Returns `updates(formats)`, or plain summation if there are no formats."""
     return tff.aggregators.SumFactory() if formats is None else updates(formats)

@@ -1,1 +1,1 @@
-"""Specifications of the algorithms with one global model; without TensorFlow."""
+"""Specifications of the algorithms that train one global model, without TensorFlow."""

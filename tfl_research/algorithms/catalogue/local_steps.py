@@ -23,7 +23,7 @@ _FED_PROX = "Li et al. 2020, arXiv 1812.06127"
 @register
 @dataclasses.dataclass(frozen=True)
 class FedAvg(AlgorithmSettings):
-    """FedAvg; with another server optimizer than SGD of rate 1, FedOpt.
+    """FedAvg, or FedOpt with a server optimizer other than SGD of rate 1.
 
     Example:
       >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedAvg()).check()
@@ -146,7 +146,7 @@ class Scaffold(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedDyn(AlgorithmSettings):
-    """FedDyn: a regulariser of each client that follows its own updates.
+    """FedDyn: each client's loss has a regulariser that follows the client's updates.
 
     Example:
       >>> algorithm = tfl.algorithms.FedDyn(dyn_alpha=0.05)

@@ -48,7 +48,7 @@ class FedDropout(AlgorithmSettings):
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """Refuses a model whose layers have no units that can be left out."""
+        """Refuses a model that has no layers whose units can be left out."""
         from tfl_research.algorithms.fed_dropout import SubModels
 
         try:
@@ -72,7 +72,7 @@ class FedDropout(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedNova(AlgorithmSettings):
-    """FedNova: updates are divided by the clients' own numbers of steps.
+    """FedNova: each update is divided by the client's number of local steps.
 
     Example:
       >>> tfl.Experiment("heart", algorithm=tfl.algorithms.FedNova()).check()
@@ -86,7 +86,7 @@ class FedNova(AlgorithmSettings):
     proximal_strength: float = settings.real(0.0, "μ of the proximal term.", minimum=0)
 
     def check_clients(self, client: ClientOptimizer) -> None:
-        """Refuses local steps whose gradients have weights that are not known."""
+        """Refuses local steps for which FedNova has no formula of the update's norm."""
         check_sgd(client, self.NAME, momentum=not self.proximal_strength)
         if not self.proximal_strength:
             return
@@ -116,7 +116,7 @@ class FedNova(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class FedExp(AlgorithmSettings):
-    """FedExP: the server's step is as long as the updates' disagreement allows.
+    """FedExP: the server's step is longer if the clients' updates disagree more.
 
     Example:
       >>> algorithm = tfl.algorithms.FedExp(exp_average=True)
@@ -156,7 +156,7 @@ class FedExp(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class MimeLite(AlgorithmSettings):
-    """MimeLite: local steps with the server optimizer's statistics.
+    """MimeLite: local steps use the server optimizer's statistics.
 
     Example:
       >>> tfl.Experiment("heart", algorithm=tfl.algorithms.MimeLite()).check()
@@ -176,7 +176,7 @@ class MimeLite(AlgorithmSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Mime(AlgorithmSettings):
-    """Mime: MimeLite whose local gradients are corrected by the cohort's.
+    """Mime: MimeLite whose local gradients are corrected by the cohort's gradient.
 
     Example:
       >>> tfl.Experiment("heart", algorithm=tfl.algorithms.Mime()).check()

@@ -1,4 +1,4 @@
-"""Algorithms whose clients end up with models of their own.
+"""Algorithms that train a personal model for each client.
 
 `algorithms` exports the public names: `algorithms.Ditto`, `algorithms.build_ditto`.
 """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @register
 @dataclasses.dataclass(frozen=True)
 class Ditto(AlgorithmSettings):
-    """Ditto: personal models that are pulled towards the global one.
+    """Ditto: personal models that are pulled towards the global model.
 
     Example:
       >>> algorithm = tfl.algorithms.Ditto(personal_strength=0.5)
@@ -71,7 +71,7 @@ class SplitSettings(AlgorithmSettings):
     )
 
     def check_model(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """Refuses a model with so few tensors that all of them would be personal."""
+        """Refuses a model in which every weight tensor would be personal."""
         from tfl_research.algorithms.personal.part import PersonalPart
 
         try:
@@ -80,9 +80,10 @@ class SplitSettings(AlgorithmSettings):
             raise SettingError(f"--personal_tensors: {error}") from error
 
     def division(self, names: Sequence[str], num_outputs: int) -> Optional[str]:
-        """A line on personal tensors that are perhaps no head.
+        """Returns a warning if the personal tensors may not be the model's head.
 
-        None if they are whole layers of a model with one output.
+        The result is None if the personal tensors are whole layers of a model with one
+        output.
 
         Args:
           names: names of the model's trainable weights, in order.
@@ -161,7 +162,7 @@ class Reconstruction(SplitSettings):
 @register
 @dataclasses.dataclass(frozen=True)
 class Ifca(AlgorithmSettings):
-    """IFCA: several global models, of which each client trains the one that fits.
+    """IFCA: several global models; each client trains the model that fits it best.
 
     Example:
       >>> tfl.Experiment("mnist", algorithm=tfl.algorithms.Ifca(clusters=3)).check()

@@ -42,7 +42,7 @@ class DittoClient(clients.ClientWork):
             raise ValueError(f"strength must be at least 0, got {self.strength}")
 
     def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
-        """v_k - w_0 = 0."""
+        """Returns v_k - w_0 = 0."""
         return np.zeros(size_of(model.weight_specs), np.float32)
 
     def build(
@@ -67,7 +67,8 @@ class DittoClient(clients.ClientWork):
             offset = [
                 v - w_0 for v, w_0 in zip(personal.weights, model.initial_weights)
             ]
-            # Adding and subtracting w_0 rounds, so without steps the state is kept.
+            # Adding and subtracting w_0 rounds, so a client without steps keeps its
+            # state as it is.
             stepped = personal.num_steps > 0
             state = tf.where(stepped, to_vector(offset), batches["client_state"])
             return result_of(run, start, batches, client_state=state)
@@ -77,7 +78,7 @@ class DittoClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """v_k after one more round's steps towards the server's model.
+        """Builds the function that gives v_k after one more round of local steps.
 
         For a client that never took part, v_k begins at the server's model and not at
         w_0. For a client without examples, v_k does not change.
@@ -114,10 +115,11 @@ def build_ditto(
     server: OptimizerStep = AVERAGING,
     strength: float = 1.0,
 ) -> Algorithm:
-    """Builds Ditto: FedAvg, beside which each client trains a model of its own.
+    """Builds Ditto: FedAvg in which each client also trains a personal model.
 
-    The personal model is pulled to the global model, which it does not change (Li et
-    al. 2021, arXiv 2012.04221, Algorithm 1). `DittoClient` has the client's part.
+    The personal model is pulled to the global model, and does not change the global
+    model (Li et al. 2021, arXiv 2012.04221, Algorithm 1). `DittoClient` has the
+    client's part.
 
     Args:
       steps: the local steps of each client in a round.

@@ -36,7 +36,7 @@ class FedRepClient(clients.ClientWork):
     part: PersonalPart = dataclasses.field(default_factory=PersonalPart)
 
     def initial_client_state(self, model: models.FunctionalModel) -> np.ndarray:
-        """The head of the initial weights."""
+        """Returns the head of the initial weights."""
         self.part.check(model.weight_specs)
         head = model.initial_weights[-self.part.tensors :]
         return np.concatenate([np.ravel(h) for h in head]).astype(np.float32)
@@ -77,7 +77,10 @@ class FedRepClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """The server's body, and the client's head after a round's steps on it."""
+        """Builds the function that gives the server's body and the client's head.
+
+        The head is first trained with all local steps of a round.
+        """
         loop = self.steps.loop(model, objective)
         self.part.check(model.weight_specs)
 

@@ -74,7 +74,7 @@ class IfcaClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """Gives the model that the client picks, without further training.
+        """Builds the function that gives the model that a client picks, untrained.
 
         A client without examples cannot pick a model; it gets the mean of the models.
         """
@@ -100,12 +100,15 @@ class IfcaClient(clients.ClientWork):
 def best_model(
     loop: LocalLoop, models: Sequence[tf.Tensor], batches: Mapping[str, tf.Tensor]
 ) -> tf.Tensor:
-    """int32 `[]`, index of the model with the least loss on the local steps' examples.
+    """Finds the model with the least loss on the examples of the local steps.
 
     Args:
       loop: model and objective.
       models: weight tensors of all models, each `[k, ...]`.
       batches: see `clients.ClientFunction`.
+
+    Returns:
+      The index of the model, int32 `[]`; the first of several with the same loss.
     """
     count = int(models[0].shape[0])
     candidates = [[m[j] for m in models] for j in range(count)]
@@ -158,12 +161,12 @@ class IfcaServer(ServerWork):
             )
 
     def initial_state(self, weights: Sequence[tf.Tensor]) -> Nest:
-        """The models, tensors `[k, ...]`."""
+        """Returns the models, tensors `[k, ...]`."""
         del weights
         return [tf.constant(np.stack(each)) for each in zip(*self.initial_models)]
 
     def shared(self, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
-        """The models."""
+        """Sends the models."""
         del weights
         return list(state)
 
@@ -223,15 +226,15 @@ def _moved(
 def build_ifca(
     steps: clients.LocalSteps, initial_models: Sequence[Sequence[np.ndarray]]
 ) -> Algorithm:
-    """Builds IFCA: several global models, of which a client trains the best for it.
+    """Builds IFCA: several global models; each client trains the model that fits best.
 
-    The best is the one with the least loss on the client's examples (Ghosh et al. 2020,
-    arXiv 2006.04088, Algorithm 1, option II). Clients send their updates within their
-    reports, which are always averaged. So another aggregator than the mean would change
-    nothing.
+    That model has the least loss on the client's examples (Ghosh et al. 2020, arXiv
+    2006.04088, Algorithm 1, option II). Clients send their updates within their
+    reports, which are always averaged. So an aggregator other than the mean would have
+    no effect.
 
     Args:
-      steps: the clients' local steps.
+      steps: the local steps of each client in a round.
       initial_models: initial weights of each cluster's model, see `cluster_models`.
     """
     return Algorithm(

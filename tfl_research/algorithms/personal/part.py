@@ -40,10 +40,13 @@ class PersonalPart:
             raise ValueError(f"share must be above 0 and below 1, got {self.share}")
 
     def check(self, specs: Sequence[tf.TensorSpec]) -> None:
-        """Raises ValueError if all tensors of a model would be personal.
+        """Checks that the model keeps at least one shared tensor.
 
         Args:
           specs: specs of the model's weights.
+
+        Raises:
+          ValueError: all tensors of the model would be personal.
         """
         total = len(specs)
         if self.tensors >= total:
@@ -60,17 +63,17 @@ class PersonalPart:
         return [*list(weights)[: -self.tensors], *personal]
 
     def shared_bytes(self, model: models.FunctionalModel) -> int:
-        """Bytes of the shared tensors, which alone are sent in either direction."""
+        """Bytes of the shared tensors, the only tensors that are sent or received."""
         return sum(w.nbytes for w in model.initial_weights[: -self.tensors])
 
     def of(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The personal tensors."""
+        """Returns the personal tensors of `weights`."""
         return list(weights)[-self.tensors :]
 
     def shared_update(
         self, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """new - old, zero in the personal tensors."""
+        """Returns new - old for shared tensors, and zeros for personal tensors."""
         first = len(old) - self.tensors
         return [
             n - o if index < first else tf.zeros_like(o)
@@ -88,13 +91,13 @@ class PersonalPart:
     def phases(
         self, batches: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """The local steps for the personal tensors, and for the shared tensors."""
+        """Returns the steps for the personal tensors, and those for the shared ones."""
         # num_steps may also count padding.
         real = tf.reduce_any(batches["mask"], axis=1)
         n = tf.reduce_sum(tf.cast(real, tf.int32))
         k, index = self.personal_steps(n), tf.range(tf.shape(real)[0])
         personal = _only(batches, index < k)
-        # At least k, and fewer than all steps.
+        # The loop runs at least k steps, and fewer than all steps.
         personal["num_steps"] = self.personal_steps(batches["num_steps"])
         return personal, _only(batches, index >= tf.minimum(k, n - 1))
 
@@ -115,7 +118,7 @@ class PersonalPart:
         batches: Mapping[str, tf.Tensor],
         round_number: tf.Tensor,
     ) -> LocalRun:
-        """Trains both parts, in their phases."""
+        """Trains the personal tensors, then the shared tensors; see the class."""
         personal, shared = self.phases(batches)
         own = self._train(loop, start, personal, round_number, personal=True)
         shared[MODEL_STATE] = own.model_state
@@ -159,5 +162,5 @@ class PersonalPart:
 
 
 def _only(batches: Mapping[str, tf.Tensor], steps: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Keeps the local steps that are set in bool `[steps]`; others become padding."""
+    """Keeps the local steps that are true in `steps`, bool `[n]`; pads the others."""
     return {**batches, "mask": batches["mask"] & steps[:, tf.newaxis]}

@@ -72,7 +72,7 @@ class ReconstructionClient(clients.ClientWork):
     def build_personal(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.PersonalFunction:
-        """The server's g, with l trained on all steps of a round."""
+        """Builds the function that gives the server's g, and l trained on all steps."""
         loop = self.steps.loop(model, objective)
         self.part.check(model.weight_specs)
 
@@ -95,9 +95,9 @@ class ReconstructionClient(clients.ClientWork):
 
 
 def _query_examples(part: PersonalPart, batches: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """int32 `[]`, number of distinct examples in the query steps."""
+    """Counts the distinct examples in the query steps, int32 `[]`."""
     seen = tf.reduce_sum(tf.cast(part.phases(batches)[1]["mask"], tf.int32))
-    # Several epochs repeat examples.
+    # Several epochs repeat examples, so `seen` may exceed the number of examples.
     return tf.minimum(seen, batches["num_examples"])
 
 
@@ -110,15 +110,15 @@ def build_reconstruction(
 ) -> Algorithm:
     """Builds federated reconstruction: clients train a personal part anew each time.
 
-    Clients keep no state, so that clients can take part a single time (Singhal et al.
-    2021, arXiv 2102.03448, Algorithm 1).
+    Clients keep no state, so a client may take part only once (Singhal et al. 2021,
+    arXiv 2102.03448, Algorithm 1).
 
     Args:
       steps: the local steps of each client in a round.
       server: the server's optimizer; it takes the mean update for a step by default.
       personal_tensors: how many of the last weight tensors are the personal part.
       personal_share: the share of the local steps that train the personal part; the
-        other steps train what is shared.
+        other steps train the shared part.
     """
     part = PersonalPart(personal_tensors, personal_share)
     return Algorithm(ReconstructionClient(steps, part), server)

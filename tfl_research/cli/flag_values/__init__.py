@@ -1,4 +1,4 @@
-"""Flags: how they are made of settings, parsed, read from files and explained.
+"""Makes flags from settings, parses them, reads them from files and explains them.
 
-Which flags a binary has is in `cli.preset`, and the grids of sweeps in `cli.grids`.
+`cli.preset` says which flags a binary has, and `cli.grids` has the grids of sweeps.
 """

@@ -1,4 +1,4 @@
-"""The programs that describe a task or draft the schema of a folder of tables.
+"""Programs that describe a task or draft the schema of a folder of tables.
 
-Tasks themselves are in `tfl_research.tasks`.
+`tfl_research.tasks` has the tasks.
 """

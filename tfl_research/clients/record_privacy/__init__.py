@@ -1,4 +1,4 @@
-"""Local training with record-level DP-SGD: gradients of examples, clipping and noise.
+"""Local training with record-level DP-SGD: clips per-example gradients, adds noise.
 
-What a round is charged as is in `privacy`.
+`privacy` has the events that are charged for a round.
 """

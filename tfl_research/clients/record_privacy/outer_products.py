@@ -1,9 +1,9 @@
-"""Gradients of dense layers by example, as pairs of vectors in place of matrices.
+"""Represents per-example gradients of dense layers by two vectors, without a matrix.
 
 An example's gradient of a kernel W in x W is the outer product of the layer's input a
 and the gradient g of its output. Its squared l2 norm is |a|^2 |g|^2 (Goodfellow 2015,
 arXiv 1510.01799), and the sum of scaled examples is one product of matrices (Li et al.
-2022, arXiv 2110.05679, "ghost clipping"). So no matrix for each example is made.
+2022, arXiv 2110.05679, "ghost clipping"). So no matrix is made for each example.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Gradient = Union[tf.Tensor, OuterProducts]
 
 
 def factors_of(gradient: tf.Tensor) -> Gradient:
-    """The factors of a gradient that one outer product makes; others as they are.
+    """Returns the factors of a gradient that is one outer product; others unchanged.
 
-    What counts is the operation that computes the gradient: a product of `[1, m]`,
-    transposed, and `[1, n]`. A weight that is used twice, has a penalty, or is applied
-    to a sequence has another one: a sum, or a product of larger matrices.
+    The operation that computes the gradient decides: it must be a product of `[1, m]`,
+    transposed, and `[1, n]`. If a weight is used twice, has a penalty, or is applied to
+    a sequence, the operation is another one: a sum, or a product of larger matrices.
 
     Args:
       gradient: float32 `[m, n]`, of one example, in a graph.
@@ -57,26 +57,26 @@ def factors_of(gradient: tf.Tensor) -> Gradient:
 
 
 def squared_norms(gradient: Gradient) -> tf.Tensor:
-    """float64 `[examples]`, each example's squared l2 norm.
+    """Computes each example's squared l2 norm, float64 `[examples]`.
 
-    Not finite where an entry of the float32 gradient is not.
+    The norm is not finite if an entry of the float32 gradient is not finite.
     """
     if not isinstance(gradient, OuterProducts):
         axes = list(range(1, gradient.shape.rank))
         return tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64)), axis=axes)
     rows, columns = gradient
-    # float32, so that it overflows where the largest entry does.
+    # In float32, so that it overflows if the largest entry of the gradient does.
     largest = _largest(rows) * _largest(columns)
     squares = _squared_norms(rows) * _squared_norms(columns)
     return tf.where(tf.math.is_finite(largest), squares, tf.cast(largest, tf.float64))
 
 
 def scaled_sum(gradient: OuterProducts, factors: tf.Tensor) -> tf.Tensor:
-    """The sum of the examples' matrices times their factors, float32 `[m, n]`.
+    """Sums the examples' matrices times their factors, float32 `[m, n]`.
 
-    Examples with a factor of 0 add zeros, also where they have a NaN. The product must
-    have float32's precision: with TF32 or bfloat16 an example could exceed the clip by
-    0.1% or 0.8%.
+    Examples with factor 0 are ignored, even if they have a NaN. The product must have
+    float32's precision: with TF32 or bfloat16, an example could exceed the clip by 0.1%
+    or 0.8%.
 
     Args:
       gradient: the examples' matrices.
@@ -108,15 +108,15 @@ def _squared_norms(vectors: tf.Tensor) -> tf.Tensor:
 
 
 def _times(vectors: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Vectors times the factors of examples, rounded once."""
+    """Multiplies vectors by the factors of examples, and rounds once."""
     exact = tf.math.multiply_no_nan(_in_float64(vectors), factors[:, tf.newaxis])
     return tf.cast(exact, tf.float32)
 
 
 def _in_float64(vectors: tf.Tensor) -> tf.Tensor:
-    """The vectors with zeros for subnormal numbers.
+    """Converts vectors to float64, with zeros for subnormal numbers.
 
-    Some operations of TensorFlow take subnormal numbers for zeros, others do not. Norm
+    Some operations of TensorFlow treat subnormal numbers as zeros, others do not. Norm
     and product must agree, since a subnormal number times 1e38 is not small.
     """
     subnormal = tf.abs(vectors) < _LEAST_NORMAL

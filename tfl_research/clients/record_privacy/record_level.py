@@ -38,7 +38,7 @@ from tfl_research.tasks.objectives import Objective
 
 @dataclasses.dataclass(frozen=True)
 class RecordLevelTraining(ClientWork):
-    """Local DP-SGD from the server's weights.
+    """Trains by DP-SGD from the server's weights.
 
     Abadi et al. 2016 (arXiv 1607.00133), Algorithm 1, at every client. A local step
     takes each of the client's n examples with probability q (`PoissonBatching`), clips
@@ -56,7 +56,8 @@ class RecordLevelTraining(ClientWork):
     cases, with two means of norm at most C each.
 
     Attributes:
-      optimizer: applied to the noised gradient; its state is new in each round.
+      optimizer: the optimizer that takes the noised gradient; its state is new in each
+        round.
       batching: the batching of the task's client data.
       l2_norm_clip: C, above 0.
       noise_multiplier: z, at least 0; 0 adds no noise.
@@ -66,7 +67,7 @@ class RecordLevelTraining(ClientWork):
         round's train metrics are NaN.
 
     Raises:
-      ValueError: an argument outside its range, or client data without Poisson
+      ValueError: an argument is outside its range, or the batching is no Poisson
         sampling.
     """
 
@@ -121,7 +122,7 @@ class RecordLevelTraining(ClientWork):
                 )
             start, model_state = list(server_weights), model_state_of(model, batches)
             num_examples = tf.cast(batches["num_examples"], tf.float32)
-            # A client without examples has no steps, and divides no sum.
+            # A client without examples takes no steps, so the divisor is not used.
             expected = tf.maximum(
                 tf.minimum(num_examples, self.batching.expected_batch_size)
                 / self.batching.microbatch_size,
@@ -210,7 +211,7 @@ class RecordLevelTraining(ClientWork):
     def _clipped_mean(
         self, microbatch: Sequence[tf.Tensor], closes: tf.Tensor
     ) -> list[tf.Tensor]:
-        """The clipped mean gradient of a microbatch; zero until the microbatch ends."""
+        """Returns a microbatch's clipped mean gradient; zero before its end."""
         *total, count = microbatch
         count = tf.maximum(count, 1.0)
         means = [(t / tf.cast(count, t.dtype))[tf.newaxis] for t in total]
@@ -249,7 +250,11 @@ def _count(mask: tf.Tensor) -> tf.Tensor:
 
 
 def check_separate_examples(model: FunctionalModel) -> None:
-    """Raises ValueError for a model in which an example has no gradient of its own."""
+    """Checks that each example has its own gradient.
+
+    Raises:
+      ValueError: the model mixes the examples of a batch.
+    """
     if model.changing:
         name = model.state_names[model.changing[0]]
         raise ValueError(
@@ -266,9 +271,13 @@ def check_separate_examples(model: FunctionalModel) -> None:
 
 
 def _check_precision(specs: Sequence[tf.TensorSpec]) -> None:
-    """Raises ValueError for weights in whose type a clipped gradient exceeds the clip.
+    """Checks that no clipped gradient exceeds the clip in the dtype of the weights.
 
-    Rounding to float16 can add a part in 2000 to a norm, and to bfloat16 one in 250.
+    Rounding to float16 can increase a norm by 1/2000, and rounding to bfloat16 by
+    1/250.
+
+    Raises:
+      ValueError: a weight is in half precision.
     """
     for spec in specs:
         if spec.dtype not in (tf.float32, tf.float64):
@@ -288,7 +297,7 @@ def record_level_training(
     learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
     report_metrics: bool = False,
 ) -> RecordLevelTraining:
-    """DP-SGD as client work (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1).
+    """Makes DP-SGD client work (Abadi et al. 2016, arXiv 1607.00133, Algorithm 1).
 
     See `RecordLevelTraining` for the arguments and the errors.
     """

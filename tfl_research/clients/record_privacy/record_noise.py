@@ -18,10 +18,11 @@ def clipped_records(
 ) -> list[tf.Tensor]:
     """Scales each record's gradient to an l2 norm of at most the clip.
 
-    g / max(1, ‖g‖ / C) of Abadi et al. 2016 (arXiv 1607.00133, Algorithm 1), ‖g‖
-    over all of a record's tensors. Rounding can add a few parts in 10^7 to the norm of
-    the result. A gradient with a NaN or an infinity becomes zero. So does a gradient
-    whose factor is too small for float32 (below about 10^-38).
+    The result is g / max(1, ‖g‖ / C) of Abadi et al. 2016 (arXiv 1607.00133, Algorithm
+    1), with ‖g‖ over all of a record's tensors. Rounding can add a few parts in 10^7 to
+    the norm of the result. A gradient with a NaN or an infinity becomes zero. A
+    gradient whose factor is too small for float32 (below about 10^-38) also becomes
+    zero.
 
     Args:
       gradients: float32 or float64 `[records, ...]`, one for each weight.
@@ -38,7 +39,7 @@ def clipped_records(
 def clipped_sum(
     gradients: Sequence[outer_products.Gradient], mask: tf.Tensor, l2_norm_clip: float
 ) -> list[tf.Tensor]:
-    """The sum of the records' clipped gradients (see `clipped_records`).
+    """Sums the records' clipped gradients (see `clipped_records`).
 
     Args:
       gradients: float32 or float64 `[records, ...]`, or its factors, one for each
@@ -61,7 +62,7 @@ def clipped_sum(
 def _factors(
     gradients: Sequence[outer_products.Gradient], mask: tf.Tensor, l2_norm_clip: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each record's factor, float32 and float64 `[records]`; 0 for what is left out."""
+    """Computes each record's factor, float32 and float64 `[records]`; 0 if ignored."""
     # In float64 no square of a float32 overflows, and the sum of many does not stall.
     squares = tf.zeros_like(mask, tf.float64)
     for g in gradients:
@@ -88,7 +89,7 @@ def _scaled(gradient: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 def step_noise(
     seed: tf.Tensor, step: tf.Tensor, specs: Sequence[tf.TensorSpec]
 ) -> list[tf.Tensor]:
-    """Standard normal noise of a local step, a pure function of (seed, step).
+    """Draws the standard normal noise of a local step, a pure function of (seed, step).
 
     The low bits of floating-point Gaussian noise leak information (Mironov 2012). This
     noise is for research, and does not protect a deployment.

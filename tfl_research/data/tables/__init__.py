@@ -1,16 +1,21 @@
 """Tables as client data: one encoder, its schemas, and files with one client in each.
 
-`cells` reads single cells, `column` and `columns` have the kinds of columns, and
-`schema` is the encoder. `dataframes` makes client data of DataFrames. `notation` says
-how a schema declares the writing of cells, and `label` how it declares the label;
-`written` says what a cell is written like. `schema_file` reads a schema.json of
-`schema_entries`, and `derived_schema` makes a schema of training rows. `comparison`
-finds what files without a schema leave open. `agreement` makes a schema.json of drafts
-that sites publish, without their rows. `files` reads CSV and Parquet files, `labels`
-their labels, and `silos` a whole folder. Which rows are held out is decided in
-`data.hold_out`; the tables of the built-in tasks, and their downloads, are in `tasks`.
+- `cells`: reads single cells.
+- `column`, `columns`: the kinds of columns.
+- `schema`: the encoder.
+- `notation`, `label`: how a schema declares the notation of cells and the label.
+- `written`: recognises the notation of a cell.
+- `schema_file`, `schema_entries`: a schema.json and its entries.
+- `derived_schema`: makes a schema from training rows.
+- `dataframes`: makes client data from DataFrames.
+- `comparison`: finds what files without a schema leave open.
+- `agreement`: makes a schema.json from drafts that sites publish, without their rows.
+- `files`, `labels`, `silos`: read CSV and Parquet files, their labels, whole folders.
 
-Needs pandas, which is why `tfl_research.data` does not import this package.
+`data.hold_out` decides which rows are held out. `tasks` has the tables of the built-in
+tasks, and downloads them.
+
+This package needs pandas, so `tfl_research.data` does not import it.
 """
 
 from tfl_research.data.tables.column import Column

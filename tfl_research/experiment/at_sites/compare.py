@@ -24,7 +24,7 @@ from tfl_research.storage.computation_record import ComputationRecord
 
 # Columns that differ from one run to the next.
 _TIMES = ("round_seconds",)
-# What a run's record has in addition to settings.
+# The entries of a run's record that are no settings.
 _NO_SETTINGS = frozenset(
     {"batching", "data_sha256", "expected_cohort_size", "num_train_clients", "plugins"}
 )
@@ -45,8 +45,9 @@ def simulate(
       run_folder: the folder of the federation's run.
       out_folder: the output folder of the simulation.
       compiler: the compiler of the clients' work, "xla" or "graph".
-      site_of: by client, the folder of its site, where the site's secret is.
-      changes: settings that differ, such as data_dir with the data of all sites.
+      site_of: maps each client to the folder of its site, which has the site's secret.
+      changes: settings that differ from the federation's settings, such as data_dir
+        with the data of all sites.
       stream: where progress is printed.
 
     Returns:
@@ -79,13 +80,17 @@ def simulate(
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
-    """The differences between a federation's run and its simulation; empty if none.
-    Compares every weight of the last model, metrics.csv, and the rounds of the ledger.
-    Of metrics.csv it leaves out times and the columns of `only_in_simulation`.
+    """Lists the differences between a federation's run and its simulation.
+
+    Every weight of the last model, metrics.csv, and the rounds of the ledger are
+    compared. Times and the columns of `only_in_simulation` are left out.
 
     Args:
       one: folder of the federation's run.
       other: folder of the simulation.
+
+    Returns:
+      A line for each difference; an empty list if the runs are equal.
     """
     found = []
     first, second = (_weights(folder) for folder in (one, other))
@@ -112,10 +117,10 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
 
 
 def only_in_simulation(one: pathlib.Path, other: pathlib.Path) -> list[str]:
-    """The evaluations' columns of metrics.csv that only the simulation fills.
+    """Lists the evaluation columns of metrics.csv that only the simulation fills.
 
-    They are metrics over the examples of all clients together, as the AUC, which need
-    predictions that no site sends.
+    These are metrics over the examples of all clients together, such as the AUC. They
+    need predictions, which no site sends.
 
     Args:
       one: folder of the federation's run.
@@ -129,9 +134,9 @@ def only_in_simulation(one: pathlib.Path, other: pathlib.Path) -> list[str]:
 
 
 def median_seconds(folder: pathlib.Path) -> Optional[float]:
-    """The median of a run's rounds in seconds, without the first, which compiles.
+    """Returns the median seconds of a run's rounds without the first, which compiles.
 
-    Returns None for a run of fewer rounds, or whose metrics.csv tells no times.
+    The result is None if there are too few rounds, or if metrics.csv has no times.
     """
     cells = [row.get("round_seconds") for row in _rows(folder / "metrics.csv")[1:]]
     times = [float(cell) for cell in cells if cell]
@@ -151,7 +156,7 @@ def _rows(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _charges(path: pathlib.Path) -> Sequence[Any]:
-    """The charged events of a ledger, without what belongs to one file."""
+    """Returns the charged events of a ledger, without fields specific to one file."""
     if not path.exists():
         return []
     from tfl_research.privacy import Ledger

@@ -1,7 +1,7 @@
-"""An experiment as a job of FLARE or an app of Flower, which average by themselves.
+"""Turns an experiment into a FLARE job or a Flower app, in which the engine averages.
 
-`export` writes the job at the coordinator. At each site `serve_training` answers it, as
-far as the site's policy allows.
+`export` writes the job at the coordinator. At each site, `serve_training` trains for
+the job, as far as the site's policy allows.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ def export(
     The folder also gets `experiment.json`, which every site needs for `serve_training`.
 
     Args:
-      experiment: FedAvg or FedProx with the mean and a server that takes it.
+      experiment: FedAvg or FedProx with the mean, and a server that takes the mean.
       engine: "flare" or "flower".
-      folder: gets `job` or `app`; must not hold either.
-      minimum_sites: sites that must take part in a round.
+      folder: the folder in which `job` or `app` is written; it must not have either.
+      minimum_sites: number of sites that must take part in a round.
       site_weights: FLARE's further factor of each site's weight.
       fraction_fit: Flower's share of the sites that train in a round.
-      simulated_sockets: for `nvflare simulator`: the sites' training sockets.
+      simulated_sockets: the sites' training sockets, for `nvflare simulator`.
 
     Returns:
       The job's or app's folder.
 
     Raises:
-      SettingError: the experiment needs something that the engine's average cannot do.
-      UserError: another engine, or a folder that holds a job.
+      SettingError: the engine's average cannot execute the experiment.
+      UserError: the engine is unknown, or the folder has a job already.
     """
     from tfl_research.experiment.at_sites import engine_trainer
     from tfl_research.federation.engines import flare_job, flower_app
@@ -110,11 +110,11 @@ def serve_training(
     Args:
       path: the path of the site's site.toml. The socket is `train.sock`, in the folder
         of the site's own socket.
-      settings: the `experiment.json` of `export`.
+      settings: the path of the `experiment.json` that `export` wrote.
       say: prints a line.
 
     Raises:
-      UserError: a file that does not fit, or another process that serves the job.
+      UserError: a file does not fit, or another process serves the job.
       Refused: the experiment is against the site's policy.
     """
     site = SiteFile.read(path)
@@ -130,10 +130,10 @@ def serve_training(
 def trainer_at(
     site: SiteFile, settings: pathlib.Path, say: Callable[[str], None]
 ) -> Trainer:
-    """The trainer of a site, within the site's policy. Imports TensorFlow.
+    """Makes the trainer of a site, within the site's policy; imports TensorFlow.
 
     Raises:
-      UserError: a file that cannot be read.
+      UserError: a file cannot be read.
       Refused: the experiment is against the site's policy.
     """
     try:
@@ -149,7 +149,7 @@ class _AtSite(SiteWork):
     """A site's experiment and data, for an engine's job."""
 
     def trainer(self, flat: dict[str, Any]) -> Trainer:
-        """The trainer of an experiment, checked by the policy."""
+        """Makes the trainer of an experiment, after the policy's checks."""
         from tfl_research.experiment.at_sites.engine_trainer import EngineTrainer
 
         experiment = self._experiment(Message("hello", {"experiment": flat}))

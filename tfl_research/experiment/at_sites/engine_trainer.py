@@ -1,4 +1,4 @@
-"""A site's training for a job of another engine, which does the averaging itself."""
+"""Trains at a site for a job of FLARE or Flower, in which the engine averages."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ _WEIGHTS = ("examples", "uniform")
 
 
 class EngineTrainer:
-    """One round of an experiment on a site's own clients, for FLARE or Flower.
+    """Executes rounds of an experiment on a site's own clients, for FLARE or Flower.
 
     All clients of the site train from the weights that the engine sends, and the site
-    gives back their mean. The engine averages the sites by the clients' weights, so
-    that all sites together make a round of FedAvg with every client.
+    returns the mean of the clients' models. The engine averages the sites by the
+    clients' weights, so that all sites together make a round of FedAvg with every
+    client.
 
     Args:
-      experiment: what is trained and how.
+      experiment: the experiment.
       own: the task with the site's examples.
 
     Raises:
-      SettingError: the experiment needs something that the engine's average cannot do.
+      SettingError: the engine's average cannot execute the experiment.
     """
 
     def __init__(self, experiment: Description, own: Task):
         check(experiment)
         runtime.prepare("none")
-        # The site's clients alone, all of them.
+        # Every round has all clients of this site, and no other clients.
         experiment = dataclasses.replace(
             experiment,
             cohorts=Cohorts("full"),
@@ -64,18 +65,18 @@ class EngineTrainer:
         self._evaluator = Evaluator(own)
 
     def train(self, weights: Sequence[np.ndarray], round_number: int) -> Trained:
-        """The mean of the clients' models after their local steps.
+        """Computes the mean of the clients' models after their local steps.
 
         Args:
-          weights: trainable arrays and then the others, in the model's order.
-          round_number: from 1.
+          weights: the trainable arrays, then the other arrays, in the model's order.
+          round_number: the number of the round, from 1.
 
         Returns:
-          The mean, the clients' weight together, and the loss and metrics of the model
-          that came, on the site's test examples.
+          The mean, the sum of the clients' weights, and the loss and metrics of the
+          received model on the site's test examples.
 
         Raises:
-          Refused: the weights are not of this model.
+          Refused: the arrays do not have the shapes of this model.
         """
         model = self._model(weights)
         ids = list(self._setup.task.train.client_ids)
@@ -96,7 +97,7 @@ class EngineTrainer:
         )
 
     def evaluate(self, weights: Sequence[np.ndarray]) -> Trained:
-        """Loss and metrics of the model on the site's test examples."""
+        """Computes loss and metrics of the model on the site's test examples."""
         metrics, examples = self._metrics(self._model(weights))
         return Trained([], examples, metrics)
 
@@ -125,21 +126,21 @@ class EngineTrainer:
 
 
 def first_weights(experiment: Description, task: Task) -> list[np.ndarray]:
-    """The first model of an experiment, as a job's arrays.
+    """Returns the first model of an experiment as arrays for a job.
 
     Args:
-      experiment: whose seed draws the model.
-      task: builds the model; its rows are not used.
+      experiment: the experiment, whose seed draws the model.
+      task: the task that builds the model; its rows are not used.
     """
     model = task.functional_model(experiment.training.seed)
     return [np.asarray(w) for w in (*model.initial_weights, *model.initial_state)]
 
 
 def check(experiment: Description) -> None:
-    """Refuses what an engine that does the averaging itself cannot do.
+    """Refuses settings that do not work if FLARE or Flower averages.
 
     Raises:
-      SettingError: such a setting, with the fix.
+      SettingError: a setting does not work; the message says the fix.
     """
     chosen = experiment.chosen_aggregator
     weighting = experiment.resolved_weighting.client_weighting

@@ -1,8 +1,8 @@
 """A site whose clients are trained by a class of the user, in any framework.
 
-The class has the methods of Flower's `NumPyClient`. It takes part in rounds of this
-package. Aggregators, user-level privacy, secure sums and the ledger are the
-experiment's; the data and the training are the class's own.
+The class has the methods of Flower's `NumPyClient`, and takes part in rounds of this
+package. The experiment decides about aggregators, user-level privacy, secure sums and
+the ledger. The class has its own data and training.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def serve_numpy_client(
     examples: int,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serves a site whose one client is the user's class, until SIGINT or SIGTERM.
+    """Serves a site whose only client is the user's class, until SIGINT or SIGTERM.
 
-    The site's client has the site's name. The coordinator's task says what the model
-    is. The model's arrays must have the shapes of the class's parameters, in the same
-    order. The rows of the task are not used.
+    The site's client has the site's name. The coordinator's task has the model. The
+    model's arrays must have the shapes of the class's parameters, in the same order.
+    The rows of the task are not used.
 
     Args:
       path: the path of the site's site.toml.
-      client: the class's object.
-      examples: its number of training examples.
+      client: an object of the class.
+      examples: the client's number of training examples.
       say: prints a line.
 
     Raises:
-      UserError: a file that does not fit, or another process that serves the site.
+      UserError: a file does not fit, or another process serves the site.
 
     Example:
         class Torch(flwr.client.NumPyClient):  # or any class with these methods
@@ -70,12 +70,12 @@ def serve_numpy_client(
 
 
 class NumPySite(SiteWork):
-    """Does what a coordinator asks of a site, with a class of the user.
+    """Answers a coordinator's requests at a site, with a class of the user.
 
     Args:
-      site: what site.toml says.
-      client: the class's object.
-      examples: its number of training examples.
+      site: the content of site.toml.
+      client: an object of the class.
+      examples: the client's number of training examples.
       say: prints a line.
     """
 
@@ -92,7 +92,7 @@ class NumPySite(SiteWork):
         self._client, self._examples = client, examples
 
     def _task(self, experiment: Description) -> Task:
-        """The task, with one row of zeros that stands for the class's data."""
+        """Returns the task, with a row of zeros that stands for the class's data."""
         task = shared.blueprint(experiment)
         row = {
             name: np.zeros((1, *spec.shape), spec.dtype)

@@ -1,4 +1,4 @@
-"""The methods of a class that trains at a site, and what they must give."""
+"""The methods of a class that trains at a site, and checks of their results."""
 
 from __future__ import annotations
 
@@ -11,37 +11,40 @@ from tfl_research.errors import SettingError
 
 
 class NumPyClient(Protocol):
-    """A client as Flower's `NumPyClient` has it."""
+    """The methods of a client, as in Flower's `NumPyClient`."""
 
     def get_parameters(self, config: dict[str, Any]) -> Sequence[np.ndarray]:
-        """The model's weights, as a list of arrays."""
+        """Returns the model's weights as a list of arrays."""
         ...
 
     def fit(
         self, parameters: Sequence[np.ndarray], config: dict[str, Any]
     ) -> tuple[Sequence[np.ndarray], int, Mapping[str, float]]:
-        """Trains; the new weights, the number of examples, and means of metrics.
+        """Trains the model on the client's examples.
 
         Args:
           parameters: the weights to begin with.
           config: has `server_round`, from 1.
+
+        Returns:
+          The new weights, the number of examples, and means of metrics by name.
         """
         ...
 
     def evaluate(
         self, parameters: Sequence[np.ndarray], config: dict[str, Any]
     ) -> tuple[float, int, Mapping[str, float]]:
-        """Evaluates; the mean loss, the number of examples, and means of metrics."""
+        """Returns the mean loss, the number of examples, and means of metrics."""
         ...
 
 
 def checked(
     parameters: Any, shapes: Sequence[tuple[int, ...]], what: str
 ) -> list[np.ndarray]:
-    """Parameters of a class as float32 arrays of these shapes.
+    """Converts a class's parameters to float32 arrays of these shapes.
 
     Raises:
-      SettingError: arrays of other shapes or number.
+      SettingError: the number of arrays or a shape differs.
     """
     arrays = [np.asarray(value, np.float32) for value in parameters]
     if [array.shape for array in arrays] != list(shapes):

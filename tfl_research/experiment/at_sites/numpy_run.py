@@ -21,21 +21,21 @@ from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
 from tfl_research.program.evaluation.client_sums import ClientSums
 
-# The metric of a class, a mean, by the sum of the objective that it becomes.
+# Maps each sum of the objective to the metric of a class, a mean, that becomes the sum.
 _MEANS = {"loss": "loss", "correct": "accuracy"}
 _COUNTS = ("examples", "predictions")
 
 
 class NumPyRun(RunAtSite):
-    """Does a site's part of one run with a class of the user.
+    """Executes a site's part of one run with a class of the user.
 
     Args:
-      *args: of `RunAtSite`.
-      client: the class's object.
-      **kwargs: of `RunAtSite`.
+      *args: arguments of `RunAtSite`.
+      client: an object of the class.
+      **kwargs: arguments of `RunAtSite`.
 
     Raises:
-      SettingError: the experiment needs more of its clients than `fit` and `evaluate`.
+      SettingError: the experiment needs clients with more than `fit` and `evaluate`.
     """
 
     def __init__(self, *args: Any, client: NumPyClient, **kwargs: Any):
@@ -43,7 +43,7 @@ class NumPyRun(RunAtSite):
         super().__init__(*args, **kwargs)
 
     def _built(self, setup: setups.Setup) -> FederatedProcess:
-        """The experiment's process, with weights that are given for its training."""
+        """Builds the experiment's process; the class's weights replace its training."""
         experiment = setup.experiment
         model = setup.task.functional_model(experiment.training.seed)
         self._shapes = [tuple(spec.shape) for spec in model.weight_specs]
@@ -87,7 +87,7 @@ class NumPyRun(RunAtSite):
 
     @staticmethod
     def _check_same(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
-        """The parts but the clients' work, which is this site's own."""
+        """Compares all parts except the clients' work, which this site replaces."""
         own = "client_computation"
         RunAtSite._check_same(
             {name: digest for name, digest in theirs.items() if name != own},
@@ -124,7 +124,7 @@ class NumPyRun(RunAtSite):
     def _sums_of(
         self, examples: int, means: Mapping[str, float]
     ) -> dict[str, np.ndarray]:
-        """The objective's sums; zeros, which give no value, where a mean is missing."""
+        """Returns the objective's sums; a missing mean gives zeros, so no value."""
         sums = {}
         for name, spec in self._sum_specs.items():
             needs = _MEANS.get(name, "loss" if name == "examples" else "accuracy")
@@ -135,7 +135,7 @@ class NumPyRun(RunAtSite):
         return sums
 
     def evaluate(self, request: Message) -> Message:
-        """The sums of the class's evaluation, of the model in the request."""
+        """Returns the sums of the class's evaluation of the model in the request."""
         if request.text("split") != evaluations.SPLIT:
             raise MessageError(
                 f"this site has no split {request.text('split')[:40]!r}; expected "
@@ -155,7 +155,7 @@ class NumPyRun(RunAtSite):
                 tuple(self._own.train.client_ids),
                 np.array([examples], np.int64),
                 {n: np.asarray([v], np.float64) for n, v in sums.items()},
-                # Of single predictions, which a class does not give.
+                # These metrics need single predictions, which a class does not give.
                 {name: np.array([np.nan]) for name in objective.of_examples},
                 {},
             )

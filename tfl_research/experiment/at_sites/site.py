@@ -1,4 +1,4 @@
-"""The process of a site: answers the coordinator with the site's own data."""
+"""The process of a site, which answers the coordinator with the site's own data."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from tfl_research.tasks import Task
 if TYPE_CHECKING:
     from tfl_research.experiment.at_sites.site_run import RunAtSite
 
-# Kept processes: a coordinator may ask for an older run again.
+# Number of runs that stay open, since a coordinator may ask for an older run again.
 _OPEN_RUNS = 2
 
 
 class SiteWork:
-    """Does what a coordinator asks of a site, within the site's policy.
+    """Answers a coordinator's requests at a site, within the site's policy.
 
     Args:
-      site: what site.toml says.
+      site: the content of site.toml.
       say: prints a line for the site's own people.
     """
 
@@ -50,7 +50,7 @@ class SiteWork:
         self._runs: dict[str, RunAtSite] = {}
 
     def handle(self, request: Message) -> Message:
-        """The reply to a request; raises what `Handler.handle` raises."""
+        """Returns the reply to a request; raises the errors of `Handler.handle`."""
         run = request.text("run")
         if request.kind == "hello":
             return self._hello(request)
@@ -78,7 +78,7 @@ class SiteWork:
             raise self._untold(str(error)) from error
 
     def _untold(self, reason: str) -> Refused:
-        """A refusal without its reason, which may quote data and stays at the site."""
+        """Makes a refusal without its reason, which may quote data; tells the site."""
         self._say(f"the site's own data or computation: {reason}")
         return Refused(
             "its own data or computation failed; the site's output has the reason"
@@ -121,7 +121,7 @@ class SiteWork:
         return Message("begin")
 
     def _run_at_site(self, *args: Any, **kwargs: Any) -> RunAtSite:
-        """A run's part at this site. TensorFlow is imported from here on."""
+        """Returns the class of a run's part at this site; imports TensorFlow."""
         from tfl_research.experiment.at_sites.site_run import RunAtSite
 
         return RunAtSite(*args, **kwargs)
@@ -131,7 +131,7 @@ class SiteWork:
             self._runs.pop(run).close()
 
     def _experiment(self, request: Message) -> Description:
-        """The experiment of a request, with the site's own task options."""
+        """Makes the experiment of a request, with the site's own task options."""
         flat = request.mapping("experiment")
         name = flat.get("task")
         if name != self._site.task:
@@ -159,7 +159,7 @@ class SiteWork:
         return experiment
 
     def _task(self, experiment: Description) -> Task:
-        """The task with this site's rows, which are read once."""
+        """Returns the task with this site's rows, which are read once."""
         choice = experiment.task
         if not isinstance(choice, TaskChoice):
             raise TypeError(f"expected a registered task, got {choice!r}")
@@ -175,7 +175,7 @@ class SiteWork:
         return self._tasks[key]
 
     def _own(self, task: Task) -> Task:
-        """The task with the clients that site.toml names."""
+        """Returns the task with only the clients that site.toml names."""
         names = self._site.clients
         if names is None:
             return task
@@ -206,12 +206,12 @@ class SiteWork:
 
 
 def _tuples(flat: dict[str, Any]) -> dict[str, Any]:
-    """Settings from JSON, which has lists for tuples."""
+    """Turns JSON's lists in settings into tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
 def _with_own_options(flat: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The settings, with the task's options as site.toml has them."""
+    """Returns the settings, with the task's options from site.toml."""
     settings = dict(flat)
     fields = {field.name for field in dataclasses.fields(TaskChoice)}
     texts = [
@@ -228,12 +228,12 @@ def _with_own_options(flat: dict[str, Any], options: dict[str, Any]) -> dict[str
 
 
 def secret_of(folder: pathlib.Path) -> bytes:
-    """The site's secret, which is made at its first start.
+    """Reads the site's secret, 32 bytes; makes the secret at the first start.
 
-    A kill leaves a whole file or none.
+    A kill leaves a whole file or no file.
 
     Raises:
-      UserError: a file of another length.
+      UserError: the file has another length.
     """
     path = folder / "secret"
     if not path.exists():
@@ -248,11 +248,11 @@ def serve_site(path: pathlib.Path, *, stream: Optional[TextIO] = None) -> None:
     """Serves a site until SIGINT or SIGTERM.
 
     Args:
-      path: the path of its site.toml.
+      path: the path of the site's site.toml.
       stream: where lines are printed; standard output by default.
 
     Raises:
-      UserError: a file that does not fit, or another process that serves the site.
+      UserError: a file does not fit, or another process serves the site.
     """
     site = SiteFile.read(path)
     out = stream or sys.stdout

@@ -40,17 +40,17 @@ STATE, POSITION = "client_state", "position"
 
 
 class RunAtSite:
-    """Does a site's part of one run.
+    """Executes a site's part of one run.
 
     Args:
-      experiment: as the coordinator describes it.
+      experiment: the experiment, as the coordinator describes it.
       facts: the facts of all sites.
       own: the task with the site's examples.
       compiler: the compiler of the clients' work.
       digests: the digests of the coordinator's computation.
       folder: the folder of the run at the site.
-      secret: the secret of the site; its own randomness is a function of it.
-      site: what site.toml says.
+      secret: the secret of the site, from which the site's own randomness is made.
+      site: the content of site.toml.
       say: prints a line for the site's own people.
 
     Raises:
@@ -71,14 +71,14 @@ class RunAtSite:
         say: Callable[[str], None],
     ):
         if not experiment.secure_sums.secure_sums:
-            # Reports have the metrics of training in the clear.
+            # Without secure sums, the coordinator sees the training metrics in reports.
             site.policy.check_metrics(sorted(own.build_objective().metrics))
-        # Sites that have a GPU and sites that have none round alike.
+        # No site uses a GPU, so that all sites round alike.
         runtime.prepare("none")
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
         process = self._built(setup)
-        # The model is known now, so that labels and tokens can be checked.
+        # Labels and tokens are checked now, because the model is known.
         own.fitting.check_everyone(own)
         self.setup = setup
         own_digests = runtime.computation_digests(process)
@@ -88,7 +88,7 @@ class RunAtSite:
             for name, value in shared.settings(experiment).items()
             if name not in run_record.MAY_CHANGE
         }
-        # What the site's noise of a round covers, in addition to the round's model.
+        # The site's noise of a round depends on these, and on the round's model.
         covers = repr(
             (
                 facts.sites[site.name].mark,
@@ -134,7 +134,7 @@ class RunAtSite:
         self._evaluated_after: Mapping[str, int] = {}
 
     def _built(self, setup: setups.Setup) -> FederatedProcess:
-        """The process of the experiment."""
+        """Builds the process of the experiment."""
         return building.process(setup, noise_seed=PUBLIC_SEED)
 
     @staticmethod
@@ -148,11 +148,11 @@ class RunAtSite:
             )
 
     def round(self, request: Message) -> Message:
-        """The reports of the site's clients, or the site's keys under secure sums.
+        """Returns the clients' reports, or the site's keys under secure sums.
 
         Raises:
-          Refused: the round was asked for before with another model, and the site's
-            noise would be the same.
+          Refused: the round was requested before with another model, so the same noise
+            would be used twice.
           MessageError: the request does not fit the process.
           UserError: a client's computation fails.
         """
@@ -170,7 +170,7 @@ class RunAtSite:
         if self.setup.experiment.secure_sums.secure_sums:
             terms = self._terms(number, request)
         self._site.policy.check_round(number)
-        # Charges the round: nothing refuses the request from here on.
+        # This charges the round, so nothing may refuse the request after this line.
         self._noise.take(request)
         tensors: dict[str, np.ndarray] = {}
         reports = []
@@ -186,7 +186,7 @@ class RunAtSite:
         return Message("round", {"clients": client_ids}, tensors)
 
     def _terms(self, number: int, request: Message) -> tuple[int, SumTerms]:
-        """The attempt at a round's secure sum, and the terms that are proposed for it.
+        """Returns the attempt at a round's secure sum, and the proposed terms.
 
         Raises:
           MessageError: the request has no terms, or terms of another process.
@@ -216,7 +216,7 @@ class RunAtSite:
         terms: SumTerms,
         reports: Sequence[Sequence[np.ndarray]],
     ) -> Message:
-        """The site's public keys of a secure sum; the reports wait to be masked."""
+        """Begins a secure sum: returns public keys, keeps the reports for masking."""
         first = self._process.clients.num_plain_leaves
         vectors = []
         layout = self._process.secure_layout
@@ -231,7 +231,7 @@ class RunAtSite:
         return Message("round", {}, self._sums.keys(self._run, number, attempt, terms))
 
     def sum_step(self, request: Message) -> Message:
-        """A further step of a secure sum.
+        """Takes a further step of a secure sum.
 
         Raises:
           SecureSumError: the step does not fit, or would show a single vector.
@@ -265,7 +265,7 @@ class RunAtSite:
             secrets = client_secrets(self._noise.seed, [client_id], number)
             cohort = cohort.with_members(**{CLIENT_SECRET: secrets})
         if self._states is not None:
-            # Reports of later rounds did not count, or are repeated now.
+            # Reports of later rounds did not count, or the rounds are repeated now.
             self._check_state(client_id, state_round)
             self._states.go_back(client_id, state_round, number - self._repeatable)
             cohort = self._states.attach(cohort)
@@ -277,7 +277,7 @@ class RunAtSite:
         return report
 
     def _check_state(self, client_id: str, after: int) -> None:
-        """Refuses to go on from a state that is not here."""
+        """Refuses a round that continues from a client's state that the site lacks."""
         if self._states is not None and not self._states.has(client_id, after):
             raise Refused(
                 f"the run goes on from the state of client {client_id!r} after round "
@@ -286,7 +286,7 @@ class RunAtSite:
             )
 
     def _state_rows(self, client_ids: Sequence[str]) -> np.ndarray:
-        """The states that count in the present evaluation."""
+        """Returns the clients' states for the present evaluation."""
         if self._states is None:
             raise TypeError("clients keep no states")
         return self._states.rows(client_ids, after=self._evaluated_after)
@@ -298,7 +298,7 @@ class RunAtSite:
         return self.setup.experiment.training.seed
 
     def evaluate(self, request: Message) -> Message:
-        """The sums of the site's clients, of the model in the request."""
+        """Returns the clients' evaluation sums of the model in the request."""
         if request.text("split") != evaluations.SPLIT:
             raise MessageError(f"this site has no split {request.text('split')[:40]!r}")
         if self._evaluator is None:
@@ -307,7 +307,7 @@ class RunAtSite:
             )
             states = None if self._states is None else self._state_rows
             self._evaluator = Evaluator(task, states=states, separately=True)
-        # The sums of a client tell its number of test examples.
+        # A client's sums reveal its number of test examples.
         names = [*self._evaluator.metrics, EXAMPLES]
         self._site.policy.check_metrics(names)
         after = state_rounds_of(request, self._own.train.client_ids)
@@ -337,10 +337,10 @@ class RunAtSite:
 
 
 def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
-    """The last round whose state counts, by client; 0 for no round.
+    """Reads the last round whose state counts, by client; 0 for no round.
 
     Raises:
-      MessageError: a client without a round, or no round.
+      MessageError: a client has no round, or a value is no round number.
     """
     given = request.mapping("state_rounds")
     for client_id in client_ids:

@@ -1,8 +1,8 @@
-"""The parts of an experiment as plain, checked settings; nothing is built here.
+"""Settings of the parts of an experiment: plain dataclasses that check themselves.
 
-Algorithms, mechanisms and aggregators have their settings where they are registered:
-in `algorithms`, `privacy` and `aggregators`. Which parts go together is said in
-`experiment.compatibility`.
+`algorithms`, `privacy` and `aggregators` have the settings of algorithms, mechanisms
+and aggregators. `experiment.compatibility` says which parts fit together. This package
+builds no part.
 """
 
 from tfl_research.experiment.configs.attack import Attack as Attack

@@ -1,4 +1,4 @@
-"""A simulated attack: which one, and what part of the clients is malicious."""
+"""A simulated attack: its kind, and the share of malicious clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALED = tuple(n for n, attack in attacks.ATTACKS.items() if attack.scale)
 _PERTURBED = ("min_max", "min_sum")
 _DEFAULT_FRACTION = 0.2
 
-# Settings that go with some attacks only.
+# Settings that only some attacks have.
 _OWNERS: Mapping[str, tuple[str, ...]] = {
     "malicious_fraction": tuple(attacks.ATTACKS),
     "attack_scale": _SCALED,
@@ -32,7 +32,7 @@ _OWNERS: Mapping[str, tuple[str, ...]] = {
 
 
 def _scales() -> str:
-    """The meaning of --attack_scale and its default, for each attack with a scale."""
+    """Describes --attack_scale and its default, for each attack with a scale."""
     words = []
     for name in _SCALED:
         attack = attacks.ATTACKS[name]
@@ -47,7 +47,7 @@ def _scales() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Attack(Settings):
-    """What malicious clients do, in a simulation.
+    """The behaviour of malicious clients in a simulation.
 
     Example:
       >>> experiment = tfl.Experiment(
@@ -159,12 +159,12 @@ class Attack(Settings):
 
     @property
     def kind(self) -> str:
-        """The kind of the attack, see `attacks.Attack`; "none" without an attack."""
+        """Returns the attack's kind, see `attacks.Attack`; "none" without an attack."""
         return NONE if self.is_none else attacks.ATTACKS[self.attack].kind
 
     @property
     def fraction(self) -> float:
-        """The share of the clients that are malicious; 0 without an attack."""
+        """Returns the share of malicious clients; 0 without an attack."""
         if self.is_none:
             return 0.0
         given = self.malicious_fraction
@@ -172,5 +172,5 @@ class Attack(Settings):
 
     @property
     def target(self) -> int:
-        """The backdoor's class."""
+        """Returns the class that the backdoor should cause."""
         return self.backdoor_target or 0

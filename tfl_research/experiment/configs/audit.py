@@ -64,5 +64,5 @@ class Audit(Settings):
     )
 
     def weight_unit(self, weighting: Weighting) -> float:
-        """Examples from which a client counts fully."""
+        """Returns the number of examples from which on a client has weight 1."""
         return weighting.weight_cap or 1.0

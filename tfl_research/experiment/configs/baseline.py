@@ -35,10 +35,10 @@ class Baseline(Settings):
     )
 
     def applied_to(self, task: Task) -> Task:
-        """The task with this training data as its only client.
+        """Returns the task with this training data as its only client.
 
         Raises:
-          SettingError: there is no such silo.
+          SettingError: the task has no such silo.
         """
         if self.train_on is None:
             return task

@@ -1,4 +1,4 @@
-"""Who takes part in a round, and how much each client counts."""
+"""Settings for the clients of a round, and for the weight of each client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Cohorts(Settings):
-    """Which clients take part in a round.
+    """The selection of the clients of a round.
 
     Example:
       >>> tfl.Experiment("mnist", cohorts=tfl.Cohorts("fixed", cohort_size=20)).check()
@@ -80,15 +80,15 @@ class Cohorts(Settings):
             )
 
     def build(self, client_ids: Sequence[str], seed: int) -> sampling.Sampler:
-        """The sampler over a population.
+        """Makes the sampler of a population.
 
         Args:
           client_ids: the population.
           seed: the seed of the draws.
 
         Raises:
-          SettingError: a cohort larger than the population, or a separation that the
-            population is too small for.
+          SettingError: the cohort is larger than the population, or the population is
+            too small for the separation.
         """
         population = len(client_ids)
         if self.sampler == "full":
@@ -127,7 +127,7 @@ class Cohorts(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Weighting(Settings):
-    """How much each client's update counts in the mean.
+    """The weight of each client's update in the mean.
 
     Example:
       >>> weighting = tfl.Weighting("capped", weight_cap=100)

@@ -1,4 +1,4 @@
-"""How updates are compressed on their way to the server."""
+"""Settings for the compression of updates on their way to the server."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ class Compression(Settings):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether clients keep what is lost."""
+        """Whether clients keep the error of the code and add it in the next round."""
         if self.error_feedback is None:
             return self.compression in ("top_k", "random_k", "low_rank")
         return self.error_feedback
 
     def wrap(self, work: ClientWork) -> ClientWork:
-        """The client work with its updates compressed; imports TensorFlow."""
+        """Returns the client work with compressed updates; imports TensorFlow."""
         if self.compression == NONE:
             return work
         from tfl_research import clients

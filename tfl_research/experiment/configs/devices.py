@@ -1,4 +1,4 @@
-"""Simulated devices, which replace clients that always take part."""
+"""Settings of simulated devices, which replace clients that always take part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OVER_SELECTION = 1.3
 
 @dataclasses.dataclass(frozen=True)
 class Devices(Settings):
-    """Devices that are not always there, are slow, and drop out.
+    """Simulated devices that are not always available, are slow, and drop out.
 
     Example:
       >>> experiment = tfl.Experiment(

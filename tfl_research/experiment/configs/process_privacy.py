@@ -16,27 +16,28 @@ _HOW = "give event=..., or noise_multiplier=... with the mechanism"
 
 @dataclasses.dataclass(frozen=True)
 class ProcessPrivacy:
-    """The noise of a TFF process of your own, as you declare it, and how it is charged.
+    """Declares the noise of a TFF process of your own, and how rounds are charged.
 
     Attributes:
-      noise_multiplier: standard deviation of the noise over the l2 norm clip, for an
-        event of `mechanism` over the run's cohorts.
-      mechanism: the name of a registered mechanism, or its settings, whose account and
-        samplers the process fits.
-      event: instead of both, an event of `tfl.privacy`.
+      noise_multiplier: standard deviation of the noise over the l2 norm clip. The event
+        of a round is that of `mechanism` with this noise and the run's cohorts.
+      mechanism: a registered mechanism, by its name or its settings, whose event and
+        samplers fit the process.
+      event: an event of `tfl.privacy`, instead of `noise_multiplier` and `mechanism`.
       repeatable: whether the noise is a function of the state and of seeds, so that a
         repeated round has the same noise and is charged once. Other noise is charged at
-        every execution, also of a round that is repeated after a kill. By default the
-        operations in the process' computation tell.
+        every execution, also if a round is repeated after a kill. By default, the
+        operations in the process' computation decide.
       delta: δ of the guarantee; a default by the number of clients when None.
       accountant: "pld", "rdp" or "auto".
       budget_epsilon: the run stops before the round that would exceed this ε.
-      covers: names of metrics that the event covers, or beginnings of these names, as
-        they are in metrics.csv and measurements.jsonl: what a process releases with its
-        noise. Other metrics are exact, outside of ε.
+      covers: names, or beginnings of names, of metrics in metrics.csv and
+        measurements.jsonl that the event covers, because the process computes them from
+        noised values. All other metrics are exact, outside of ε.
 
     Raises:
-      SettingError: neither an event nor a noise multiplier, or both.
+      SettingError: neither or both of event and noise multiplier are given, or a value
+        is out of range.
 
     Example:
       >>> tfl.ProcessPrivacy(noise_multiplier=1.0).noise_multiplier
@@ -83,12 +84,12 @@ class ProcessPrivacy:
     def plan(
         self, sampler: str, cohorts: Sampler, rounds: int, *, repeatable: bool
     ) -> DeclaredPlan:
-        """The plan of a run.
+        """Makes the plan of a run.
 
         Args:
           sampler: name of the sampler.
           cohorts: the cohorts of the run.
-          rounds: planned.
+          rounds: number of planned rounds.
           repeatable: whether a repeated round is charged once.
 
         Raises:

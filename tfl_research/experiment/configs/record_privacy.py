@@ -113,5 +113,5 @@ class RecordLevelPrivacy(Settings):
             )
 
     def steps(self, batches: Batches) -> int:
-        """Local steps in a round."""
+        """Returns the number of local steps in a round."""
         return batches.client_steps or _DEFAULT_STEPS

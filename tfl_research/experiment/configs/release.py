@@ -1,4 +1,4 @@
-"""What leaves a private run in addition to the noised updates."""
+"""Settings for the outputs of a private run in addition to the noised updates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Release(Settings):
-    """What a private run releases in addition to its noised updates, and at which cost.
+    """The outputs of a private run beside its noised updates, and their cost.
 
     Example:
       >>> release = tfl.Release(withhold_exact=True)
@@ -66,10 +66,10 @@ class Release(Settings):
             )
 
     def check_without_privacy(self) -> None:
-        """Refuses settings that change nothing in a run without privacy.
+        """Refuses settings that have no effect in a run without privacy.
 
         Raises:
-          SettingError: names the first of them.
+          SettingError: a setting has no effect; the message names the first such one.
         """
         for name in (
             "release_exact",

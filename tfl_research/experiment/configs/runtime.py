@@ -1,4 +1,4 @@
-"""What executes a round, and how."""
+"""Settings of the engine that executes rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfl_research import settings
 from tfl_research.settings import Settings, comma_separated
 
 _WORKER_SECONDS = 30.0
-# TensorFlow makes all of them before the first round, at more than a megabyte each.
+# TensorFlow makes all threads before the first round, at more than a megabyte each.
 _MOST_THREADS = 1024
 _EXECUTIONS = (
     "auto",
@@ -24,7 +24,7 @@ _EXECUTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Runtime(Settings):
-    """Which engine runs the rounds; all give the same results to float rounding.
+    """The engine that runs the rounds; all engines agree up to float rounding.
 
     Example:
       >>> tfl.Experiment("heart", runtime=tfl.Runtime("tff")).check()
@@ -164,7 +164,7 @@ class Runtime(Settings):
                 )
 
     def _check_worker_data(self) -> None:
-        """Refuses what would become a folder of that name in the current folder."""
+        """Refuses a URL or "~", which would become a folder in the current folder."""
         data = self.worker_data
         if data is not None and ("://" in data or data.startswith("~")):
             raise self.refused(
@@ -174,7 +174,7 @@ class Runtime(Settings):
             )
 
     def _check_execution(self) -> None:
-        """Refuses what the runtime does not know of."""
+        """Refuses settings that do not apply to the runtime."""
         if self.runtime == "in_process":
             return
         only = "goes with --runtime=in_process only; leave it out"
@@ -209,10 +209,10 @@ class Runtime(Settings):
         return self._is_federation or self.client_execution.startswith("separate")
 
     def addresses(self) -> list[str]:
-        """The workers' addresses.
+        """Returns the workers' addresses.
 
         Raises:
-          SettingError: one that is not HOST:PORT, or is given twice.
+          SettingError: an address is not HOST:PORT, or is given twice.
         """
         return comma_separated(self, "workers", _address)
 

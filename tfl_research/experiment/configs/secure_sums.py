@@ -1,4 +1,4 @@
-"""Secure sums of everything that clients report."""
+"""Settings for secure sums of everything that clients report."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class SecureSums(Settings):
-    """Whether everything that clients report is added up by secure sums.
+    """Secure sums of everything that clients report.
 
-    A client sends whole numbers: what it reports, in steps. The step is the smallest
-    power of two such that the sum of the largest cohort fits into the bits. So a mean
-    of updates u with weights w, of n clients, is off by at most n x step / (2 Σ w);
-    counts and example weights are exact. With 62 bits and the bound of 2^20 the step
-    for up to 63 clients is 2^-35, which is less than what float32 rounds.
+    A client sends its values as whole numbers of steps. The step is the smallest power
+    of two such that the sum of the largest cohort fits into the bits. So the error of a
+    mean of updates with weights w over n clients is at most n x step / (2 Σ w). Counts
+    and example weights are exact. With 62 bits and the bound of 2^20, the step for up
+    to 63 clients is 2^-35, which is less than the rounding of float32.
 
     Example:
       >>> secure = tfl.SecureSums(True)
@@ -59,7 +59,7 @@ class SecureSums(Settings):
                 raise self.refused(field, "goes with --secure_sums; leave it out")
 
     def formats(self, clients: int, *, secure: bool = True) -> Optional[SumFormats]:
-        """The numbers of a run; None without secure sums.
+        """Returns the fixed-point formats of a run; None without secure sums.
 
         Args:
           clients: largest number of clients in a cohort.

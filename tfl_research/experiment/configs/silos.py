@@ -1,4 +1,4 @@
-"""Silos that can be down."""
+"""Settings of silos that can be down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Silos(Settings):
-    """Which silos report, and how many have to.
+    """The probability that a silo is down, and how many silos must report.
 
     Example:
       >>> silos = tfl.Silos(silo_drop_out=0.2, minimum_clients=3)
@@ -34,10 +34,10 @@ class Silos(Settings):
     )
 
     def sampler(self, inner: Sampler, seed: int) -> Sampler:
-        """The sampler's cohorts without those that are down.
+        """Returns a sampler that leaves out silos that are down.
 
         Raises:
-          SettingError: a minimum that no cohort reaches.
+          SettingError: no cohort reaches the minimum.
         """
         if not self.silo_drop_out and self.minimum_clients == 1:
             return inner

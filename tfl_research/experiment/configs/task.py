@@ -1,4 +1,4 @@
-"""Which task a run has, and how a client's examples become local steps."""
+"""Settings for the task of a run, and for the local steps of its clients."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _OPTIONS = (
 class TaskChoice(Settings):
     """A registered task by name, with its options.
 
-    An option that is None has the task's own default, which `scripts/describe_task`
-    lists.
+    If an option is None, the task's own default is used. `scripts/describe_task` lists
+    these defaults.
 
     Example:
       >>> skewed = tfl.TaskChoice("mnist", partition="dirichlet", dirichlet_alpha=0.1)
@@ -113,11 +113,11 @@ class TaskChoice(Settings):
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, Any]) -> TaskChoice:
-        """The choice of a task with options as Python values.
+        """Makes the choice of a task with options as Python values.
 
         Args:
           name: the name of the task.
-          options: those that equal the task's defaults are left out.
+          options: the options; values that equal the task's defaults are left out.
         """
         defaults = tasks.options(name)
         options = {k: v for k, v in options.items() if v != defaults.get(k)}
@@ -130,10 +130,10 @@ class TaskChoice(Settings):
         return cls(name, **fields, task_option=texts)
 
     def options(self) -> dict[str, Any]:
-        """The task's own options that were given.
+        """Returns the task's own options that were given.
 
         Raises:
-          SettingError: an option that the task does not take or that is malformed.
+          SettingError: the task does not take an option, or an option is malformed.
         """
         name = str(self.task)
         takes = tasks.options(name)
@@ -162,14 +162,14 @@ class TaskChoice(Settings):
                     f"takes {', '.join(takes) or 'none'}"
                 )
             texts[option] = value
-        # The converter also sees the other settings, so that no option seems missing.
+        # The converter gets all settings, so that it does not miss an option.
         converted = _converted(name, {**{o: str(v) for o, v in given.items()}, **texts})
         options = {**converted, **given}
         self._check_partition(options, takes)
         return options
 
     def _check_partition(self, options: dict[str, Any], takes: dict[str, Any]) -> None:
-        """Refuses an option that the partition would not read."""
+        """Refuses an option that has no effect with the chosen partition."""
         chosen = options.get("partition", takes.get("partition"))
         for option, value in options.items():
             reader = partition_options.reader_of(option, chosen)
@@ -181,13 +181,13 @@ class TaskChoice(Settings):
                 )
 
     def build(self, seed: int) -> tasks.Task:
-        """Reads the data and builds the task; no TensorFlow.
+        """Reads the data and builds the task, without TensorFlow.
 
         Args:
-          seed: decides partitions, splits and held-out clients.
+          seed: seed of partitions, splits and held-out clients.
 
         Raises:
-          SettingError: data that are missing or malformed, options the task refuses.
+          SettingError: data are missing or malformed, or the task refuses an option.
         """
         try:
             return shared.get(str(self.task), seed=seed, **self.options())
@@ -195,7 +195,7 @@ class TaskChoice(Settings):
             raise SettingError(f"--task={self.task}: {error}") from error
 
     def files_digest(self) -> Optional[str]:
-        """SHA-256 of the user's own files, of a task that reads some; else None."""
+        """Returns the SHA-256 of the user's files; None if the task reads none."""
         folder = self.options().get("data_dir")
         if folder is None:
             return None
@@ -256,7 +256,7 @@ class Batches(Settings):
             )
 
     def applied_to(self, task: tasks.Task) -> tasks.Task:
-        """The task with these local steps."""
+        """Returns the task with these local steps."""
         changed: dict[str, Any] = {}
         if self.batch_size is not None:
             changed["batch_size"] = self.batch_size

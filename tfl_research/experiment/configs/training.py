@@ -104,19 +104,20 @@ class Training(Settings):
                 raise self.refused("run_seed", "must be a whole number in [0, 2^128)")
 
     def refused(self, field: str, why: str) -> SettingError:
-        """The error for a field's value; the run seed is a secret and is not shown."""
+        """Returns the error for a field's value, but never shows the run seed."""
         if field == "run_seed":
             return SettingError(f"--run_seed: {why}")
         return super().refused(field, why)
 
     def client_weights(self, client_ids: Container[str]) -> dict[str, float]:
-        """Weights by client.
+        """Returns the weights by client.
 
         Args:
-          client_ids: that there are.
+          client_ids: the ids of all clients.
 
         Raises:
-          SettingError: another client, one that is given twice, or no weight.
+          SettingError: there is no such client, a client is given twice, or a weight is
+            missing or negative.
         """
         found: dict[str, float] = {}
         for text in self.client_weight:
@@ -141,7 +142,7 @@ class Training(Settings):
         return found
 
     def config(self) -> RunConfig:
-        """The settings of the round loop that do not depend on the task."""
+        """Returns the settings of the round loop that do not depend on the task."""
         return RunConfig(
             rounds=self.rounds,
             evaluate_every=self.evaluate_every,

@@ -18,7 +18,7 @@ from tfl_research.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class UserLevelPrivacy(Settings):
-    """User-level privacy: the mechanism, clip and noise, and how ε is accounted for.
+    """User-level privacy: mechanism, clip, noise, δ, budget and accountant.
 
     Attributes:
       mechanism: the name of a registered mechanism, or its settings. The settings of
@@ -99,13 +99,13 @@ class UserLevelPrivacy(Settings):
 
     @property
     def chosen(self) -> MechanismSettings:
-        """The mechanism's settings."""
+        """Returns the mechanism's settings."""
         if isinstance(self.mechanism, str):
             raise TypeError(f"expected a mechanism's settings, got {self.mechanism!r}")
         return self.mechanism
 
     def flat(self) -> dict[str, Any]:
-        """The values by the settings' names: first the mechanism and its parameters."""
+        """Returns values by the settings' names, first the mechanism's parameters."""
         chosen = self.chosen
         return {MECHANISMS.setting: chosen.NAME, **chosen.flat(), **super().flat()}
 

@@ -1,7 +1,6 @@
-"""An experiment whose data stay at sites: what the coordinator does.
+"""The coordinator's part of an experiment whose data stay at sites.
 
-`shared` has what the coordinator and the sites make alike: settings without paths, and
-the task of all sites. `coordinator` opens the engine of a run. The sites' work is in
-`experiment.at_sites`; messages, carriers and secure sums are in
-`tfl_research.federation`.
+`shared` has what the coordinator and the sites both make: settings without paths, and
+the task of all sites. `coordinator` opens the engine of a run. `experiment.at_sites`
+has the sites' work. `tfl_research.federation` has messages, carriers and secure sums.
 """

@@ -1,4 +1,4 @@
-"""The coordinator's side of a run: its task, its engine and its evaluation."""
+"""The coordinator's side of a run: task, engine and evaluation."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def opened_sites(
     """Connections to the sites of a federation.
 
     Args:
-      file: what federation.toml says.
+      file: the content of federation.toml.
       run: the run's id.
-      sequence_path: file of the number of the next request.
+      sequence_path: the file that keeps the number of the next request.
       sums: makes the secure sums of the run.
-      tells_values: whether lines may say something of what clients report.
+      tells_values: whether printed lines may show values that clients report.
 
     Raises:
       UserError: a site does not connect in time.
@@ -113,10 +113,10 @@ def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
 
 
 def described(experiment: Description) -> tuple[Task, AllFacts]:
-    """The task of a federation's clients, and what the sites tell of themselves.
+    """Returns the task of a federation's clients, and the sites' facts.
 
     Raises:
-      SettingError: settings for simulations, or a task that sites cannot build.
+      SettingError: a setting is only for simulations, or sites cannot build the task.
       UserError: a site refuses or does not answer.
     """
     shared.check(experiment)
@@ -135,7 +135,7 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
 
 
 def file_of(experiment: Description) -> FederationFile:
-    """The content of the experiment's federation.toml."""
+    """Reads the experiment's federation.toml."""
     path = experiment.runtime.federation
     if path is None:
         raise TypeError("an experiment without federation.toml")
@@ -148,14 +148,14 @@ class Coordinated:
     Attributes:
       engine: executes the rounds.
       evaluator: evaluates models.
-      task: the task of the run, with a metric for the best model that the evaluator
-        has.
+      task: the task of the run. Its metric for the best model is one that the evaluator
+        computes.
 
     Args:
       setup: the setup of the run, with facts of the sites.
       process: the process of the run.
       folder: the folder of the run.
-      opened: closes what is opened here.
+      opened: the exit stack that closes the connections.
     """
 
     def __init__(
@@ -217,8 +217,8 @@ class Coordinated:
             ],
         )
         self.totals = KeptTotals(own / "totals", shared.repeatable_rounds(experiment))
-        # However the run ends: a site that has ended the run begins the run again when
-        # it is asked.
+        # The run may be ended at sites in any case, since a site begins an ended run
+        # again when it gets a request.
         opened.callback(sites.end)
         _say_if_rule_skips(setup)
         self.engine: FederationEngine = FederationEngine(
@@ -247,11 +247,11 @@ class Coordinated:
         )
 
     def goes_on(self, folder: RunFolder, restarts: int) -> None:
-        """Continues where the run is, once its folder has accepted the start.
+        """Continues the run after its folder has accepted the start.
 
         Args:
           folder: the folder of the run.
-          restarts: how often the run has begun again with new noise.
+          restarts: number of times that the run has begun again with new noise.
         """
         self.totals.attempt = restarts
         if self._sums is not None:
@@ -264,7 +264,7 @@ class Coordinated:
 
 
 def _say_if_rule_skips(setup: Setup) -> None:
-    """Says that a robust rule skips rounds of few clients, if rounds may have few."""
+    """Prints that a robust rule skips rounds with few clients, if there may be any."""
     aggregator = setup.experiment.chosen_aggregator
     least = setup.experiment.silos.minimum_clients
     if aggregator is None or setup.reporting.minimum_cohort_size <= least:
@@ -282,7 +282,7 @@ def _say_if_rule_skips(setup: Setup) -> None:
 def _with_selection(
     task: Task, evaluator: FederatedEvaluator, given: Optional[str]
 ) -> Task:
-    """The task, whose own selection metric sites can compute; says if it changes."""
+    """Returns the task with a selection metric that sites compute; prints a change."""
     if given is not None or task.selection_metric in evaluator.metrics:
         return task
     found = "accuracy" if "accuracy" in evaluator.metrics else "loss"
@@ -294,10 +294,10 @@ def _with_selection(
 
 
 def run_id(folder: pathlib.Path) -> str:
-    """The id by which the sites know a run; made once, by chance.
+    """Returns the random id by which the sites know a run; makes it once.
 
     Raises:
-      UserError: a damaged file.
+      UserError: the file of the id is damaged.
     """
     path = folder / "run_id"
     if not path.exists():

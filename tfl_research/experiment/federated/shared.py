@@ -1,4 +1,4 @@
-"""What the coordinator and the sites of a run make alike."""
+"""Values that the coordinator and the sites of a run must make in the same way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfl_research.privacy.mechanisms.specification import SECURE_SUM
 from tfl_research.storage import run_record
 from tfl_research.tasks import Task
 
-# Settings about this machine, or about what the coordinator alone does.
+# Settings of this machine, or of work that only the coordinator does.
 OWN = frozenset(
     {
         "accelerator",
@@ -45,7 +45,7 @@ OWN = frozenset(
 
 
 def settings(experiment: Description) -> dict[str, Any]:
-    """The settings that the sites get: JSON values, without paths and secrets."""
+    """Returns the settings for the sites: JSON values, without paths or secrets."""
     flat = {
         name: value
         for name, value in experiment.flat().items()
@@ -55,16 +55,16 @@ def settings(experiment: Description) -> dict[str, Any]:
 
 
 def repeatable_rounds(experiment: Description) -> int:
-    """How many of the last rounds a run may repeat, which resumes from a checkpoint."""
+    """Returns how many of the last rounds a run may repeat after it is resumed."""
     training = experiment.training
     return training.checkpoint_every * (training.keep_checkpoints + 1)
 
 
 def blueprint(experiment: Description) -> Task:
-    """The experiment's task at the coordinator, which uses no rows.
+    """Builds the experiment's task at the coordinator, which uses no rows.
 
     Raises:
-      SettingError: a task that is no registered one, or options that it refuses.
+      SettingError: the task is not registered, or refuses an option.
     """
     choice = experiment.task
     if not isinstance(choice, TaskChoice):
@@ -82,7 +82,7 @@ def blueprint(experiment: Description) -> Task:
 
 
 def without_held_out(task: Task) -> Task:
-    """The task, which must not have held-out clients or further splits.
+    """Checks that the task has no held-out clients and no further splits.
 
     Raises:
       SettingError: the task has held-out clients or further splits.
@@ -101,11 +101,11 @@ def without_held_out(task: Task) -> Task:
 
 
 def of_all_sites(task: Task, facts: AllFacts, own: Optional[Task] = None) -> Task:
-    """The task with the clients of all sites.
+    """Returns the task with the clients of all sites.
 
     Args:
-      task: how the model and the objective are built.
-      facts: what the sites tell.
+      task: the task that builds the model and the objective.
+      facts: the facts that the sites tell about themselves.
       own: at a site, the task with the site's own examples.
 
     Raises:
@@ -139,10 +139,10 @@ def of_all_sites(task: Task, facts: AllFacts, own: Optional[Task] = None) -> Tas
 
 
 def check(experiment: Description) -> None:
-    """Refuses what is simulated, or needs the data of all sites in one place.
+    """Refuses settings of simulations, and settings that need all data in one place.
 
     Raises:
-      SettingError: such a setting, with the fix.
+      SettingError: a setting is refused; the message says the fix.
     """
     needless = {
         "devices": experiment.devices.devices is not None,

@@ -1,4 +1,4 @@
-"""A digest of the values of a process' clients. Imports TensorFlow."""
+"""Computes a digest of the values of a process' clients; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 from tfl_research.errors import SettingError
 from tfl_research.experiment.own_process.client_values import ProcessClients
 
-# Elements after which a dataset of unknown length counts as endless.
+# A dataset of unknown length with more elements counts as endless.
 _MOST_OF_UNKNOWN = 1_000_000
 
 
@@ -23,11 +23,10 @@ class ValuesDigest:
     """The digest of all clients' values, and the clients whose values vary.
 
     Attributes:
-      sha256: the SHA-256 of the values that are the same whenever they are read, in
-        hexadecimal.
-      varying: the first client with values that differ at each reading, or have no end,
-        and how; None if there is no such client.
-      number_varying: the number of such clients.
+      sha256: the SHA-256, hexadecimal, of the values that do not vary.
+      varying: words about the first client whose values differ at each reading, or have
+        no end; None if there is no such client.
+      number_varying: the number of clients whose values vary.
     """
 
     sha256: str
@@ -35,16 +34,20 @@ class ValuesDigest:
     number_varying: int = 0
 
     def check_same(self) -> None:
-        """Raises SettingError if a client's values are others at each reading."""
+        """Checks that no client's values vary.
+
+        Raises:
+          SettingError: a client's values differ at each reading, or have no end.
+        """
         if self.varying is not None:
             raise SettingError(self.varying)
 
 
 def digest_of(clients: ProcessClients) -> ValuesDigest:
-    """Reads every client's value, and once more what may be another one then.
+    """Reads every client's value, and reads values that may vary a second time.
 
     Raises:
-      SettingError: a value that is not of the type, or cannot be read; names the
+      SettingError: a value has another type, or cannot be read; the message names the
         client.
     """
     total, varying = hashlib.sha256(), []
@@ -77,7 +80,7 @@ def digest_of(clients: ProcessClients) -> ValuesDigest:
 
 
 class _WithoutEndError(Exception):
-    """A dataset has no end, or none that is known."""
+    """A dataset has no end, or no known end."""
 
 
 def _has_dataset(value: Any) -> bool:
@@ -91,7 +94,7 @@ def _has_dataset(value: Any) -> bool:
 
 
 def _digest(value: Any) -> str:
-    """SHA-256 of a client's value."""
+    """Computes the SHA-256 of a client's value."""
     digest = hashlib.sha256()
 
     def add(part: Any) -> None:

@@ -1,4 +1,4 @@
-"""Clients' data as the values that a process takes. Imports TensorFlow."""
+"""Turns clients' data into the values that a process takes; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfl_research.tasks import Task
 
 
 class CohortValues(list[Any]):
-    """The values of a round's clients, who can be named in an error.
+    """The values of a round's clients, with the clients' ids for error messages.
 
     Args:
       values: a value for each client.
@@ -34,13 +34,13 @@ class ProcessClients:
     """The clients of a process: ids, and a value for each client in each round.
 
     Attributes:
-      client_ids: in a fixed order.
+      client_ids: the ids in a fixed order.
       client_type: the type of a client's value; None for a process that takes no
         clients.
-      value: (client id, seed, round) -> what the user gave for the client.
+      value: maps (client id, seed, round) to the user's value for the client.
       is_function: whether a user's function gives the values.
-      is_held: whether the values are in a mapping or a list, so that all of them but
-        tf.data datasets are the same whenever they are read.
+      is_held: whether the values are in a mapping or a list. Then all values except
+        tf.data datasets are the same at each reading.
     """
 
     client_ids: tuple[str, ...]
@@ -52,21 +52,21 @@ class ProcessClients:
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> list[Any]:
-        """The clients' values in a round.
+        """Returns the clients' values in a round.
 
         Raises:
-          SettingError: a value that is not of the type; names the client.
+          SettingError: a value has another type; the message names the client.
         """
         return CohortValues(
             (self.checked(each, seed, round_number) for each in client_ids), client_ids
         )
 
     def checked(self, client_id: str, seed: int = 0, round_number: int = 1) -> Any:
-        """A client's value, its members in the order of the type."""
+        """Returns a client's value, with its members in the order of the type."""
         return self.typed(client_id, self.given(client_id, seed, round_number))
 
     def given(self, client_id: str, seed: int = 0, round_number: int = 1) -> Any:
-        """A client's value as the user gave it."""
+        """Returns a client's value as the user gave it."""
         try:
             return self.value(client_id, seed, round_number)
         except SettingError:
@@ -78,16 +78,16 @@ class ProcessClients:
             ) from error
 
     def typed(self, client_id: str, given: Any) -> Any:
-        """A value that came from `given`, its members in the order of the type."""
+        """Returns a value from `given`, with its members in the order of the type."""
         if self.client_type is None:
             return given
         return as_value(f"clients[{client_id!r}]", given, self.client_type)
 
     def check(self) -> None:
-        """Checks every client's value, before the first round.
+        """Checks every client's value before the first round.
 
         Raises:
-          SettingError: a value that is not of the type; names the client.
+          SettingError: a value has another type; the message names the client.
         """
         for client_id in self.client_ids:
             self.checked(client_id)
@@ -96,16 +96,17 @@ class ProcessClients:
 def clients_of(
     clients: Any, client_ids: Optional[Iterable[str]], client_type: Optional[tff.Type]
 ) -> ProcessClients:
-    """The clients that a user gave.
+    """Makes the clients of a process from the user's data.
 
     Args:
       clients: a mapping from ids to values, a function of an id, TFF's `ClientData`,
         the toolkit's `ClientData`, or a `Task`; None for a process without clients.
-      client_ids: the ids, for a function.
-      client_type: that the process takes; None for none.
+      client_ids: the ids, if `clients` is a function.
+      client_type: the type of value that the process takes; None for no clients.
 
     Raises:
-      SettingError: another object, no clients, or ids where the clients have their own.
+      SettingError: `clients` is another object, there are no clients, or ids are given
+        although the clients have their own.
     """
     if isinstance(clients, Task):
         clients = clients.train
@@ -178,7 +179,7 @@ def _checked_ids(
 def _batches(
     clients: ClientData, client_type: tff.Type
 ) -> Callable[[str, int, int], Any]:
-    """Values of the toolkit's own client data: local steps, or a dataset of batches."""
+    """Makes values from the toolkit's client data: local steps, or batches."""
     sequence = isinstance(client_type, tff.SequenceType)
 
     def value(client_id: str, seed: int, round_number: int) -> Any:
@@ -200,7 +201,7 @@ def _batch(
     step: int,
     element: tff.Type,
 ) -> Any:
-    """The examples of a local step, as the element of a dataset."""
+    """Returns the examples of a local step as the element of a dataset."""
     rows = steps["mask"][step]
     parts = {name: steps[name][step][rows] for name in specs}
     members = [name for name, _ in tff.structure.iter_elements(element)]

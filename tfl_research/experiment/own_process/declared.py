@@ -1,4 +1,4 @@
-"""ε of a user's own process: what is said, charged, and written in the statement."""
+"""Prints, charges and states ε of a user's own process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _DECLARED = (
 
 
 def undeclared_line(prepared: Prepared) -> str:
-    """The line of a run if its process declares no noise."""
+    """Returns the line that a run prints if its process declares no noise."""
     drawn = prepared.randomness.drawn
     how = "declare it by privacy=tfl.ProcessPrivacy(...)"
     if any("Normal" in name for name in drawn):
@@ -61,10 +61,10 @@ def undeclared_line(prepared: Prepared) -> str:
 
 
 def secret_cohorts(prepared: Prepared, folder: RunFolder) -> Sampler:
-    """The cohorts of a run, of a private run by its secret seed.
+    """Returns the cohorts of a run; a private run draws them from its secret seed.
 
-    Repeated rounds of an attempt with new noise have new cohorts: amplification by
-    sampling assumes cohorts that are independent of each other.
+    An attempt with new noise also has new cohorts, since amplification by sampling
+    assumes that cohorts are independent of each other.
     """
     if prepared.plan is None or prepared.form.client_type is None:
         return prepared.cohorts
@@ -88,10 +88,10 @@ def opened_account(
     """Opens the run's ledger and prints the guarantee in a few lines.
 
     Yields:
-      The account; None where nothing is declared.
+      The account; None if the user declares no noise.
 
     Raises:
-      SettingError: a ledger that is damaged, in use, or of another run.
+      SettingError: the ledger is damaged, in use, or belongs to another run.
     """
     plan = prepared.plan
     if plan is None:
@@ -134,23 +134,23 @@ def check_start(
     *,
     recharge: bool,
 ) -> None:
-    """Compares a start with the first one, and charges repeated rounds again.
+    """Compares a start with the first start, and charges repeated rounds again.
 
-    The ledger is written first, and computation.json second: after a kill between the
-    two, the ledger has one restart more, and the next start begins that attempt.
+    The ledger is written first, and computation.json second. After a kill between the
+    two writes, the ledger has one more restart, and the next start begins that attempt.
 
     Args:
       prepared: the prepared parts of the run.
       folder: the folder of the run.
       account: the account of the run.
       fingerprint: the fingerprint of this start.
-      out: where it is said what happens.
+      out: the stream for printed lines.
       recharge: whether the rounds after the last checkpoint may be repeated by another
-        process; for noise that is drawn anew.
+        process; only for noise that is drawn anew at each execution.
 
     Raises:
-      UserError: something differs from the first start; or noise by a seed would be
-        used on other sums; or correlated noise would be repeated.
+      UserError: the start differs from the first start, noise by a seed would be added
+        to other sums, or correlated noise would be repeated.
     """
     charged = 0 if account is None else len(account.ledger)
     store = CheckpointStore(folder.checkpoints_path, key=folder.checkpoint_key)
@@ -199,7 +199,7 @@ def check_start(
 def statement_writer(
     prepared: Prepared, folder: RunFolder, account: Optional[privacy.RoundAccount]
 ) -> Optional[Callable[[], None]]:
-    """The function that writes privacy.txt; None where nothing is declared."""
+    """Returns the function that writes privacy.txt; None if no noise is declared."""
     if account is None:
         return None
     return functools.partial(_write_statement, prepared, folder, account)

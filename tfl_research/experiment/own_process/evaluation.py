@@ -1,4 +1,4 @@
-"""Evaluation and export of the model of a user's own process. Imports TensorFlow."""
+"""Evaluates and exports the model of a user's own process; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _KINDS = ("trainable", "non_trainable")
 
 
 class FunctionEvaluation:
-    """Metrics that a function computes from the model, or else from the state.
+    """Computes metrics by a user's function of the model, or of the state.
 
     Args:
-      function: (model) -> numbers by name; `accuracy` becomes the column
-        `eval_accuracy`.
+      function: takes the model (the state, if there is no model), and returns numbers
+        by name; `accuracy` becomes the column `eval_accuracy`.
     """
 
     splits: Sequence[str] = ("eval",)
@@ -44,10 +44,10 @@ class FunctionEvaluation:
         self._function = function
 
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
-        """The function's metrics.
+        """Returns the function's metrics.
 
         Raises:
-          UserError: it returns no numbers by name.
+          UserError: the function fails, or returns no numbers by name.
         """
         del split
         try:
@@ -92,14 +92,14 @@ class BuiltModel:
 
     @property
     def is_keras(self) -> bool:
-        """Whether it is a Keras model."""
+        """Whether the model is a Keras model."""
         return isinstance(self.model, tf.keras.Model)
 
     def assign(self, weights: Any) -> None:
         """Sets the model's weights.
 
         Raises:
-          SettingError: weights of other shapes.
+          SettingError: the weights have other shapes.
         """
         for kind in _KINDS:
             variables = list(getattr(self.model, f"{kind}_variables"))
@@ -116,14 +116,14 @@ class BuiltModel:
 
 
 def built_model(model: Any) -> BuiltModel:
-    """The model that a user gave, built.
+    """Builds the model that a user gave.
 
     Args:
       model: a function that returns a Keras model or a TFF `VariableModel` (a
         `model_fn`), or a TFF `FunctionalModel`.
 
     Raises:
-      SettingError: anything else.
+      SettingError: the function returns another object.
     """
     if isinstance(model, tff.learning.models.FunctionalModel):
         return BuiltModel(tff.learning.models.model_from_functional(model))
@@ -139,16 +139,16 @@ def built_model(model: Any) -> BuiltModel:
 
 
 class ModelEvaluation:
-    """Metrics of a model on the test examples of each client and of all together.
+    """Computes metrics on the test examples of each client and of all clients together.
 
     Args:
-      built: with the metrics: a TFF model's own, or those that a Keras model was
-        compiled with.
+      built: the model. The metrics are a TFF model's own, or the metrics with which a
+        Keras model was compiled.
       test: test datasets by client.
 
     Raises:
-      SettingError: a Keras model that is not compiled, or data of a type that the model
-        does not take.
+      SettingError: a Keras model is not compiled, or the data have a type that the
+        model does not take.
     """
 
     splits: Sequence[str] = ("eval",)
@@ -175,7 +175,7 @@ class ModelEvaluation:
         )
 
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
-        """Metrics over all examples and by client."""
+        """Computes metrics over all examples and by client."""
         del split
         self._built.assign(weights)
         if self._built.is_keras:
@@ -229,7 +229,7 @@ class ModelEvaluation:
 
 
 def _datasets(test: Any) -> ProcessClients:
-    """Test datasets of any elements, by client."""
+    """Returns the test datasets by client; their elements may have any type."""
     if not isinstance(test, Mapping) or not test:
         raise SettingError(
             "test must be a mapping from client ids to datasets of (x, y), got "
@@ -240,7 +240,7 @@ def _datasets(test: Any) -> ProcessClients:
 
 
 def _parts(element: Any) -> tuple[Any, ...]:
-    """Inputs, labels and weights of a batch, as Keras takes them."""
+    """Splits a batch into inputs, labels and weights, as Keras takes them."""
     if isinstance(element, Mapping):
         names = [n for n in ("x", "y", "sample_weight") if n in element]
         if names[:2] == ["x", "y"] and len(names) == len(element):
@@ -262,7 +262,7 @@ def _final(finalizers: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, 
     final: dict[str, float] = {}
     for name, finalizer in finalizers.items():
         if name in sums and name not in _COUNTS:
-            # A tf.function that makes a metric's variables, in each of its calls.
+            # This tf.function makes a metric's variables in each of its calls.
             if isinstance(finalizer, tf.types.experimental.GenericFunction):
                 finalizer = finalizer.python_function
             tensors = tf.nest.map_structure(tf.convert_to_tensor, sums[name])
@@ -290,10 +290,10 @@ def _evaluation(
 
 @dataclasses.dataclass(frozen=True)
 class Exporter:
-    """Writes a model: a Keras SavedModel, or else `weights.npz`.
+    """Writes a model as a Keras SavedModel, or as `weights.npz`.
 
     Attributes:
-      built: the user's model, or None. Without a Keras model, a folder has
+      built: the user's model, or None. Without a Keras model, the folder gets
         `weights.npz`, whose names are the paths of the weights.
       has_model: whether a state has a model; a state without a model is not exported.
     """
@@ -307,7 +307,7 @@ class Exporter:
             keras_saving.check(self.built.model)
 
     def __call__(self, weights: Any, path: pathlib.Path) -> None:
-        """Writes the folder `path`, when it is complete."""
+        """Writes the folder `path`, which appears only when it is complete."""
         if not self.has_model:
             return
         temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
@@ -329,7 +329,7 @@ def _name(path: Sequence[str]) -> str:
 
 
 def _plain(leaf: Any) -> np.ndarray:
-    """A leaf as an array of a type that NumPy's files have."""
+    """Converts a leaf to an array of a type that NumPy's files can hold."""
     array = np.asarray(leaf)
     if array.dtype.kind == "V":
         return array.astype(np.float32)

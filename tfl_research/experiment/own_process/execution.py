@@ -1,4 +1,4 @@
-"""A run of a process: its folder, account, engine and rounds."""
+"""Runs a user's process: opens its folder, account and engine, and runs rounds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def rounds(
     recharge: bool,
     stream: Optional[TextIO],
 ) -> Generator[RoundReport, None, ProcessResult]:
-    """`run`, a round at a time; see `Experiment.rounds`."""
+    """Runs the process one round at a time; see `Experiment.rounds`."""
     with _opened(experiment, folder, resume, recharge, stream) as arguments:
         ended = yield from program.rounds(**arguments)
         return _result(experiment, arguments, ended)
@@ -162,12 +162,12 @@ def _opened(
 
 
 def _whole(state: Any) -> Any:
-    """A state without a model, for a function that evaluates states."""
+    """Returns the whole state, for a function that evaluates states without a model."""
     return state
 
 
 def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:
-    """Paths of the state's leaves whose shape the type leaves open."""
+    """Returns the paths of the state's leaves whose type does not fix the shape."""
     types = leaf_types(prepared.form.state_type)
     open_leaves = [
         each.shape is None or any(size is None for size in each.shape) for each in types
@@ -179,10 +179,10 @@ def _open_shapes(engine: Any, prepared: Prepared) -> frozenset[str]:
 
 
 def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerprint:
-    """The digests by which a start is compared with the first start.
+    """Computes the digests by which a start is compared with the first start.
 
-    If noise must not be used on anything else, they cover the whole computation, the
-    data and the packages.
+    If the same noise must not be added to another sum, the digests cover the whole
+    computation, the data and the packages.
     """
     process = prepared.form.process
     data = prepared.ids_digest()
@@ -191,7 +191,7 @@ def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerpr
     if prepared.plan is None or not prepared.is_repeatable:
         return Fingerprint(noise.loose_digest(process), data=data)
     digests = dict(runtime.computation_digests(process))
-    # The state is in a checkpoint from the beginning.
+    # A checkpoint has the initial state from the beginning.
     digests.pop("initial_state", None)
     return Fingerprint(
         digests,
@@ -203,7 +203,7 @@ def _fingerprint(prepared: Prepared, values: Optional[ValuesDigest]) -> Fingerpr
 
 
 def _varying_line(values: ValuesDigest) -> str:
-    """The line of a run whose clients cannot be compared at a later start."""
+    """Returns a line that says that a later start cannot compare the clients."""
     more = values.number_varying - 1
     others = f" (and {more} other clients)" if more else ""
     return (

@@ -12,12 +12,12 @@ from tfl_research.experiment.own_process.client_values import CohortValues
 from tfl_research.runtime import NotIsolated, WorkerUnavailable
 from tfl_research.runtime.engine import ClosedOnExit
 
-# Lines of TensorFlow's messages that name no fault.
+# Lines of TensorFlow's messages that do not say what failed.
 _FRAMES = re.compile(
     r"(Graph execution error|Detected at node|<stack traces|File |Traceback|\[\["
     r"|The op is created|in user code|\^)"
 )
-# Clients that an error names, and that are tried one by one.
+# Largest number of clients that an error names, and that are tried one by one.
 _NAMED, _TRIED = 4, 50
 
 
@@ -26,8 +26,9 @@ class ExplainedEngine(ClosedOnExit):
 
     Args:
       engine: executes the rounds.
-      finds_client: whether a round that fails is executed with each of its clients
-        alone, until one fails. A process with noise is not: every execution counts.
+      finds_client: whether a failed round is executed again with each of its clients
+        alone, until one fails. This must be false for a process with noise, because
+        every execution is charged.
     """
 
     def __init__(self, engine: Any, *, finds_client: bool):
@@ -35,7 +36,7 @@ class ExplainedEngine(ClosedOnExit):
         self._finds_client = finds_client
 
     def initialize(self) -> Any:
-        """The initial server state."""
+        """Returns the initial server state."""
         return self._engine.initialize()
 
     def next(self, state: Any, cohort: Any) -> tuple[Any, Any]:
@@ -68,7 +69,7 @@ class ExplainedEngine(ClosedOnExit):
         self._engine.close()
 
     def _named(self, state: Any, cohort: CohortValues) -> str:
-        """The clients of a round that failed, and one with whom alone it fails."""
+        """Names a failed round's clients, and a client with whom alone it fails."""
         ids = cohort.client_ids
         found = None
         if self._finds_client and 1 < len(ids) <= _TRIED:
@@ -93,9 +94,9 @@ def _listed(ids: Sequence[str]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """The line of an error's message that says the most."""
+    """Returns the most informative line of an error's message."""
     text = str(error)
-    # TFF's worker reports by gRPC.
+    # TFF's worker reports errors by gRPC.
     details = re.search(r'details = "(.*?)"\n', text, re.DOTALL)
     if details is not None:
         text = details.group(1)

@@ -1,4 +1,4 @@
-"""What a process' computation tells about its randomness. Imports TensorFlow.
+"""Finds the random operations in a process' computation; imports TensorFlow.
 
 A process draws random numbers by the operations of TensorFlow in its computation:
 
@@ -30,8 +30,8 @@ _RANDOM = re.compile(
     r"|StandardNormal|Uniform|Truncated|Multinomial|Binomial|Poisson|Gamma)"
 )
 _NO_NUMBERS = re.compile(r".*(GetKeyCounter|GetAlg|Shuffle|Dataset|Seed|Queue)")
-# How initial weights without a seed are drawn, by a constant seed: in every client's
-# graph, and unused.
+# Initial weights without a seed are drawn by a constant seed. These operations are in
+# every client's graph, but their results are not used.
 _UNIFORM = re.compile(r"StatelessRandomUniform(V2)?$|StatelessTruncatedNormal(V2)?$")
 
 
@@ -40,8 +40,8 @@ class Randomness:
     """The random operations of a process.
 
     Attributes:
-      anew: operations of `next` whose numbers differ when a round is repeated, and
-        calls of Python; sorted.
+      anew: sorted: operations of `next` whose numbers differ when a round is repeated,
+        and calls of Python.
       by_seed: operations of `next` that draw noise as a function of a seed; uniform
         numbers by a constant seed are those of initial weights.
     """
@@ -56,7 +56,7 @@ class Randomness:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """The operations of `next` that draw random numbers in rounds."""
+        """Returns the operations of `next` that draw random numbers in rounds."""
         drawing = [
             name
             for name in self.anew
@@ -66,7 +66,7 @@ class Randomness:
 
 
 def randomness(process: tff.templates.IterativeProcess) -> Randomness:
-    """The random operations of a process."""
+    """Finds the random operations of a process."""
     in_next = _operations(process.next)
     by_seed = [
         name
@@ -85,13 +85,13 @@ def randomness(process: tff.templates.IterativeProcess) -> Randomness:
 
 
 def loose_digest(process: tff.templates.IterativeProcess) -> dict[str, str]:
-    """Digests of a process by which two starts of a run are compared.
+    """Computes digests of a process by which two starts of a run are compared.
 
-    They cover the types, the operations and their number, TFF's literals, and the
-    float constants of graphs.
-    `runtime.computation_digests` covers more: also constants that are integers. Among
-    these are the seeds that Keras draws, for initial weights without a seed, whenever a
-    program starts, so that it cannot tell two starts from two processes.
+    The digests cover the types, the operations and their number, TFF's literals, and
+    the float constants of graphs. `runtime.computation_digests` also covers constants
+    that are integers. Some of these are seeds that Keras draws at each start of a
+    program, for initial weights without a seed. So those digests differ between two
+    starts of the same process.
 
     Args:
       process: the process of the run.
@@ -128,13 +128,13 @@ def _operations(computation: tff.Computation) -> set[str]:
 
 
 def _nodes(computation: tff.Computation) -> Iterator[Any]:
-    """The nodes of all graphs of a computation."""
+    """Yields the nodes of all graphs of a computation."""
     for nodes in _graphs(computation):
         yield from nodes
 
 
 def _graphs(computation: tff.Computation) -> Iterator[list[Any]]:
-    """The nodes of each graph and each function of a computation."""
+    """Yields the nodes of each graph and each function of a computation."""
     for part in computation_parts(computation):
         if part.WhichOneof("computation") != "tensorflow":
             continue
@@ -146,11 +146,11 @@ def _graphs(computation: tff.Computation) -> Iterator[list[Any]]:
 
 
 def _uniform_of_a_seed(nodes: list[Any]) -> list[str]:
-    """The operations of a graph that draw uniform numbers by a seed it is given."""
+    """Finds operations of a graph that draw uniform numbers by a seed from outside."""
     by_name = {node.name: node for node in nodes}
 
     def is_given(name: str, seen: set[str]) -> bool:
-        """Whether a placeholder or an argument is among what a value is made of."""
+        """Whether a value depends on a placeholder or an argument."""
         name = name.lstrip("^").split(":")[0]
         if name in seen:
             return False

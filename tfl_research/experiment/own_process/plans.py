@@ -1,4 +1,4 @@
-"""What a run of a process is charged for, and what it may give out."""
+"""Decides what a run of a process is charged, and which outputs it may release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def plan_of(process: Any) -> Any:
-    """The plan that a process of the toolkit carries; None for others."""
+    """Returns the plan of a process of the toolkit; None for other processes."""
     if isinstance(process, processes.FederatedProcess):
         return process.plan
     return None
@@ -34,10 +34,10 @@ def planned(
     training: Training,
     randomness: noise.Randomness,
 ) -> Any:
-    """The privacy plan of a run; None if neither the process nor the user has a plan.
+    """Returns a run's privacy plan; None if neither process nor user has a plan.
 
     Raises:
-      SettingError: a declaration that does not fit the process or the cohorts.
+      SettingError: the declaration does not fit the process or the cohorts.
     """
     own, declared = plan_of(experiment.process), experiment.privacy
     if own is not None:
@@ -94,10 +94,10 @@ def _own_plan(
 
 
 def check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -> None:
-    """Checks which outputs are given out.
+    """Checks the settings that decide which outputs are released.
 
     Raises:
-      SettingError: the run has no such output, or the setting goes with tasks only.
+      SettingError: the run has no such output, or the setting is only for tasks.
     """
     release = experiment.release
     if plan is None:
@@ -130,7 +130,7 @@ def check_release(experiment: ProcessExperiment, form: ProcessForm, plan: Any) -
 
 
 def _metric_names(form: ProcessForm) -> list[str]:
-    """The names of what a round measures, by the type of the metrics."""
+    """Returns the names of a round's measurements, from the type of the metrics."""
     from tfl_research.runtime.graphs.structures import leaf_types, pack
 
     names = (str(number) for number, _ in enumerate(leaf_types(form.metrics_type)))

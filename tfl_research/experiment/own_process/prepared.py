@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         ProcessExperiment,
     )
 
-# Columns that a mechanism of the toolkit computes, and a process in its own way.
+# Columns that the toolkit's mechanisms compute, and that a process may compute in
+# another way.
 _UNPROVEN = (
     "clip_norm",
     "aggregator_noise_stddev",
@@ -41,17 +42,17 @@ _UNPROVEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A checked experiment with its process read.
+    """A checked experiment with its process.
 
     Attributes:
-      experiment: as described.
+      experiment: the experiment, as the user described it.
       form: the process in the form that engines execute.
-      clients: with a value for each.
-      training: length, seeds, checkpoints.
-      cohort_settings: who takes part, with a sampler by name.
-      cohorts: who takes part, drawn by the public seed.
-      randomness: what the computation draws.
-      plan: what is declared and charged; None for no declaration.
+      clients: the clients, with a value for each.
+      training: length, seeds and checkpoints.
+      cohort_settings: the settings of the cohorts, with a sampler by name.
+      cohorts: the cohorts, drawn by the public seed.
+      randomness: the random operations of the computation.
+      plan: the declared plan, which is charged; None without a declaration.
       evaluator: the evaluator of the model, or None.
       exporter: the exporter of the model.
     """
@@ -74,10 +75,11 @@ class Prepared:
         return not isinstance(plan, DeclaredPlan) or plan.repeatable
 
     def values_digest(self) -> Optional[ValuesDigest]:
-        """The digest of the clients' values; None for a process without clients.
+        """Returns the digest of the clients' values; None without clients.
 
         Raises:
-          SettingError: see `digest_of`; or noise by a seed could be used on other data.
+          SettingError: a value cannot be read, or noise by a seed could be added to
+            other data.
         """
         if self.form.client_type is None:
             return None
@@ -95,11 +97,11 @@ class Prepared:
         return found
 
     def hparams(self, values: Optional[ValuesDigest]) -> dict[str, Any]:
-        """The settings, and facts about the data, that the run's folder records.
+        """Returns the settings and facts about the data that the run's folder records.
 
         Args:
-          values: the result of `values_digest`. A private run keeps it where only the
-            owner can read it.
+          values: the result of `values_digest`. A private run keeps this digest where
+            only the owner can read it.
         """
         experiment = self.experiment
         data = {}
@@ -120,12 +122,12 @@ class Prepared:
         }
 
     def ids_digest(self) -> str:
-        """SHA-256 of the clients' ids."""
+        """Computes the SHA-256 of the clients' ids."""
         text = repr(self.clients.client_ids)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def release(self) -> outputs.Release:
-        """The filter of the run's outputs.
+        """Returns the filter of the run's outputs.
 
         Only the user knows how a process computes its measurements. So all measurements
         are exact, unless the user declares that the event covers them.
@@ -146,12 +148,12 @@ class Prepared:
 
 
 def prepare(experiment: ProcessExperiment) -> Prepared:
-    """Reads the process, and checks what goes together.
+    """Reads the process, and checks that all parts fit together.
 
-    The clients' values are checked by `Prepared.values_digest`, which reads them.
+    `Prepared.values_digest` reads and checks the clients' values.
 
     Raises:
-      SettingError: see `ProcessExperiment.check`.
+      SettingError: two parts do not fit together; the message says the fix.
     """
     form = form_of(experiment.process)
     _check_no_client_states(experiment.process)

@@ -28,7 +28,7 @@ _DECLARE = (
     "declare it by tfl.ProcessPrivacy(...), which is about clients and has a ledger of "
     "the run alone"
 )
-# Why a task's privacy does not fit a process.
+# The reasons why the privacy settings of a task do not fit a process.
 _OTHER_PRIVACY: dict[type[Any], str] = {
     UserLevelPrivacy: (
         "adds noise to the updates of a task, and the noise of a process is its own; "
@@ -44,13 +44,14 @@ _OTHER_PRIVACY: dict[type[Any], str] = {
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ProcessExperiment:
-    """A run of any TFF process: with checkpoints, resume, metrics and an account.
+    """A run of any TFF process, with checkpoints, resume, metrics and a ledger.
 
     A tutorial's `build_weighted_fed_avg`, k-means, reconstruction, analytics, an
     aggregation process and a computation without a state run in the same loop as an
-    `Experiment`, and leave the same folder. Every leaf of a state is kept in
-    checkpoints, and every metric: numbers in metrics.csv, by the path
-    (`client_work.train.loss` is `train_loss`), vectors and texts in measurements.jsonl.
+    `Experiment`, and write the same folder. Checkpoints have every leaf of the state.
+    metrics.csv has all metrics that are numbers, by their path
+    (`client_work.train.loss` is `train_loss`). measurements.jsonl has vectors and
+    texts.
 
     Attributes:
       process: a `tff.templates.IterativeProcess`, as a `LearningProcess`; an object
@@ -59,28 +60,31 @@ class ProcessExperiment:
       clients: a mapping from ids to values of the type that `next` takes (tf.data
         datasets, lists of elements, structures of tensors), a list of such values,
         TFF's `ClientData`, the toolkit's `ClientData` or a `Task`, or a function of an
-        id. If `next` takes several values of a client, a value has them by name. A
-        client's value should be the same whenever it is read: a shuffle needs a seed.
-      client_ids: for a function.
-      evaluate: (model) -> numbers by name, every `training.evaluate_every` rounds. Of
-        a process without a model, the function gets the state.
+        id. If `next` takes several values of a client, give these by name. A client's
+        value should be the same at each reading, so a shuffle needs a seed.
+      client_ids: the ids, if `clients` is a function.
+      evaluate: a function that takes the model, or the state of a process without a
+        model, and returns numbers by name. It is called every
+        `training.evaluate_every` rounds.
       model: a function that returns the Keras model, or TFF's `model_fn`, whose
         weights the process trains. A Keras model is exported.
       test: test datasets by client, on which `model` is evaluated; a Keras model must
         be compiled with its loss and metrics.
-      cohorts: who takes part in a round. For a computation everybody, once, by default.
+      cohorts: the clients of a round. By default, a computation without state runs once
+        with all clients.
       training: number of rounds, seed, evaluation, checkpoints.
-      privacy: what each round releases. Without a declaration no ε is known.
-      release: what a private run releases in addition to what its event covers.
+      privacy: declares what each round releases; without a declaration, no ε is known.
+      release: the outputs that a private run releases although the event does not cover
+        them.
       public_data: whether the clients' data are public, so that a private run shows
         its exact outputs, marked as not covered.
-      runtime: what executes the rounds.
-      callbacks: see every round and may stop the run.
+      runtime: the engine that executes the rounds.
+      callbacks: objects that see every round and may stop the run.
       name: the name of the experiment; a folder is resumed by the experiment of the
         same name.
 
     Raises:
-      SettingError: a part that is not of its kind.
+      SettingError: a part has the wrong type.
 
     Example:
       >>> import numpy as np
@@ -151,10 +155,10 @@ class ProcessExperiment:
         return f"ProcessExperiment({type(self.process).__name__}, name={self.name!r})"
 
     def check(self) -> None:
-        """Refuses what cannot run, before anything is written.
+        """Refuses an experiment that cannot run, before any file is written.
 
         Raises:
-          SettingError: one line with what does not go together, and the fix.
+          SettingError: two settings do not fit together; the message says the fix.
         """
         from tfl_research.experiment.own_process import prepared
 
@@ -170,20 +174,20 @@ class ProcessExperiment:
     ) -> ProcessResult:
         """Runs the process, or continues the run that the folder holds.
 
-        The initial state is in a checkpoint before the first round. A run that was
-        stopped ends like one that was not, if the process is a function of its state
-        and of the clients' values.
+        The initial state is written to a checkpoint before the first round. If the
+        process is a function of its state and of the clients' values, a run that was
+        stopped ends like an uninterrupted run.
 
         Args:
-          folder: the folder of the run; made when missing.
+          folder: the folder of the run; a missing folder is made.
           resume: whether a folder that holds this run already is accepted.
-          recharge: whether a run continues with another process, if its declared noise
-            is drawn anew. The rounds after the last checkpoint are charged again.
+          recharge: whether a run whose declared noise is drawn anew may continue with
+            another process. The rounds after the last checkpoint are charged again.
           stream: where progress is printed; standard output by default.
 
         Raises:
-          UserError: see `check`; the folder holds another run; or the process differs
-            from the process that the run was begun with.
+          UserError: `check` refuses the experiment, the folder holds another run, or
+            the process differs from the process with which the run was begun.
           TrainingDivergedError: the model is not finite.
           RunInterrupted: SIGINT or SIGTERM in the main thread.
         """
@@ -201,7 +205,7 @@ class ProcessExperiment:
         recharge: bool = False,
         stream: Optional[TextIO] = None,
     ) -> Generator[RoundReport, None, ProcessResult]:
-        """`run`, a round at a time; see `Experiment.rounds`."""
+        """Runs the process one round at a time; see `Experiment.rounds`."""
         from tfl_research.experiment.own_process import execution
 
         return execution.rounds(

@@ -1,4 +1,4 @@
-"""One form for every process: `next` takes state and clients, and returns two values.
+"""Gives every process one form: `next` takes state and clients, returns two values.
 
 Imports TensorFlow.
 """
@@ -24,7 +24,7 @@ _PROCESS = (
 
 @runtime_checkable
 class HasInitializeAndNext(Protocol):
-    """A process of no class of TFF."""
+    """Protocol of processes that are no objects of TFF's classes."""
 
     @property
     def initialize(self) -> tff.Computation: ...
@@ -42,8 +42,8 @@ class ProcessForm:
         client; it returns the state and the metrics.
       client_type: type of a client's value; None if `next` takes no clients.
       metrics_type: type of the metrics.
-      is_computation: whether it was a computation without a state.
-      weights_of: the model in a state, or None.
+      is_computation: whether the user gave a computation without a state.
+      weights_of: returns the model in a state; None for a process without a model.
     """
 
     process: tff.templates.IterativeProcess
@@ -54,16 +54,17 @@ class ProcessForm:
 
     @property
     def state_type(self) -> tff.Type:
-        """Type of the state that `next` takes, without its placement."""
+        """Returns the type of the state that `next` takes, without its placement."""
         found = self.process.state_type
         return found.member if isinstance(found, tff.FederatedType) else found
 
 
 def form_of(process: Any) -> ProcessForm:
-    """The form of a user's process.
+    """Converts a user's process to the form that engines execute.
 
     Raises:
-      SettingError: another object, or a computation that takes what no client holds.
+      SettingError: the object is no process, or takes a value that is not one value for
+        each client.
     """
     if isinstance(process, tff.Computation):
         made = _of_computation(process)
@@ -102,7 +103,7 @@ def _has_clients(parameter: Any) -> bool:
 
 
 def _arguments(parameter: Any) -> list[tuple[str, tff.Type]]:
-    """(name, type) of each argument of a computation."""
+    """Returns (name, type) of each argument of a computation."""
     if parameter is None:
         return []
     if not isinstance(parameter, tff.StructType):
@@ -131,7 +132,7 @@ def _checked_clients(
 
 
 def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
-    """The type of a client's value that holds every argument."""
+    """Returns the type of a client's value that holds all arguments."""
     if len(arguments) == 1:
         return arguments[0][1]
     members = tff.StructWithPythonType(
@@ -141,7 +142,7 @@ def _clients_type(arguments: list[tuple[str, tff.Type]]) -> tff.FederatedType:
 
 
 def _of_computation(computation: tff.Computation) -> tff.templates.IterativeProcess:
-    """A process that counts its rounds, and returns the result as metrics."""
+    """Makes a process that counts its rounds and returns the result as metrics."""
     arguments = _checked_clients(
         "the computation", _arguments(computation.type_signature.parameter)
     )
@@ -194,7 +195,7 @@ def _is_named(value_type: Any) -> bool:
 
 
 def _at_server(what: str, value: Any) -> Any:
-    """A value as one at the server."""
+    """Converts a computation's result to a value at the server."""
     if not isinstance(value, tff.Value):
         value = tff.to_value(value, None)
     value_type = value.type_signature
@@ -254,7 +255,7 @@ def _wrapped(
     arguments: list[tuple[str, tff.Type]],
     alone: bool,
 ) -> tff.templates.IterativeProcess:
-    """The process with one argument for the clients, and with two results."""
+    """Wraps a process so that it has one argument for the clients, and two results."""
 
     def divided(output: Any) -> Any:
         if alone:
@@ -284,7 +285,7 @@ def _wrapped(
 
 
 def _model_of(process: tff.learning.templates.LearningProcess) -> WeightsOf:
-    """The model in a state of a learning process."""
+    """Returns a function that gets the model from a learning process' state."""
 
     def weights_of(state: Any) -> Any:
         found = model_weights(state)

@@ -1,4 +1,4 @@
-"""What a finished run of a process gives."""
+"""The result of a finished run of a process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class ProcessResult:
     """A finished run of a `ProcessExperiment`.
 
     Attributes:
-      experiment: that was run.
+      experiment: the experiment that was run.
       ended: how the rounds ended.
-      weights: the model in the final state; None where the process trains none.
+      weights: the model in the final state; None if the process trains no model.
     """
 
     experiment: ProcessExperiment
@@ -37,35 +37,35 @@ class ProcessResult:
 
     @property
     def path(self) -> pathlib.Path:
-        """The run's folder."""
+        """Returns the run's folder."""
         return self.ended.path
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
+        """Returns why the run ended, see `storage.run_record.STOP_REASONS`."""
         return self.ended.stop_reason
 
     @property
     def state(self) -> Any:
-        """The state after the last round."""
+        """Returns the state after the last round."""
         return self.ended.state
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The content of summary.json."""
+        """Returns the content of summary.json."""
         return self.ended.summary
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The rounds: a row a round, columns as in metrics.csv."""
+        """Returns a table with a row for each round and the columns of metrics.csv."""
         return self.ended.metrics
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """The metrics that are no scalar numbers, as arrays by round and name."""
+        """Returns the metrics that are no scalar numbers, by round and name."""
         return self.ended.measurements
 
     @property
     def epsilon(self) -> float:
-        """ε of all executed rounds at the run's δ; infinite where none is declared."""
+        """Returns ε of all executed rounds at the run's δ; infinite if not declared."""
         return self.ended.epsilon

@@ -1,4 +1,4 @@
-"""Values as a user gives them, as values of a type of TFF. Imports TensorFlow."""
+"""Converts a user's values to values of a TFF type; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tfl_research.runtime.graphs.structures import flatten, leaf_types, pack
 
 
 def as_value(where: str, value: Any, value_type: tff.Type) -> Any:
-    """A value of a type, with members in the type's order.
+    """Converts a value to a type, with members in the type's order.
 
-    TFF takes the members of a mapping in their order and not by their names.
+    TFF takes the members of a mapping by their order, and not by their names.
 
     Args:
-      where: begins the messages.
-      value: as a user gives it.
-      value_type: a type of TFF.
+      where: the beginning of the messages.
+      value: the value as the user gives it.
+      value_type: the TFF type.
 
     Raises:
-      SettingError: a value that is not of the type.
+      SettingError: the value does not have the type.
     """
     if isinstance(value_type, tff.SequenceType):
         return _as_sequence(where, value, value_type)
@@ -46,10 +46,10 @@ def as_value(where: str, value: Any, value_type: tff.Type) -> Any:
 
 
 def _check_members(where: str, value: Any, value_type: tff.StructType) -> None:
-    """Refuses members that the type does not have, because they would not be used."""
+    """Refuses members that the type does not have, because they would be ignored."""
     names = [name for name, _ in tff.structure.iter_elements(value_type)]
     if isinstance(value, Mapping) and None not in names:
-        # The toolkit's own local steps have more than every process takes.
+        # The toolkit's local steps may have members that a process does not take.
         further = [name for name in value if name not in names and "mask" not in value]
         if further:
             raise _refused(
@@ -81,10 +81,10 @@ def _as_tensor(where: str, value: Any, leaf: tff.TensorType, whole: tff.Type) ->
 
 
 def _converted(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Numbers of Python in a type that can hold each of them.
+    """Converts Python numbers to a dtype that can hold each number exactly.
 
     Raises:
-      ValueError: another kind of value, or a number that the type cannot hold.
+      ValueError: the values are of another kind, or the dtype cannot hold a number.
     """
     numbers = "biuf" if np.dtype(dtype).kind not in "biu" else "biu"
     if array.dtype.kind not in numbers + np.dtype(dtype).kind and array.size:
@@ -97,7 +97,7 @@ def _converted(array: np.ndarray, dtype: Any) -> np.ndarray:
         wide = exact.astype(np.complex128)
         same = np.isfinite(wide) | ~np.isfinite(array)
         if array.dtype.kind in "iu":
-            # Floats round long whole numbers, such as identifiers and times.
+            # Floats would round long whole numbers, such as identifiers and times.
             same &= wide.real.astype(np.longdouble) == array.astype(np.longdouble)
     if not np.all(same):
         wrong = array[~same][0]
@@ -131,7 +131,7 @@ def _as_sequence(where: str, value: Any, sequence: tff.SequenceType) -> Any:
 
 
 def _dataset_of(elements: list[Any], element_type: tff.Type) -> tf.data.Dataset:
-    """A dataset of elements whose shapes may differ, in their order."""
+    """Makes a dataset of elements in order; their shapes may differ."""
     types = leaf_types(element_type)
     rows = [[np.asarray(x) for x in flatten(e, element_type)] for e in elements]
     parts = []
@@ -178,7 +178,7 @@ def _as_dataset(
             raise _refused(
                 where, spec, sequence, f"has elements {_specs(spec)}"
             ) from None
-    # The same members in another order or container.
+    # The elements have the same members in another order or container.
     return dataset.map(lambda *given: _packed(given, expected))
 
 

@@ -1,5 +1,5 @@
 """Private and audited experiments: plans, secret cohorts, ledgers and statements.
 
-The settings of privacy are in `experiment.configs`; plans, accountants and mechanisms
-themselves are in `tfl_research.privacy`.
+`experiment.configs` has the privacy settings. `tfl_research.privacy` has the plans,
+accountants and mechanisms.
 """

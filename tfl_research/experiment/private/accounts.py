@@ -1,4 +1,4 @@
-"""How a run's account is opened: its ledger, its first lines, and its errors."""
+"""Opens a run's account: opens the ledger, prints first lines, translates errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def opened(
     Args:
       folder: the folder of the run.
       out: where the lines are printed.
-      build: (ledger of the run, context of further ledgers) -> account.
-      lines: the guarantee in a few lines.
+      build: makes the account from the run's ledger and an exit stack for further
+        ledgers.
+      lines: returns the guarantee in a few lines.
 
     Raises:
       SettingError: a ledger is damaged, in use, or does not fit the run, now or when a

@@ -1,9 +1,9 @@
-"""Refuses, or names as assumed, what reaches a private run unclipped.
+"""Refuses values that affect a private run without clip and noise, or states them.
 
-The guarantee covers the noised sums of clipped updates. Whatever a task computed from
-pooled rows shapes the model and the examples before any update is clipped. Such a run
-is refused, unless the data are public or the user declares the computed things public
-knowledge; the run's statement then says so.
+The guarantee covers the noised sums of clipped updates. But values that a task computed
+from pooled rows change the model and the examples before any update is clipped. A run
+with such values is refused, unless the data are public or the user declares the values
+public knowledge; the run's statement then says so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ _OTHER = {"client": "other clients", "record": "other records"}
 
 
 def check(setup: Setup) -> None:
-    """Refuses a private run that uses what was computed from pooled rows.
+    """Refuses a private run that uses values computed from pooled rows.
 
     Raises:
-      SettingError: names what was computed and from which data, and how to declare it;
-        or --public_schema although there is nothing to declare.
+      SettingError: the run uses such values; the message says which values, from which
+        data, and how to declare them. Or --public_schema is given although there is no
+        value to declare.
     """
     experiment, task = setup.experiment, setup.task
     release = experiment.release
@@ -50,7 +51,7 @@ def check(setup: Setup) -> None:
     if not parts or release.public_schema or task.card.public_data:
         return
     computed = " and ".join(f"{part.what} from {part.source}" for part in parts)
-    # A remedy of several parts is said once.
+    # A remedy that fits several values is printed once.
     remedies = dict.fromkeys(part.remedy for part in parts if part.remedy)
     fixes = [*remedies, "give --public_schema if this is public knowledge"]
     raise SettingError(
@@ -60,7 +61,7 @@ def check(setup: Setup) -> None:
 
 
 def assumption_lines(setup: Setup) -> list[str]:
-    """Sentences on what a private run takes to be public knowledge.
+    """Writes sentences about the values that a private run assumes to be public.
 
     Args:
       setup: the setup of the run.
@@ -105,7 +106,7 @@ def _unit(setup: Setup) -> str:
 
 
 def _pooled(setup: Setup) -> list[tasks.Pooled]:
-    """The pooled values that one unit (client or record) more or less can change."""
+    """Returns the pooled values that adding or removing one unit can change."""
     unit = _unit(setup)
     return [part for part in setup.task.pooled if part.concerns(unit)]
 

@@ -1,4 +1,4 @@
-"""An audited experiment: canaries among its clients, and what they show at the end."""
+"""Audits an experiment: adds canaries to its clients, and evaluates them at the end."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
     from tfl_research.processes import ClientWeighting
     from tfl_research.program import RunResult
 
-# Fewer weights than this many for each canary, and canaries hide each other.
+# With fewer weights for each canary, canaries hide each other.
 _WEIGHTS_PER_CANARY = 10
 
 
 def canaries(settings: Audit, seed: int) -> audit.Canaries:
-    """The canaries of a run.
+    """Makes the canaries of a run.
 
     Args:
-      settings: how many.
+      settings: the audit's settings, which have the number of canaries.
       seed: the public seed of the run.
     """
     return audit.Canaries(settings.canaries, seed)
 
 
 def with_canaries(settings: Audit, task: Task, seed: int) -> Task:
-    """The task with canaries among its training clients."""
+    """Returns the task with canaries among its training clients."""
     return dataclasses.replace(task, train=canaries(settings, seed).join(task.train))
 
 
 def with_coins(settings: Audit, cohorts: Sampler, setup: Setup) -> Sampler:
-    """The cohorts, without the canaries whose coin leaves them out."""
+    """Returns the cohorts without the canaries that do not take part."""
     plan = setup.user_level
     if plan is None:
         raise TypeError("an audit needs a plan of user-level privacy")
@@ -61,7 +61,7 @@ def with_coins(settings: Audit, cohorts: Sampler, setup: Setup) -> Sampler:
 
 
 def warn_of_sabotage(settings: Audit, folder: RunFolder) -> None:
-    """Says on standard error and in the run's folder that its ε is false."""
+    """Warns on standard error and in the run's folder that the run's ε is false."""
     if settings.sabotage == "none":
         return
     text = (
@@ -73,7 +73,7 @@ def warn_of_sabotage(settings: Audit, folder: RunFolder) -> None:
 
 
 def client_work(setup: Setup, base: ClientWork) -> ClientWork:
-    """The base work for clients, and canaries' updates for canaries."""
+    """Builds client work: clients do the base work, canaries send their directions."""
     from tfl_research import clients
 
     plan = setup.user_level
@@ -90,7 +90,7 @@ def client_work(setup: Setup, base: ClientWork) -> ClientWork:
 def aggregator(
     setup: Setup, mechanism: Any
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """A mechanism's aggregation factory, sabotaged if so wished, and watched."""
+    """Builds a mechanism's factory with an observer, and sabotages it if asked."""
     settings = setup.experiment.audit
     if settings is None:
         raise TypeError("expected an audited experiment")
@@ -108,7 +108,7 @@ def aggregator(
 
 
 def client_weighting(setup: Setup) -> ClientWeighting:
-    """The experiment's weighting, or by examples where a sabotage uncaps weights."""
+    """Returns the client weighting: by examples if a sabotage uncaps weights."""
     from tfl_research import processes
 
     settings, weighting = setup.experiment.audit, setup.experiment.resolved_weighting
@@ -128,14 +128,14 @@ def examine(
 ) -> audit.AuditResult:
     """Audits a finished run: prints, and writes audit.json, canaries.svg and the page.
 
-    Everything is computed from the final state, the exported model and the settings,
-    so that a run that was stopped and resumed is audited alike.
+    All results are computed from the final state, the exported model and the settings.
+    So a run that was stopped and resumed has the same audit.
 
     Args:
       setup: the setup of the run.
       account: the account of the run.
       result: the result of the run.
-      cohorts: who took part.
+      cohorts: the cohorts of the run.
       stream: where the findings are printed; standard output by default.
     """
 
@@ -185,7 +185,7 @@ def examine(
     def say(line: str) -> None:
         out.write(f"{line}\n")
 
-    # The rounds ended with a page that knew of no audit.
+    # The page at the end of the rounds did not have the audit yet.
     finish.write_page(result.path, say)
     return outcome
 
@@ -193,10 +193,10 @@ def examine(
 def _membership(
     settings: Audit, setup: Setup, result: RunResult, trained: Sequence[str]
 ) -> Any:
-    """The attack on the exported model; None if it is withheld or lacks examples.
+    """Attacks the exported model; None if this is withheld or examples are missing.
 
-    Members are the training examples of clients that took part, non-members the test
-    examples of all clients that are trained. ε does not cover the attack, so that a
+    Members are the training examples of clients that took part. Non-members are the
+    test examples of all training clients. ε does not cover the attack's result, so a
     run may withhold it.
     """
     if not released.release_of(setup).shows_file(MEMBERSHIP):
@@ -238,7 +238,7 @@ def _membership(
 
 
 def _examples(clients: ClientData, most: int, seed: int) -> dict[str, np.ndarray]:
-    """At most `most` of the clients' examples, each as likely as the others."""
+    """Draws at most `most` of the clients' examples uniformly."""
     sizes = [clients.num_examples(name) for name in clients.client_ids]
     total = sum(sizes)
     generator = derived_generator("attack examples", seed)

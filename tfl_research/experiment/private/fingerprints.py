@@ -1,4 +1,4 @@
-"""The fingerprint of a run: what the noise of a private run covers."""
+"""Computes the fingerprint of a run: everything on which a noised sum depends."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tfl_research.tasks.built_in import downloads
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
 
-# A digest of the data is an exact function of them.
+# The digest of the data is left out of the settings, since it is exact.
 _NOT_SETTINGS = frozenset({"data_sha256"})
 
 
 def of_run(setup: Setup, computation: Mapping[str, str], data: str) -> Fingerprint:
-    """The fingerprint of a start; without privacy, of the computation alone.
+    """Computes the fingerprint of a start; without privacy, only of the computation.
 
     Args:
       setup: the setup of the run.
@@ -55,10 +55,10 @@ def of_run(setup: Setup, computation: Mapping[str, str], data: str) -> Fingerpri
 
 
 def data_digest(setup: Setup) -> str:
-    """SHA-256 of the data of a private run, whatever the task.
+    """Computes the SHA-256 of the data of a private run, for any task.
 
     Raises:
-      SettingError: data that have no digest.
+      SettingError: the data have no digest.
     """
     at_sites = _digest_of_sites(setup.source)
     if at_sites is not None:
@@ -68,7 +68,7 @@ def data_digest(setup: Setup) -> str:
 
 
 def _digest_of_sites(task: Task) -> Optional[str]:
-    """A digest of data that are at sites, from the sites' keyed digests."""
+    """Computes a digest of data at sites from the sites' keyed digests."""
     if not isinstance(task.train, SiteClients):
         return None
     return hashlib.sha256(task.train.mark.encode()).hexdigest()
@@ -77,12 +77,12 @@ def _digest_of_sites(task: Task) -> Optional[str]:
 def check_examples(setup: Setup) -> None:
     """Checks all clients of a private run before its first round.
 
-    A run that stops at a client's first round would tell who took part in this round,
-    after others were released. Packages' data and the files of the task `csv` have
+    If a run stopped at the first round of a client with bad data, it would reveal who
+    took part in this round. The data of packages and the files of the task `csv` have
     digests of their own, and are checked when they are read.
 
     Raises:
-      UserError: a label or token that the model or the loss does not take.
+      UserError: the model or the loss does not take a label or token.
     """
     if isinstance(setup.source.train, SiteClients):
         return  # The sites do.
@@ -92,7 +92,7 @@ def check_examples(setup: Setup) -> None:
 
 
 def _known_digest(setup: Setup) -> Optional[str]:
-    """The digest of data that need not be read; None for other data."""
+    """Returns the digest of data that need not be read; None for other data."""
     task = setup.source
     choice = _choice(setup.experiment)
     if choice is None:
@@ -105,14 +105,14 @@ def _known_digest(setup: Setup) -> Optional[str]:
 
 
 def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
-    """SHA-256 of data that are not a package's; None for the toolkit's own tasks.
+    """Computes the SHA-256 of a user's data; None for the toolkit's own tasks.
 
     Args:
-      experiment: whose data they are.
+      experiment: the experiment.
       task: the task of the experiment, as it was built.
 
     Raises:
-      SettingError: data that have no digest.
+      SettingError: the data have no digest.
     """
     at_sites = _digest_of_sites(task)
     if at_sites is not None:
@@ -128,7 +128,7 @@ def own_data_digest(experiment: Description, task: Task) -> Optional[str]:
 
 
 def _choice(experiment: Description) -> Optional[TaskChoice]:
-    """The registered task whose data the experiment has, or None."""
+    """Returns the choice of the registered task of the experiment, or None."""
     task = experiment.task
     if isinstance(task, TaskChoice):
         return task
@@ -138,7 +138,7 @@ def _choice(experiment: Description) -> Optional[TaskChoice]:
 
 
 def content_digest(task: Task) -> str:
-    """The SHA-256 of a task's clients and arrays, hex (`tasks.content_digest`).
+    """Computes the SHA-256 of a task's clients and arrays (`tasks.content_digest`).
 
     Raises:
       SettingError: an array holds Python objects.
@@ -150,7 +150,7 @@ def content_digest(task: Task) -> str:
 
 
 def _modules(setup: Setup) -> set[str]:
-    """The modules that registered parts of the run."""
+    """Returns the modules that registered parts of the run."""
     experiment, found = setup.experiment, set[Optional[str]]()
     if isinstance(experiment.algorithm, AlgorithmSettings):
         found.add(ALGORITHMS.origin(experiment.algorithm.NAME))

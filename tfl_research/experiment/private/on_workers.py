@@ -1,4 +1,4 @@
-"""What a private run gives to TFF's workers on other machines, in plain text."""
+"""States what a private run sends in plain text to TFF's workers on other machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tfl_research.storage.files import user_paths
 
 
 def outside_lines(runtime: Runtime) -> list[str]:
-    """The sentences that say what --runtime=remote leaves outside the guarantee."""
+    """Writes sentences about what --runtime=remote leaves outside the guarantee."""
     if runtime.runtime != "remote":
         return []
     lines = [

@@ -1,4 +1,4 @@
-"""What a private run shows to its coordinator and to its sites."""
+"""States what a private run shows to its coordinator and to its sites."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tfl_research.sampling import Amplification
 
 
 def outside_lines(experiment: Description, amplification: Amplification) -> list[str]:
-    """The sentences that say what --runtime=federation leaves outside the guarantee.
+    """Writes sentences about data that a federation leaves outside the guarantee.
 
     Args:
       experiment: the experiment.
-      amplification: how the run's cohorts are sampled.
+      amplification: the amplification of the run's sampler.
     """
     if experiment.runtime.runtime != "federation":
         return []

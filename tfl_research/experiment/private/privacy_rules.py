@@ -1,4 +1,4 @@
-"""Which parts of an experiment go with privacy: rules of `compatibility.RULES`."""
+"""Rules of `compatibility.RULES` about parts that are compatible with privacy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE = "none"
 
 
 def user_level(experiment: Description) -> None:
-    """User-level privacy with everything that a mechanism must cover."""
+    """Checks user-level privacy with the parts that a mechanism must cover."""
     privacy = experiment.privacy
     if not isinstance(privacy, UserLevelPrivacy):
         return
@@ -69,7 +69,7 @@ def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) 
 
 
 def record_level(experiment: Description) -> None:
-    """DP-SGD inside the clients with how their local steps are described."""
+    """Checks record-level privacy with the settings of the local steps."""
     privacy = experiment.privacy
     if not isinstance(privacy, RecordLevelPrivacy):
         return
@@ -110,7 +110,7 @@ def record_level(experiment: Description) -> None:
 
 
 def beside_privacy(experiment: Description) -> None:
-    """Refuses settings that do not go with privacy, or that go with privacy alone."""
+    """Refuses settings that exclude privacy, and settings that need privacy."""
     if experiment.privacy is None:
         experiment.release.check_without_privacy()
         return
@@ -135,7 +135,7 @@ def beside_privacy(experiment: Description) -> None:
 
 
 def audit(experiment: Description) -> None:
-    """Canaries with a mechanism that they can test."""
+    """Checks that canaries can test the mechanism."""
     audit, privacy = experiment.audit, experiment.privacy
     if audit is None:
         return

@@ -1,4 +1,4 @@
-"""New noise, charged again, for a private run in which something has changed."""
+"""Gives a changed private run new noise, and charges the repeated rounds again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfl_research.storage.fingerprint import Fingerprint
 
 
 def restarts(account: Any) -> int:
-    """How often the ledger of a run has begun again; 0 without a ledger."""
+    """Counts the restarts in a run's ledger; 0 without a ledger."""
     if account is None:
         return 0
     return sum(isinstance(entry, Restart) for entry in account.ledger.entries)
 
 
 def planned_again(account: Any) -> str:
-    """The planned ε of a run that has charged rounds again, in a sentence."""
+    """Writes a sentence with the planned ε of a run that charged rounds again."""
     return (
         "Planned with what was charged for repeated rounds: "
         f"ε = {rounded_up(account.planned_epsilon())} at "
@@ -35,23 +35,23 @@ def recharge(
     check: Callable[[], None],
     out: TextIO,
 ) -> None:
-    """Begins a new attempt of a run, unless the run can go on as it was.
+    """Begins a new attempt of a run, unless the run can continue unchanged.
 
-    The ledger is written first, and computation.json second. A kill between the two
-    leaves a ledger that charges repeated rounds again, and a run that cannot go on
-    without this function, whatever its code, since computation.json has fewer restarts.
-    Noise of the new attempt is drawn after both.
+    The ledger is written first, and computation.json second. After a kill between the
+    two writes, the ledger charges repeated rounds again, and computation.json has fewer
+    restarts. Such a run cannot continue without this function. The noise of the new
+    attempt is drawn after both writes.
 
     Args:
       folder: the folder of the run.
       account: the account of the run.
       fingerprint: the fingerprint of this start.
       check: raises an error if the run cannot have new noise.
-      out: where it is said what happens.
+      out: the stream for printed lines.
 
     Raises:
-      UserError: something changed that no new noise helps: settings or the plan; or
-        the ledgers cannot charge rounds again.
+      UserError: settings or plan have changed, which new noise does not help, or the
+        ledgers cannot charge rounds again.
     """
     has_rounds = folder.has_rounds(len(account.ledger))
     changes = folder.computation.changes(

@@ -34,15 +34,15 @@ from tfl_research.tasks import Task
 if TYPE_CHECKING:
     from tfl_research.experiment.setup import Setup
 
-# Each client's ε after each round, in the run's folder.
+# The file with each client's ε after each round, in the run's folder.
 CLIENT_EPSILON_FILE = "client_epsilon.csv"
 
 
 def with_poisson_steps(setup: Setup) -> Task:
-    """The task with local steps that are drawn by Poisson sampling.
+    """Returns the task with local steps that are drawn by Poisson sampling.
 
     Raises:
-      SettingError: microbatches that are larger than a batch.
+      SettingError: a microbatch is larger than a batch.
     """
     settings, task = _settings(setup), setup.task
     expected = settings.record_batch_size
@@ -61,11 +61,11 @@ def with_poisson_steps(setup: Setup) -> Task:
 
 
 def plan(setup: Setup) -> privacy.RecordLevelPlan:
-    """The plan of a run: noise given or calibrated for every client's records.
+    """Makes the plan of a run; the noise is given or calibrated for every client.
 
     Raises:
-      SettingError: a target or budget that is out of reach, or shared ledgers that do
-        not go with the run.
+      SettingError: no noise meets the target, the first round exceeds the budget, or
+        the shared ledgers do not fit the run.
     """
     settings = _settings(setup)
     made = privacy.RecordLevelPlan.create(
@@ -85,12 +85,12 @@ def plan(setup: Setup) -> privacy.RecordLevelPlan:
 
 
 def secret_cohort_seed(key: int) -> int:
-    """Seed of the noise, and of the draw of the records of each local step.
+    """Returns the seed of the noise and of the draw of each local step's records.
 
-    Noise must never be drawn twice for different things, so the seed comes from the key
-    of the run's noise. Amplification by sampling assumes that nobody knows who takes
-    part, so these draws come from the same secret; by SHA-256, so that the seed shares
-    no stream with what else is drawn from the key.
+    The same noise must never be added to two different sums, so the seed comes from the
+    key of the run's noise. Amplification by sampling assumes that nobody knows which
+    records are drawn, so these draws come from the same secret. SHA-256 derives the
+    seed, so that it shares no stream with other draws from the key.
 
     Args:
       key: the key of the run's noise, see `storage.Attempts.key`.
@@ -102,7 +102,7 @@ def secret_cohort_seed(key: int) -> int:
 def opened_account(
     setup: Setup, made: privacy.RecordLevelPlan, folder: RunFolder, out: TextIO
 ) -> contextlib.AbstractContextManager[privacy.RecordAccount]:
-    """Opens the run's ledger, each client's of --record_ledgers, and the table of ε.
+    """Opens the run's ledger, the ledgers of --record_ledgers, and the table of ε.
 
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
@@ -113,7 +113,7 @@ def opened_account(
       out: where the lines are printed.
 
     Raises:
-      SettingError: the ledger is damaged, or in use, or of another run.
+      SettingError: the ledger is damaged, in use, or belongs to another run.
     """
 
     def build(
@@ -145,7 +145,7 @@ def _client_ledgers(
     if path is None:
         return None
     if any(event != made.event for event in own.events):
-        # Refused by the account, in words that fit.
+        # The account refuses this case with a better message.
         return None
     return privacy.ClientLedgers(
         path,
@@ -191,9 +191,9 @@ def _first_lines(account: privacy.RecordAccount, rounds: int) -> list[str]:
 
 
 def _shared_total(account: privacy.RecordAccount, done: int) -> Optional[SharedTotal]:
-    """The total of the client with the largest ε; None without ledgers of clients.
+    """Returns the total of the client with the largest ε; None without shared ledgers.
 
-    ε is at the δ of this client, so that it holds at the largest δ of a client too.
+    ε is at the δ of this client, so it also holds at the largest δ of a client.
     """
     epsilon = account.shared_epsilon(done)
     if not isinstance(account.shared, privacy.ClientLedgers) or epsilon is None:

@@ -1,4 +1,4 @@
-"""What an experiment releases: its filter, private evaluation and private choice."""
+"""Decides an experiment's releases: filter, private evaluation and private choice."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _LEARNING_RATES = ("client_learning_rate", "server_learning_rate")
 
 
 def release_of(setup: Setup) -> outputs.Release:
-    """The filter of an experiment's outputs.
+    """Returns the filter of an experiment's outputs.
 
-    Cohort sizes are public where settings decide them: under record-level privacy,
-    whose neighbours have the same clients, and where every cohort has the same size
-    without simulated devices. A Poisson cohort's size tells whether a client takes
-    part.
+    Cohort sizes are public if settings alone decide them. This is so under record-level
+    privacy, whose neighbours have the same clients, and if every cohort has the same
+    size without simulated devices. The size of a Poisson cohort depends on whether a
+    client takes part.
     """
     experiment = setup.experiment
     if experiment.privacy is None:
@@ -74,10 +74,10 @@ def release_of(setup: Setup) -> outputs.Release:
 
 
 def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
-    """The columns of a mechanism that are exact although the table says private.
+    """Returns a mechanism's columns that are exact although the table says private.
 
-    Where clients add the noise, its total tells how many took part. The toolkit does
-    not know how a user's own mechanism computes its columns.
+    If clients add the noise, its total tells how many clients took part. And the
+    toolkit does not know how a user's own mechanism computes its columns.
     """
     if privacy.MECHANISMS.origin(mechanism.NAME) is not None:
         return frozenset([_CLIP, _NOISE, *_LEARNING_RATES])
@@ -85,12 +85,12 @@ def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:
 
 
 def check(setup: Setup) -> None:
-    """Refuses settings of the release that cannot be met.
+    """Refuses settings of the release that cannot be fulfilled.
 
     Raises:
-      SettingError: a name that is no exact output; a held-out client that is trained
-        on; a metric for the best model or for early stopping that is withheld; a
-        private evaluation that is not sound.
+      SettingError: a name is no exact output, a held-out client is also trained on, a
+        metric for the best model or for early stopping is withheld, or the private
+        evaluation is not sound.
     """
     experiment, settings = setup.experiment, setup.experiment.release
     if experiment.privacy is None:
@@ -121,7 +121,7 @@ def check(setup: Setup) -> None:
 
 
 def _deciding_column(setup: Setup) -> Optional[str]:
-    """The column that picks the best model or stops the run; None if no column may."""
+    """Returns the column that selects the best model or stops the run, or None."""
     experiment, task = setup.experiment, setup.task
     training, settings = experiment.training, experiment.release
     if settings.selection_epsilon is not None:
@@ -141,7 +141,7 @@ def _deciding_column(setup: Setup) -> Optional[str]:
 
 
 def _check_held_out(setup: Setup) -> None:
-    """Metrics of held-out clients cost nothing, since nothing is trained on these."""
+    """Checks that no held-out client is trained on; only then its metrics cost no ε."""
     task = setup.source
     if task.held_out is None:
         return
@@ -206,7 +206,7 @@ def _check_private_metrics(setup: Setup) -> None:
 
 
 def _evaluation_event(setup: Setup) -> Event:
-    """The event of one private evaluation."""
+    """Returns the event of one private evaluation."""
     amplification = setup.asked.amplification
     relation, clients = amplification.neighbouring_relation, amplification.population
     noise = float(setup.experiment.release.evaluation_noise_multiplier or 0.0)
@@ -228,7 +228,7 @@ def _selection_event(setup: Setup) -> Event:
 
 
 def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
-    """The releases that are charged in addition to the rounds, each with its count."""
+    """Returns the releases that are charged in addition to the rounds, with counts."""
     settings, training = setup.experiment.release, setup.experiment.training
     planned: list[tuple[Event, int]] = []
     if settings.evaluation_noise_multiplier is not None:
@@ -241,7 +241,7 @@ def planned_releases(setup: Setup) -> list[tuple[Event, int]]:
 
 
 def notes(setup: Setup) -> list[str]:
-    """The statement's sentences about private evaluation and private choice."""
+    """Writes the statement's sentences about private evaluation and private choice."""
     settings, lines = setup.experiment.release, []
     amplification = setup.asked.amplification
     clients, relation = amplification.population, amplification.neighbouring_relation
@@ -268,11 +268,11 @@ def notes(setup: Setup) -> list[str]:
 def of_run(
     setup: Setup, noise_key: int, write_statement: Optional[Callable[[], None]]
 ) -> Releases:
-    """The releases of a run, for the round loop.
+    """Makes the releases of a run for the round loop.
 
     Args:
       setup: the setup of the run.
-      noise_key: secret; the noise of private evaluations is a function of it.
+      noise_key: secret; the noise of private evaluations is a function of this key.
       write_statement: writes the privacy statement; None without privacy.
     """
     settings = setup.experiment.release
@@ -299,7 +299,7 @@ def of_run(
 
 
 def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
-    """The outputs that a run gives out, for its statement.
+    """Returns the outputs that a run releases, for its statement.
 
     Args:
       setup: the setup of the run.
@@ -318,7 +318,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE
     if folder.summary_path.exists() and not (folder.export_path / "best").exists():
-        # The run has ended without one.
+        # The run has ended without a choice.
         decided_by = ""
     files = [CLIENTS]
     if setup.task.held_out is not None:
@@ -335,7 +335,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
 
 
 def _further(folder: RunFolder, known: list[str]) -> list[str]:
-    """Files in the folder that no other list has: of callbacks of the user's own."""
+    """Returns files in the folder that are in no other list: the user's callbacks'."""
     heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
     return sorted(
         path.name

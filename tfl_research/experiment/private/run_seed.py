@@ -1,7 +1,8 @@
-"""A run seed that the user chose: where it breaks the guarantee, and what is said.
+"""Refuses or warns of a run seed that the user chose, which can break the guarantee.
 
-Two runs with the same run seed draw the same secret cohorts, and the same noise where
-nothing differs that the noise covers. What accountants compose for them is no bound.
+Two runs with the same run seed draw the same secret cohorts. They also draw the same
+noise, if nothing differs on which the noise depends. Accountants assume independent
+noise, so the composed ε of such runs is no bound.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ _OUTSIDE = (
 
 
 def cohort_seed(run_seed: int) -> int:
-    """The seed of a run's secret cohorts.
+    """Returns the seed of a run's secret cohorts.
 
-    Derived from the run seed by SHA-256, so that noise and cohorts share no stream.
+    SHA-256 derives the seed from the run seed, so that noise and cohorts share no
+    stream.
     """
     return int.from_bytes(hashlib.sha256(b"cohorts %d" % run_seed).digest(), "big")
 
@@ -30,18 +32,18 @@ def cohort_seed(run_seed: int) -> int:
 def check_not_shared(
     run_seed: Optional[str], setting: str, path: Optional[str]
 ) -> None:
-    """Refuses a chosen run seed where several runs are composed.
+    """Refuses a chosen run seed if a ledger composes several runs.
 
     Args:
-      run_seed: as given, or None.
-      setting: name of the setting that names the shared ledger.
-      path: its value; None for a run that is alone.
+      run_seed: the run seed that the user gave, or None.
+      setting: the name of the setting that names the shared ledger.
+      path: the value of that setting; None for a run without a shared ledger.
 
     Raises:
       SettingError: both are given.
     """
     if run_seed is not None and path is not None:
-        # The seed is a secret, so it is not repeated.
+        # The message does not show the seed, which is a secret.
         raise SettingError(
             f"--{setting}={path}: its total assumes that each run has noise of its "
             "own, but runs of one --run_seed have the same noise; leave --run_seed "
@@ -50,5 +52,5 @@ def check_not_shared(
 
 
 def outside_lines(folder: RunFolder) -> list[str]:
-    """The sentences that say what a chosen run seed leaves outside the guarantee."""
+    """Writes sentences about what a chosen run seed leaves outside the guarantee."""
     return [_OUTSIDE] if folder.run_seed_given else []

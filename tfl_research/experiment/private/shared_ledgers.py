@@ -1,4 +1,4 @@
-"""Ledgers that runs share, checked before a run's folder records their setting."""
+"""Checks shared ledgers before a run's folder records their setting."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _NATURAL = (None, "natural")
 def check(
     path: Optional[str], task: Task, event: privacy.Event
 ) -> Optional[privacy.Population]:
-    """Refuses a ledger of clients' rounds; makes the file if it does not exist.
+    """Checks the shared ledger of a user-level run, and makes a missing file.
 
     Args:
       path: the path of --ledger, or None.
       task: the task of the run.
-      event: what each of its rounds does.
+      event: the event of each round.
 
     Returns:
-      Whom the ledger is about; None without one.
+      The population of the ledger; None without a ledger.
 
     Raises:
-      SettingError: it cannot be opened, is damaged, or has rounds that cannot be
-        composed with the run's rounds.
+      SettingError: the ledger cannot be opened, is damaged, or has rounds that cannot
+        be composed with the run's rounds.
     """
     if path is None:
         return None
@@ -50,13 +50,13 @@ def check(
 
 
 def populations(task: Task) -> list[privacy.Population]:
-    """Whom a ledger of runs on this task may be about, the usual one first.
+    """Returns the possible populations of a ledger of this task, the usual one first.
 
-    The clients are the training clients and the held-out clients, because --seed may
-    decide which clients train. The cost of all runs together, on different parts of
-    the clients, bounds the cost of each client. Another seed draws other clients from
-    pooled examples. The last population is the one that earlier versions wrote: the
-    training clients alone.
+    The usual population has the training clients and the held-out clients, because
+    --seed may decide which clients train. The ε of all runs together, on different
+    parts of the clients, bounds the ε of each client. If clients are drawn from pooled
+    examples, another seed draws other clients. The last population is that of earlier
+    versions: only the training clients.
     """
     training = task.train.client_ids
     held_out = () if task.held_out is None else task.held_out.client_ids
@@ -71,7 +71,7 @@ def populations(task: Task) -> list[privacy.Population]:
 
 
 def drawn_by(task: Task) -> Optional[str]:
-    """The settings that decide a client's examples; None for clients of the data."""
+    """Returns settings that decide a client's examples; None for natural clients."""
     recipe = task.recipe
     if recipe is None or recipe.options.get("partition") in _NATURAL:
         return None
@@ -94,16 +94,17 @@ def check_clients(
     event: privacy.RecordEvent,
     deltas: Sequence[float],
 ) -> None:
-    """Refuses ledgers of clients' records; makes the folder if it does not exist.
+    """Checks the shared ledgers of clients' records, and makes a missing folder.
 
     Args:
       path: the path of --record_ledgers, or None.
       task: the task of the run.
-      event: what each of the run's rounds does.
-      deltas: by client.
+      event: the event of each round.
+      deltas: δ by client.
 
     Raises:
-      SettingError: see `check`.
+      SettingError: a ledger cannot be opened, is damaged, or has rounds that cannot be
+        composed with the run's rounds.
     """
     if path is None:
         return
@@ -121,15 +122,14 @@ def check_clients(
 
 
 def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> list[str]:
-    """The cost of all runs of the shared ledger, and the ledger's own budget.
+    """Writes sentences about ε of all runs of the shared ledger, and its budget.
 
     Args:
       account: the account of the run.
-      rounds: the number of rounds of this run that are counted; None for all that it
-        plans.
+      rounds: the number of rounds of this run that count; None for all planned rounds.
 
     Returns:
-      Sentences; none for a run that shares no ledger.
+      The sentences; an empty list for a run without a shared ledger.
     """
     shared = account.shared
     if rounds is None:
@@ -157,7 +157,7 @@ def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> li
 
 
 def _refused(setting: str, path: str, error: ValueError) -> SettingError:
-    """The error with the setting that named the ledger, unless it names one."""
+    """Adds the setting that named the ledger to an error that names no setting."""
     message = message_for_command_line(error)
     if message.startswith("--"):
         return SettingError(message)

@@ -1,4 +1,4 @@
-"""When a private run's statement is written."""
+"""Writes a private run's statement at the right times."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def kept_up_to_date(
 ) -> Iterator[None]:
     """Writes the statement when a run begins, and again when it stops.
 
-    A resumed run keeps its statement until then. The old statement stays for good if
-    the run fails before it charges anything: the run may be refused because its ledger
-    lost rounds, which a new statement would leave out.
+    A resumed run keeps its old statement until it stops. If the run fails before it
+    charges a round, the old statement remains. For example, the run may be refused
+    because its ledger lost rounds, and a new statement would leave out these rounds.
 
     Args:
       path: the path of the statement.

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 
 def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Population]]:
-    """The plan of a run: noise given or calibrated, over the run's cohorts.
+    """Makes the plan of a run; the noise is given or calibrated.
 
     TensorFlow is imported only if the mechanism's noise depends on the model's size.
 
     Returns:
-      The plan, and whom the shared ledger is about, if there is one.
+      The plan, and the population of the shared ledger, if there is one.
 
     Raises:
-      SettingError: a target or budget that is out of reach, or a shared ledger that
-        does not go with the run.
+      SettingError: no noise meets the target, the first round exceeds the budget, or
+        the shared ledger does not fit the run.
     """
     settings, experiment = _settings(setup), setup.experiment
 
@@ -71,7 +71,7 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
 
 
 def secret_cohorts(setup: Setup, seed: int) -> Sampler:
-    """The run's cohorts, drawn by its secret run seed instead of the public one.
+    """Returns the run's cohorts, drawn by the secret run seed.
 
     Args:
       setup: the setup of the run.
@@ -83,11 +83,12 @@ def secret_cohorts(setup: Setup, seed: int) -> Sampler:
 
 
 def client_secret(key: int) -> int:
-    """Secret from which a simulation draws its clients' secrets.
+    """Returns the secret from which a simulation draws its clients' secrets.
 
-    Clients' noise must never be drawn twice for different things, so the secret comes
-    from the key of the run's noise; by SHA-256, so that it shares no stream with what
-    else is drawn from the key. In a federation each site has its own secret.
+    The same client noise must never be added to two different updates, so the secret
+    comes from the key of the run's noise. SHA-256 derives the secret, so that it shares
+    no stream with other draws from the key. In a federation, each site has its own
+    secret.
 
     Args:
       key: the key of the run's noise, see `storage.Attempts.key`.
@@ -99,7 +100,7 @@ def client_secret(key: int) -> int:
 def opened_account(
     setup: Setup, made: privacy.UserLevelPlan, folder: RunFolder, out: TextIO
 ) -> contextlib.AbstractContextManager[privacy.RoundAccount]:
-    """Opens the run's ledger, and the shared one of --ledger.
+    """Opens the run's ledger, and the shared ledger of --ledger.
 
     Prints the guarantee in a few lines; `kept_statement` writes all of it.
 
@@ -110,8 +111,8 @@ def opened_account(
       out: where the lines are printed.
 
     Raises:
-      SettingError: a ledger is damaged, or in use, or of another neighbouring relation,
-        population or unit of privacy, now or when a round is to be charged.
+      SettingError: a ledger is damaged or in use, or has another neighbouring relation,
+        population or unit of privacy. This may be raised later, at a charge.
     """
 
     def build(own: privacy.Ledger, stack: contextlib.ExitStack) -> privacy.RoundAccount:
@@ -133,7 +134,7 @@ def _settings(setup: Setup) -> UserLevelPrivacy:
 
 
 def _account_kind(setup: Setup) -> type[privacy.RoundAccount]:
-    """The class of the account; a sabotaged audit has an account that looks away."""
+    """Returns the account's class; a sabotaged audit's account accepts any noise."""
     audit = setup.experiment.audit
     if audit is None or audit.sabotage == "none":
         return privacy.RoundAccount
@@ -154,7 +155,7 @@ def _shared_ledger(
 def _first_lines(
     setup: Setup, made: privacy.UserLevelPlan, account: privacy.RoundAccount
 ) -> list[str]:
-    """The guarantee in a few lines."""
+    """Writes the guarantee in a few lines."""
     lines = [
         made.mechanism.sentence(),
         *opening_lines(
@@ -221,7 +222,7 @@ def _shared_total(account: privacy.RoundAccount, done: int) -> Optional[SharedTo
 
 
 def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
-    """The sentences that the statement adds to those about the event."""
+    """Writes the statement's sentences beside those about the event."""
     experiment = setup.experiment
     weighting, rule = experiment.resolved_weighting, experiment.chosen_aggregator
     weights = "all clients weigh the same"

@@ -1,6 +1,6 @@
 """Sweeps: lists of experiments that run one after another, and grids that make them.
 
-Tables and pictures of their results are in `report`.
+`report` makes tables and pictures of the results of sweeps.
 """
 
 from typing import TYPE_CHECKING

@@ -16,18 +16,18 @@ from tfl_research.experiment.sweeps.grids import Further, check_base, own_settin
 from tfl_research.experiment.sweeps.point import Point
 from tfl_research.settings import declared
 
-# Column of results.csv that has the backdoor's success rate.
+# The column of results.csv with the backdoor's success rate.
 BACKDOOR = f"{BACKDOOR_SPLIT}_accuracy"
-# Ends a rule that neighbour mixing goes before.
+# The end of a rule's name if neighbour mixing comes before the rule.
 MIXED = "+mixing"
 
 
 def expected_byzantine(ready: setup.Setup, fraction: float) -> int:
-    """f that rules are told: what 99% of the cohorts have at most.
+    """Returns f for rules: 99% of the cohorts have at most f malicious clients.
 
     Args:
-      ready: of the base experiment.
-      fraction: of malicious clients.
+      ready: the setup of the base experiment.
+      fraction: the share of malicious clients.
     """
     clients = len(ready.asked.client_ids)
     sampler = str(ready.experiment.resolved_cohorts.sampler)
@@ -42,10 +42,9 @@ def expected_byzantine(ready: setup.Setup, fraction: float) -> int:
 def rule_settings(
     rule: str, byzantine: int, largest: int, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Optional[str]]:
-    """The settings that a rule of the grid stands for, and why it cannot be.
+    """Returns the settings of a rule of the grid, or why the rule cannot be used.
 
-    f is given to rules that need it, and to others where a cohort of `largest` is
-    enough for it.
+    Rules that need f get f. Other rules get f if a cohort of `largest` is enough.
 
     Args:
       rule: name of an aggregator, or NAME+mixing.
@@ -62,7 +61,7 @@ def rule_settings(
     if not issubclass(chosen, RuleSettings):
         return {**settings, **given}, None
     per_byzantine, needs = chosen.PER_BYZANTINE, chosen.NEEDS_BYZANTINE
-    # A trimmed mean takes off as many as are hostile where no count is given.
+    # By default, a trimmed mean cuts off as many values as there are hostile clients.
     needs |= "trim" in {field.name for field in declared(chosen)}
     if name != rule:
         settings["neighbour_mixing"] = True
@@ -89,20 +88,23 @@ def byzantine_grid(
     by_rule: Optional[Further] = None,
     by_attack: Optional[Further] = None,
 ) -> tuple[list[Point], list[str]]:
-    """Attacks, rules and malicious fractions, and which rules are left out and why.
+    """Makes a grid of attacks, rules and malicious fractions.
 
     Args:
       base: an experiment whose attack and aggregator the grid sets.
-      names: attacks, or "none".
-      rules: aggregators, or NAME+mixing.
-      fractions: malicious shares of the clients.
-      seeds: of the runs.
-      hostile: f that every rule is told; `expected_byzantine` by default.
+      names: names of attacks, or "none".
+      rules: names of aggregators, or NAME+mixing.
+      fractions: shares of malicious clients.
+      seeds: seeds of the runs.
+      hostile: f for every rule; `expected_byzantine` by default.
       by_rule: further settings by rule.
       by_attack: further settings by attack.
 
+    Returns:
+      The points, and a text for each rule that is left out, with the reason.
+
     Raises:
-      SettingError: a value that is refused, or nothing is left to run.
+      SettingError: a value is refused, or no point is left.
 
     Example:
       >>> from tfl_research.experiment import sweeps
@@ -160,7 +162,7 @@ def byzantine_grid(
 
 
 def with_places(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of results.csv with a column "attacked by": the attack and its fraction."""
+    """Adds a column "attacked by" to rows of results.csv: attack and fraction."""
     one = len({row["fraction"] for row in rows}) == 1
     return [
         {

@@ -1,7 +1,7 @@
 """Grids of experiments: privacy against utility, algorithms, silos and baselines.
 
-Each function takes a base experiment and lists of values, and gives the points of a
-`Sweep`. `further` has further settings by the grid's own values, as
+Each function takes a base experiment and lists of values, and returns the points of a
+`Sweep`. `further` has further settings by a value of the grid, such as
 `{"tree": {"sampler": "shuffled"}}`.
 """
 
@@ -35,7 +35,7 @@ def check_base(base: Experiment) -> None:
     """Refuses a run seed, which would give the private runs of a grid the same noise.
 
     Raises:
-      SettingError: as described.
+      SettingError: the base has a run seed.
     """
     if base.training.run_seed is not None:
         raise SettingError(
@@ -45,16 +45,16 @@ def check_base(base: Experiment) -> None:
 
 
 def own_settings(given: Optional[Mapping[str, Any]], *swept: str) -> dict[str, Any]:
-    """Further settings of some points, without those that the grid itself sets.
+    """Checks further settings of some points, which the grid must not set itself.
 
-    A point with other values would stand in the tables under the grid's.
+    Otherwise a point would have other values than the tables say.
 
     Args:
-      given: by the settings' names, or None.
+      given: values by the settings' names, or None.
       swept: names of the settings that the grid sets beside the seed.
 
     Raises:
-      SettingError: one that the grid sets.
+      SettingError: the grid sets one of these settings.
     """
     for name in ("seed", *swept):
         if name in (given or {}):
@@ -68,7 +68,7 @@ def check_higher_is_better(base: Experiment) -> None:
     """Refuses a selection metric that falls as models get better.
 
     Raises:
-      SettingError: as described.
+      SettingError: lower values of the selection metric are better.
 
     Example:
       >>> from tfl_research.experiment import sweeps
@@ -94,17 +94,17 @@ def privacy_utility(
     seeds: Sequence[int],
     further: Optional[Further] = None,
 ) -> list[Point]:
-    """Accuracy against ε: every mechanism at every ε, beside runs without privacy.
+    """Makes a grid of every mechanism at every ε, and runs without privacy.
 
     Args:
       base: an experiment with user-level privacy, whose ε the grid sets.
       mechanisms: names of mechanisms.
       epsilons: target ε of the runs.
-      seeds: of the runs.
-      further: by mechanism.
+      seeds: seeds of the runs.
+      further: further settings by mechanism.
 
     Raises:
-      SettingError: a base without user-level privacy, or a value that is refused.
+      SettingError: the base has no user-level privacy, or a value is refused.
 
     Example:
       >>> from tfl_research.experiment import sweeps
@@ -170,18 +170,20 @@ def heterogeneity(
     seeds: Sequence[int],
     further: Optional[Further] = None,
 ) -> list[Point]:
-    """Algorithms over degrees of label skew; points that share programs are neighbours.
+    """Makes a grid of algorithms over degrees of label skew.
+
+    Points that share compiled programs are neighbours.
 
     Args:
       base: an experiment whose algorithm and partition the grid sets.
       algorithms: names of algorithms.
       alphas: concentrations of the Dirichlet distribution, as numbers or text, or
         "natural" for the task's own clients.
-      seeds: of the runs.
-      further: by algorithm.
+      seeds: seeds of the runs.
+      further: further settings by algorithm.
 
     Raises:
-      SettingError: a value that is refused.
+      SettingError: a value is refused.
 
     Example:
       >>> from tfl_research.experiment import sweeps
@@ -222,18 +224,18 @@ def cross_silo(
     further: Optional[Further] = None,
     record_further: Optional[Mapping[str, Any]] = None,
 ) -> list[Point]:
-    """Federation across silos beside each silo alone and the pooled data.
+    """Makes a grid of federation across silos, each silo alone, and pooled data.
 
     Args:
       base: an experiment in which every silo takes part in every round.
       algorithms: names of algorithms.
       record_epsilons: target ε of runs with record-level privacy.
-      seeds: of the runs.
-      further: by algorithm.
-      record_further: settings of the runs with record-level privacy.
+      seeds: seeds of the runs.
+      further: further settings by algorithm.
+      record_further: further settings of the runs with record-level privacy.
 
     Raises:
-      SettingError: a value that is refused.
+      SettingError: a value is refused.
 
     Example:
       >>> from tfl_research.experiment import sweeps
@@ -250,7 +252,7 @@ def cross_silo(
     """
     check_base(base)
     federated = dataclasses.replace(base, name="federated")
-    # Local epochs are for those whose records are not drawn at random.
+    # Runs with record-level privacy draw records at random, and have no local epochs.
     private = dataclasses.replace(
         base,
         name="record_dp_fed_avg",
@@ -260,7 +262,7 @@ def cross_silo(
         batch_size=None,
         max_examples_per_client=None,
     )
-    # A silo alone, and pooled data, are never down.
+    # In runs of a single silo or of pooled data, no silo is down.
     alone = dataclasses.replace(base, name="silo_baseline").with_settings(
         silo_drop_out=0.0, minimum_clients=1
     )

@@ -1,9 +1,9 @@
-"""Points of a sweep in several processes, which share nothing but the sweep's folder.
+"""Runs points of a sweep in several processes, which share only the sweep's folder.
 
-The processes are divided from this one before TensorFlow is imported, so that points
-need not be sent: they may hold arrays, functions and models of a user's own. Each
-process runs one point after another, and so compiles once what its points share. It
-ends with this process, whatever ends that.
+The processes are forked from this process before TensorFlow is imported. So points need
+not be sent, and may hold a user's own arrays, functions and models. Each process runs
+one point after another, and compiles programs once that its points share. All processes
+end when this process ends for any reason.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any, Optional, TextIO
 
 from tfl_research.errors import RunInterrupted, SettingError, UserError
 
-# Of a process that trains a small model; most of it is TensorFlow. Data and a large
-# model come on top.
+# Memory of a process that trains a small model; most of it is TensorFlow. Data and a
+# large model need more.
 PROCESS_BYTES = 1_200_000_000
 _PR_SET_PDEATHSIG = 1
 _ENDING_SECONDS = 60.0
@@ -34,14 +34,14 @@ RunPoint = Callable[[int, TextIO], None]
 
 
 def free_bytes() -> Optional[int]:
-    """Memory that new processes may take; None where Linux does not say."""
+    """Returns the bytes that new processes may take; None if Linux does not say."""
     found = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         line = next(line for line in lines if line.startswith("MemAvailable:"))
         found.append(1024 * int(line.split()[1]))
     with contextlib.suppress(OSError, ValueError):
-        # A container's limit; "max" without one.
+        # The limit of a container; "max" means no limit.
         group = pathlib.Path("/sys/fs/cgroup")
         most = int((group / "memory.max").read_text(encoding="ascii"))
         used = int((group / "memory.current").read_text(encoding="ascii"))
@@ -50,12 +50,12 @@ def free_bytes() -> Optional[int]:
 
 
 def processes_for(asked: int, points: int, out: TextIO) -> int:
-    """How many processes run the points; says in a line where memory has not enough.
+    """Returns how many processes run the points; prints a line if memory allows fewer.
 
     Args:
-      asked: for, at least 1.
-      points: that are left to run.
-      out: gets the line.
+      asked: the number of processes that the user asked for, at least 1.
+      points: the number of points that are left to run.
+      out: the stream for the line.
     """
     wanted = min(asked, points)
     free = free_bytes()
@@ -73,7 +73,7 @@ def processes_for(asked: int, points: int, out: TextIO) -> int:
 
 
 def check_divisible() -> None:
-    """Refuses to divide this process where its threads would be lost.
+    """Refuses to fork this process if its threads would be lost.
 
     Raises:
       SettingError: TensorFlow is imported.
@@ -87,32 +87,32 @@ def check_divisible() -> None:
 
 
 class PointFailed(RuntimeError):
-    """A point failed in its process in a way that nobody foresaw."""
+    """A point failed in its process with an unexpected error."""
 
 
 class Workers:
-    """Processes that wait for points; made before the points are checked.
+    """Processes that wait for points; make them before the points are checked.
 
-    Use as a context: at its end no process is left.
+    Use the object as a context; at its end, no process is left.
     """
 
     def __init__(self, count: int, names: Sequence[str], run_point: RunPoint):
-        """Divides this process.
+        """Forks this process.
 
         Args:
-          count: of processes.
-          names: of the points, by their numbers.
-          run_point: what each of them does with the number of a point.
+          count: the number of processes.
+          names: the names of the points, by their numbers.
+          run_point: runs the point with a number.
 
         Raises:
-          SettingError: see `check_divisible`.
+          SettingError: TensorFlow is imported.
         """
         check_divisible()
         context = multiprocessing.get_context("fork")
         self._names = names
         self._signal: Optional[int] = None
         self._links: dict[Any, Any] = {}
-        # What is not written yet would be written by each process.
+        # Otherwise each process would write the buffered output.
         sys.stdout.flush()
         sys.stderr.flush()
         for _ in range(count):
@@ -142,15 +142,15 @@ class Workers:
         """Runs points, each in the process that is free next.
 
         Args:
-          numbers: of the points.
-          began: called as a point is given to a process.
-          said: called with each line of a point's progress.
-          ended: called when a point has ended.
+          numbers: the numbers of the points.
+          began: is called when a point is given to a process.
+          said: is called with each line of a point's progress.
+          ended: is called when a point has ended.
 
         Raises:
-          UserError: of a point, when the other processes have saved their rounds.
-          PointFailed: a point failed otherwise, or its process was killed.
-          RunInterrupted: SIGINT or SIGTERM, when all have saved their rounds.
+          UserError: a point raised it; the other processes have saved their rounds.
+          PointFailed: a point failed with another error, or its process was killed.
+          RunInterrupted: SIGINT or SIGTERM; all processes have saved their rounds.
         """
         waiting, idle = list(numbers), list(self._links)
         busy: dict[Any, int] = {}
@@ -232,7 +232,7 @@ def _received(link: Any) -> tuple[str, str]:
 
 
 class _Lines(io.TextIOBase):
-    """A stream that gives each whole line to a function. No terminal."""
+    """A stream, not a terminal, that gives each whole line to a function."""
 
     def __init__(self, say: Callable[[str], None]):
         super().__init__()
@@ -249,10 +249,10 @@ class _Lines(io.TextIOBase):
 
 
 def _serve(link: Any, others: Sequence[Any], run_point: RunPoint, parent: int) -> None:
-    """Runs points in a process of its own until the link is closed."""
+    """Runs points in this process until the link is closed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # A terminal sends Ctrl-C to all of a group; this process hears of it from its
-    # parent, once.
+    # A terminal sends Ctrl-C to a whole process group. In its own group, this process
+    # gets the signal only once, from its parent.
     os.setpgrp()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda given, _: os._exit(128 + given))

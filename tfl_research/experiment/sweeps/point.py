@@ -1,4 +1,4 @@
-"""A point of a sweep: one run, and what it is in the grid."""
+"""A point of a sweep: one run, and its place in the grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tfl_research.experiment.experiment import Experiment
 from tfl_research.models import global_seed
 from tfl_research.storage import run_record
 
-# What decides no result: a point that has ended keeps its results whatever these are.
+# Settings that affect no result, so a point that has ended keeps its results if they
+# change.
 _MAY_CHANGE = frozenset(
     {
         "checkpoint_every",
@@ -38,12 +39,12 @@ class Point:
     """One run of a sweep.
 
     Attributes:
-      name: of its folder; unique in the sweep.
-      experiment: what runs.
-      labels: what the point is in the grid, the first columns of results.csv.
+      name: the name of the point's folder, unique in the sweep.
+      experiment: the experiment that runs.
+      labels: the point's values in the grid, the first columns of results.csv.
 
     Raises:
-      UserError: a name that is no name of a folder.
+      UserError: the name cannot be the name of a folder.
 
     Example:
       >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
@@ -75,16 +76,16 @@ class Point:
     def changed(
         cls, name: str, base: Experiment, labels: Mapping[str, Any], **changes: Any
     ) -> Point:
-        """A point whose experiment is the base with some settings changed.
+        """Makes a point whose experiment is the base with some settings changed.
 
         Args:
           name, labels: see the class.
-          base: what the points of a grid have in common.
+          base: the experiment that the points of a grid have in common.
           changes: see `Experiment.with_settings`.
 
         Raises:
-          SettingError: a value that is refused; names the point, since the user may
-            not have given the value.
+          SettingError: a value is refused; the message names the point, since the user
+            may not have given the value.
         """
         try:
             return cls(name, base.with_settings(**changes), labels)
@@ -92,7 +93,7 @@ class Point:
             raise SettingError(refused(name, error)) from error
 
     def settings(self) -> dict[str, Any]:
-        """The settings that must be the same at each start of the sweep."""
+        """Returns the settings that must be the same at each start of the sweep."""
         flat = run_record.plain_hparams(self.experiment.flat())
         kept = {k: v for k, v in flat.items() if k not in _MAY_CHANGE}
         return {"experiment": self.experiment.name, **kept}
@@ -100,12 +101,12 @@ class Point:
 
 @contextlib.contextmanager
 def by_own_code(experiment: Experiment) -> Iterator[None]:
-    """Says that no user's code runs inside, if that is so.
+    """Declares that no user's code runs inside the block, if that is so.
 
-    It is so for an experiment that holds numbers, names and the toolkit's own settings
-    alone, if no name can mean a user's own.
+    It is so if the experiment only holds numbers, names and the toolkit's own settings,
+    and no name can mean a user's own part.
     """
-    # Imports TensorFlow, which must not happen before the sweep's process is divided.
+    # This imports TensorFlow, which must not happen before the sweep's process forks.
     from tfl_research.processes import known_work
 
     plain = not registry.has_further_items()
@@ -118,5 +119,5 @@ def by_own_code(experiment: Experiment) -> Iterator[None]:
 
 
 def refused(name: str, error: UserError) -> str:
-    """The line of a point that is refused."""
+    """Returns the error line of a point that is refused."""
     return f"point {name} of the sweep is refused: {error.for_command_line}"

@@ -1,9 +1,9 @@
-"""Many experiments: a grid that is checked first and resumable.
+"""Sweeps: many experiments that are checked first, run and resumed together.
 
-Every point is a run in a folder of its own, exactly as its experiment would make it
-alone, so that a point can be looked at, resumed or repeated. Points run one after
-another, or several at a time in processes of their own. Points of a process share
-compiled programs, imports and the toolkit's own data.
+Every point is a run in its own folder. The folder is the same as if the experiment ran
+alone, so a point can be looked at, resumed or repeated. Points run one after another,
+or several at a time in processes of their own. Points of a process share compiled
+programs, imports and the toolkit's own data.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FORMAT = 2
 
 
 class Sweep:
-    """The folder of a sweep: `points/NAME`, `sweep.json` and `results.csv`.
+    """A sweep in a folder with `points/NAME`, `sweep.json` and `results.csv`.
 
     Attributes:
-      folder: of the sweep.
-      points: in the order in which they run.
-      results_path: the table of results.
+      folder: the folder of the sweep.
+      points: the points, in the order in which they run.
+      results_path: the path of the table of results.
 
     Example:
       >>> base = tfl.Experiment("heart", training=tfl.Training(rounds=2, print_every=5))
@@ -50,11 +50,11 @@ class Sweep:
     """
 
     def __init__(self, folder: Union[str, pathlib.Path], points: Sequence[Point]):
-        """A new sweep, or this one to resume it; writes nothing yet.
+        """Prepares a new sweep, or the resumption of this sweep; writes nothing yet.
 
         Raises:
-          UserError: what is no `Point`, two points of one name, another sweep's
-            folder, or one that cannot be read.
+          UserError: an object is no `Point`, two points have the same name, or the
+            folder belongs to another sweep or cannot be read.
         """
         for point in points:
             if not isinstance(point, Point):
@@ -74,7 +74,7 @@ class Sweep:
         for point in self.points:
             now = point.settings()
             self._check_same(point.name, begun.get(point.name, now), now)
-        # Points that are left out this time keep what they were begun as.
+        # Points that are left out this time keep the settings of their first start.
         self._record = {**begun, **{p.name: p.settings() for p in points}}
 
     def _check_same(
@@ -90,7 +90,7 @@ class Sweep:
                 )
 
     def _begun(self) -> dict[str, Any]:
-        """The points that the folder's sweep.json has; none where there is no file."""
+        """Reads the points in the folder's sweep.json; none if there is no file."""
         try:
             if self._record_path.exists():
                 return self._points_of(json_file.read(self._record_path))
@@ -131,7 +131,7 @@ class Sweep:
         )
 
     def _begin(self) -> None:
-        """Writes sweep.json, once no point is refused."""
+        """Writes sweep.json; call it after all points were accepted."""
         record = {"format": _FORMAT, "points": self._record}
         text = json.dumps(record, indent=1) + "\n"
         try:
@@ -144,11 +144,11 @@ class Sweep:
             ) from error
 
     def path(self, point: Point) -> pathlib.Path:
-        """A point's run folder."""
+        """Returns a point's run folder."""
         return self.folder / "points" / point.name
 
     def summary(self, point: Point) -> Optional[dict[str, Any]]:
-        """The content of an ended point's summary.json; None if there is none."""
+        """Reads the summary.json of a point that has ended; None if there is none."""
         path = self.path(point) / "summary.json"
         if not path.exists():
             return None
@@ -167,7 +167,7 @@ class Sweep:
         """Refuses points that cannot run; see `Experiment.check`.
 
         Raises:
-          UserError: names the point.
+          UserError: a point cannot run; the message names the point.
         """
         for point in self.points:
             if self.summary(point) is not None:
@@ -186,10 +186,11 @@ class Sweep:
     ) -> list[dict[str, Any]]:
         """Runs the points that have not ended yet; returns the rows of results.csv.
 
-        All of them are checked before anything is written. results.csv is written
-        after every point and has a row a point: its labels, `stop_reason`, `rounds`,
-        the final model's metrics (`eval_loss`, `epsilon`, ...), and of the `metric`
-        that picks the best model `final_value`, `best_value` and `best_round`.
+        All points are checked before any file is written. results.csv is written after
+        every point, and has a row for each point: its labels, `stop_reason`, `rounds`,
+        and the final model's metrics (`eval_loss`, `epsilon`, ...). `metric` is the
+        metric that selects the best model, with `final_value`, `best_value` and
+        `best_round`.
 
             table = pandas.DataFrame(sweep.run())
             table.groupby("client_learning_rate")["eval_accuracy"].mean()
@@ -197,13 +198,14 @@ class Sweep:
         Args:
           stream: where progress is printed; standard output by default.
           recharge: see `Experiment.run`; for private points that have not ended.
-          parallel: how many points run at a time, each in a process of its own, which
-            must be divided from this one before TensorFlow is imported. Fewer run
-            where memory has not enough, and a line says so. The results are the same.
+          parallel: how many points run at a time, each in its own process. The
+            processes must be forked before TensorFlow is imported. If memory is not
+            enough, fewer points run at a time, and a line says so. The results are the
+            same.
 
         Raises:
-          UserError: a point is refused, or the folder cannot be written, or the points
-            cannot run at a time.
+          UserError: a point is refused, the folder cannot be written, or the points
+            cannot run at the same time.
           RunInterrupted: a point was interrupted; the same sweep resumes there.
         """
         out = stream or sys.stdout
@@ -214,7 +216,7 @@ class Sweep:
             count = processes.processes_for(parallel, len(left), out)
         told = Told(self.points, self.summary, self._write, out, left)
         with contextlib.ExitStack() as stack:
-            # Before the process is divided, so that each part shares its own.
+            # Entered before the process forks, so that each process has its own copy.
             stack.enter_context(shared.within_sweep())
             workers: Optional[processes.Workers] = None
             if count > 1:
@@ -240,10 +242,10 @@ class Sweep:
         return told.rows()
 
     def _check_parallel(self, parallel: int) -> None:
-        """Refuses points that cannot run at a time, in processes of their own.
+        """Refuses points that cannot run at the same time in their own processes.
 
         Raises:
-          SettingError: names the reason and the fix.
+          SettingError: the points cannot; the message says the reason and the fix.
         """
         if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
             raise SettingError(
@@ -274,7 +276,7 @@ class Sweep:
             with by_own_code(quiet):
                 quiet.run(self.path(point), recharge=again, stream=stream)
         except TrainingDivergedError as error:
-            # A run that diverged has ended too, and left its summary.
+            # A run that diverged has also ended, and has written its summary.
             sys.stderr.write(f"point {point.name}: {error.for_command_line}\n")
         except UserError as error:
             raise UserError(

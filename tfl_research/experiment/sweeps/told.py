@@ -1,4 +1,4 @@
-"""What a sweep tells while it runs: lines of progress, and the table of results."""
+"""Prints a sweep's progress, and writes its table of results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SHOWN_LEFT_OUT = 5
 
 
 class Told:
-    """The lines and the table of a sweep that runs.
+    """Prints the lines and writes the table of a running sweep.
 
     Args:
-      points: of the sweep.
-      summary: what a point that ended left, or None.
+      points: the points of the sweep.
+      summary: returns the summary of a point that has ended, otherwise None.
       write: writes the table.
-      out: gets the lines.
-      left: numbers of the points that run.
+      out: the stream for the lines.
+      left: numbers of the points that still have to run.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Told:
         self._left, self._began, self._ran = set(left), time.monotonic(), 0
 
     def begin(self, left_out: Sequence[str] = ()) -> None:
-        """Tells of the points that have ended before.
+        """Prints which points have ended before.
 
         Args:
           left_out: names of points of earlier starts that this start does not have.
@@ -56,18 +56,18 @@ class Told:
                 self._add(index, "done before")
 
     def began(self, index: int) -> None:
-        """A point begins."""
+        """Prints that a point begins."""
         self._say(self._name(index))
 
     def said(self, index: int, line: str) -> None:
-        """A point that runs beside others has printed a line."""
+        """Prints the line of a point that runs beside other points."""
         self._say(f"{self._points[index].name}: {line}")
 
     def ended(self, index: int) -> None:
-        """A point has ended.
+        """Prints that a point has ended, and writes the table.
 
         Raises:
-          UserError: it left no summary.
+          UserError: the point left no summary.
         """
         self._left.discard(index)
         self._ran += 1
@@ -76,7 +76,7 @@ class Told:
         self._add(index, f"about {minutes:.1f} min left")
 
     def end(self, points_folder: pathlib.Path) -> None:
-        """Says that ε is of each point alone, where several points are private."""
+        """Prints, if several points are private, that ε is that of each point alone."""
         alone = sum(_has_epsilon_alone(point) for point in self._points)
         if alone > 1:
             self._say(
@@ -86,7 +86,7 @@ class Told:
             )
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the points that have ended, in the order of the points."""
+        """Returns the rows of the points that have ended, in the points' order."""
         return [self._rows[index] for index in sorted(self._rows)]
 
     def _add(self, index: int, state: str) -> None:
@@ -111,12 +111,12 @@ class Told:
 
 
 def cells(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells of results.csv in a summary.json."""
+    """Returns the cells of results.csv from a summary.json."""
     final, best = summary["final"], summary["best"]
     cells = {"stop_reason": summary["stop_reason"], "rounds": final["round"]}
     cells.update((name, value) for name, value in final.items() if name != "round")
     if "epsilon" in summary:
-        # With what the last row does not have: the choice of the best model.
+        # ε also covers the choice of the best model, which the last row does not have.
         cells["epsilon"] = summary["epsilon"]
     if "epsilon" in cells:
         # JSON has no infinity: summary.json holds "inf".
@@ -129,7 +129,7 @@ def cells(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measured(row: Mapping[str, Any]) -> str:
-    """The metric of the final model; a private run may withhold every metric."""
+    """Writes a metric of the final model; a private run may withhold every metric."""
     value = row.get("final_value")
     if value is None:
         return "no metric"
@@ -138,7 +138,7 @@ def _measured(row: Mapping[str, Any]) -> str:
 
 
 def _has_epsilon_alone(point: Point) -> bool:
-    """Whether a point is private and shares no ledger with others."""
+    """Whether a point is private and shares no ledger with other points."""
     if point.experiment.privacy is None:
         return False
     flat = point.experiment.flat()

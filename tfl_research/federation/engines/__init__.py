@@ -4,7 +4,7 @@ The engines run in environments of their own, without TensorFlow. The files that
 there are in `relays/`. They import neither this package nor TensorFlow.
 
 - `environments`: makes an engine's environment from its lock.
-- `processes`: an engine's long-lived processes, and the end of them.
+- `processes`: starts and ends an engine's long-lived processes.
 - `flare`, `flower`: certificates and keys, the engine's processes, and its jobs.
 - `flare_job`, `flower_app`: folders that the engine runs: our relay, or the engine's
   own averaging around our training at the sites.

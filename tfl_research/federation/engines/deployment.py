@@ -1,7 +1,7 @@
 """Certificates and processes of an engine that carries a federation's messages.
 
 A federation's folder gets `engine/`, for the person who runs the engine's server. Each
-site's folder also gets `engine/`. `Place` is what both know.
+site's folder also gets `engine/`. Both have a `Place`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = "engine"
 _PLACE_FILE = "engine.json"
 _LOOPBACK = "localhost"
 SECONDS_TO_START = 120.0
-# An engine's own port of its server.
+# The default port of each engine's server.
 PORTS = {"flare": 8002, "flower": 8000}
 Say = Callable[[str], None]
 
@@ -79,7 +79,7 @@ class Place:
 
 
 class Relay(abc.ABC):
-    """What an engine runs: our relay, or a job that does the averaging itself.
+    """An engine's job: our relay, or a job in which the engine averages.
 
     The relay moves bytes between the engine's server and the coordinator.
     """
@@ -94,23 +94,24 @@ class Relay(abc.ABC):
 
     @abc.abstractmethod
     def look(self) -> None:
-        """Takes on sites that have connected since; call it from time to time."""
+        """Adds sites that have connected since; call this from time to time."""
 
     @abc.abstractmethod
     def finish(self) -> str:
-        """Waits until a job has ended; says how it ended, and where its result is."""
+        """Waits until a job has ended; prints how it ended, and where its result is."""
 
 
 class Deployment(abc.ABC):
-    """How an engine is provisioned and run.
+    """Provisions and runs an engine.
 
     Args:
-      place: where the engine's server is.
+      place: the address of the engine's server.
       say: prints a line.
-      insecure: no TLS and no authentication of sites; Flower only, and for tests.
+      insecure: whether there is no TLS and no authentication of sites; only for Flower,
+        and only for tests.
 
     Raises:
-      UserError: `insecure` with FLARE, or an environment that cannot be made.
+      UserError: FLARE is insecure, or the environment cannot be made.
     """
 
     def __init__(self, place: Place, say: Say, *, insecure: bool = False):
@@ -153,12 +154,11 @@ class Deployment(abc.ABC):
           folder: the folder of the engine's server.
           socket: the socket of the coordinator.
           sites: the names of the sites.
-          started: takes on the processes that are started.
-          job: a folder of a job in which the engine does the averaging itself; None is
-            our relay.
+          started: holds the started processes.
+          job: the folder of a job in which the engine averages; None for our relay.
 
         Returns:
-          The relay at the server, which is to be started when sites have been.
+          The relay at the server; start it after the sites have started.
         """
 
     @abc.abstractmethod

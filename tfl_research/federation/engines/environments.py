@@ -1,10 +1,11 @@
 """Environments of NVIDIA FLARE and Flower, separate from TensorFlow's environment.
 
-Their requirements and TensorFlow 2.14's exclude each other, so each engine has a
-complete, hashed lock beside this module (`flare.lock`, `flower.lock`; made by
-`scripts/update_lock`) and an environment of its own, in a folder of the user's cache
-that is named after the lock: `~/.cache/tfl_research/flare-0123456789ab`. `.complete`
-is written last, so that an interrupted installation starts again.
+The requirements of the engines and of TensorFlow 2.14 exclude each other. So each
+engine has a complete, hashed lock beside this module (`flare.lock`, `flower.lock`; made
+by `scripts/update_lock`) and an environment of its own. The environment is in a folder
+of the user's cache that is named after the lock:
+`~/.cache/tfl_research/flare-0123456789ab`. `.complete` is written last, so that an
+interrupted installation starts again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tfl_research.storage.files import user_paths
 
 ENGINES = ("flare", "flower")
 
-# The oldest and the newest Python that each lock was made for.
+# The oldest and the newest Python for which each lock was made.
 _PYTHONS = {"flare": ((3, 10), (3, 13)), "flower": ((3, 11), (3, 13))}
 _NAMES = {"flare": "NVIDIA FLARE 2.9", "flower": "Flower 1.42"}
 _PROBE = (
@@ -32,7 +33,7 @@ _PROBE = (
     "print(sys._base_executable)"
 )
 _LOG_LINES = 5
-# Minor versions of the Pythons that are looked for, the usual one first.
+# Minor versions of Python to search for, the usual version first.
 _MINORS = (11, 12, 13, 10, 9, 8)
 
 
@@ -64,19 +65,19 @@ def ensure(
     cache: pathlib.Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Environment:
-    """The engine's environment; makes the environment if it does not exist yet.
+    """Returns the engine's environment, and makes it if it does not exist yet.
 
     Args:
       engine: "flare" or "flower".
-      cache: the folder of environments; `~/.cache/tfl_research` unless given.
-      say: told what takes time.
+      cache: the folder of environments; `~/.cache/tfl_research` by default.
+      say: prints a line about work that takes time.
 
     Returns:
       A complete environment.
 
     Raises:
-      UserError: no Python of a version that the engine runs on, or the packages cannot
-        be installed; one line with the reason and what to do.
+      UserError: there is no Python of a version that the engine supports, or the
+        packages cannot be installed; the message says what to do.
     """
     if engine not in ENGINES:
         raise errors.UserError(
@@ -166,16 +167,16 @@ def _make(
 
 
 def find_python(title: str, oldest: tuple[int, int], newest: tuple[int, int]) -> str:
-    """The path of a Python on this machine, outside of any environment.
+    """Finds the path of a Python on this machine, outside of any environment.
 
     Args:
-      title: what it is for, as an error names it.
-      oldest: the oldest version that will do, such as (3, 10).
-      newest: the newest.
+      title: the name of the program that needs Python, for the message.
+      oldest: the oldest usable version, such as (3, 10).
+      newest: the newest usable version.
 
     Raises:
-      UserError: no Python of these versions is installed; says which Pythons were
-        found, and what to install.
+      UserError: no Python of these versions is installed; the message says which
+        Pythons were found, and what to install.
     """
     found = set()
     for candidate in _candidates():
@@ -206,7 +207,7 @@ def _candidates() -> Iterator[str]:
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     for minor in _MINORS:
         yield from map(str, sorted(pyenv.glob(f"versions/3.{minor}*/bin/python")))
-    # The Python that runs this: under .venv, the Python that .venv was made from.
+    # The Python from which the environment of this process was made.
     yield str(pathlib.Path(sys.base_prefix) / "bin" / "python3")
 
 

@@ -1,10 +1,10 @@
 """NVIDIA FLARE: startup kits, the server's and the sites' processes, jobs.
 
-A network is provisioned once, by whoever runs the server: FLARE makes a certificate
+The operator of the server provisions a network once: FLARE makes a certificate
 authority, and a startup kit with certificates for the server, each site and an
 administrator. All connections are TLS with certificates on both sides; a stranger
-without a kit is refused. This module narrows what a kit allows: jobs may name the
-classes of `relays/` and FLARE's averaging, and bring no code of their own.
+without a kit is refused. This module restricts a kit: jobs may only name the classes of
+`relays/` and FLARE's averaging, and may not bring code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfl_research.federation.engines import environments, processes
 ADMINISTRATOR = "administrator@federation.local"
 
 RELAYS = pathlib.Path(__file__).with_name("relays")
-# The code of a kit: of the relay, and of FLARE's own averaging.
+# The code of a kit: the relay, and FLARE's own averaging.
 INSTALLED = (
     "tfl_relay_frames.py",
     "tfl_relay_coordinator.py",
@@ -30,7 +30,7 @@ INSTALLED = (
     "tfl_flare_training.py",
     "tfl_training.py",
 )
-# What a job may name, at the server and at a site.
+# The classes that a job may name, at the server and at a site.
 _SERVER_CLASSES = (
     "tfl_flare_relay.CoordinatorRelay",
     "tfl_flare_training.WeightsFile",
@@ -72,19 +72,19 @@ def provision(
     """Makes certificates and startup kits for a server, sites and an administrator.
 
     Args:
-      environment: FLARE's.
-      folder: where the kits go; the certificate authority's key stays there.
+      environment: FLARE's environment.
+      folder: the folder for the kits; the certificate authority's key stays there.
       name: the federation's name.
       sites: the names of the sites.
       server: the host under which sites reach the server. "localhost" listens on the
-        loopback interface alone, any other on all interfaces.
+        loopback interface only, any other name on all interfaces.
       port: the server's port.
 
     Returns:
       The kits by participant: "server", "administrator" and the sites' names.
 
     Raises:
-      UserError: FLARE refuses the project; one line with its reason.
+      UserError: FLARE refuses the project; the message has FLARE's reason.
     """
     project = {
         "api_version": 3,
@@ -114,7 +114,7 @@ def provision(
         ],
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # JSON is YAML.
+    # JSON is valid YAML.
     (folder / "project.yml").write_text(json.dumps(project, indent=2), encoding="utf-8")
     processes.run(
         "nvflare provision",
@@ -126,7 +126,7 @@ def provision(
             str(folder / "project.yml"),
             "-w",
             str(folder),
-            # The authority that exists already signs for further sites as well.
+            # An existing authority also signs certificates of further sites.
             "--force",
         ],
         folder=folder,
@@ -142,9 +142,9 @@ def provision(
 def prepare_kit(
     kit: pathlib.Path, *, socket: pathlib.Path, is_server: bool = False
 ) -> None:
-    """Installs the relay into a startup kit and says which classes jobs may name.
+    """Installs the relay into a startup kit, and restricts the classes of jobs.
 
-    Run at each site by the site, so that the code that runs there is the site's own.
+    Each site runs this itself, so that only the site's own code runs there.
 
     Args:
       kit: the folder with `startup` and `local`.
@@ -175,7 +175,7 @@ def prepare_kit(
     resources["class_allow_list"] = [*(_SERVER_CLASSES if is_server else _SITE_CLASSES)]
     resources["class_list_enforcement_mode"] = "enforce"
     if is_server:
-        # Under /tmp unless said otherwise, where others could read them.
+        # By default, FLARE stores jobs under /tmp, where other users could read them.
         _store_below(resources, kit.absolute() / "jobs")
     else:
         # FLARE would send a site's error log to the server.

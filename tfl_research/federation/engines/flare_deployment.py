@@ -24,7 +24,7 @@ from tfl_research.federation.engines.deployment import (
 )
 from tfl_research.storage.files import atomic
 
-# Python waits for a process for 24 days at most.
+# Python can wait for a process for 24 days at most.
 _LONGEST_JOB_SECONDS = 14 * 86400.0
 
 
@@ -85,7 +85,7 @@ class FlareDeployment(Deployment):
 
 
 class _FlareRelay(Relay):
-    """The relay as a job of FLARE. FLARE gives a running job to no further site."""
+    """The relay as a job of FLARE, which gives a running job to no further site."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _FlareRelay(Relay):
 
 
 def _copy(kit: pathlib.Path, target: pathlib.Path) -> None:
-    """A copy of a kit that only the owner can enter; whole, or not there."""
+    """Copies a kit so that only the owner can enter; a partial copy is never left."""
     part = target.with_name(target.name + ".tmp")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(kit, part)

@@ -1,7 +1,7 @@
-"""Folders of FLARE jobs: configuration alone, without code.
+"""Writes folders of FLARE jobs, which have only configuration and no code.
 
-`write_relay` makes the job that carries messages between our coordinator and sites;
-`write_training` the job in which FLARE itself averages what sites train.
+`write_relay` makes the job that carries messages between our coordinator and sites.
+`write_training` makes the job in which FLARE averages the models of the sites.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write_relay(folder: pathlib.Path, *, minimum_sites: int = 1) -> pathlib.Path
 
     Args:
       folder: the job's folder, which is made.
-      minimum_sites: how many connected sites FLARE waits for before the job starts.
+      minimum_sites: FLARE starts the job when this many sites have connected.
 
     Returns:
       The folder.
@@ -57,24 +57,24 @@ def write_training(
 ) -> pathlib.Path:
     """Writes the job in which FLARE averages: ScatterAndGather and a model selector.
 
-    A site's process trains the weights that it gets, on all its clients, and gives back
-    the difference, which FLARE weights by the number of examples.
+    A site's process trains the received weights on all its clients, and returns the
+    difference. FLARE weights the differences by the numbers of examples.
 
     Args:
       folder: the job's folder, which is made.
       weights: the first model, as a list of arrays.
-      rounds: how many rounds.
-      minimum_clients: sites that must have answered before a round ends.
-      seconds_after_minimum: how long FLARE then waits for the others.
+      rounds: number of rounds.
+      minimum_clients: number of sites that must have answered before a round ends.
+      seconds_after_minimum: how long FLARE then waits for the other sites.
       site_weights: a further factor of each site's weight, in the average and in the
         comparison of models; 1 for sites that are not named.
       key_metric: the metric by which the selector keeps the best model.
-      simulated_sockets: for `nvflare simulator` on one machine: the training socket of
-        each site. The job then brings the code that startup kits hold otherwise.
+      simulated_sockets: the training socket of each site, for `nvflare simulator` on
+        one machine. The job then has the code that otherwise is in startup kits.
 
     Returns:
-      The folder. The result of a job has the last model in `models/weights.npz` and the
-      best, of those that sites have evaluated, in `models/best_weights.npz`.
+      The folder. The result of a job has the last model in `models/weights.npz`. The
+      best of the models that sites evaluated is in `models/best_weights.npz`.
     """
     factors = {name: float(factor) for name, factor in (site_weights or {}).items()}
     server = {

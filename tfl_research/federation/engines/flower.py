@@ -4,10 +4,10 @@ The SuperLink speaks TLS and accepts only SuperNodes with registered public keys
 stranger without a registered key is refused. Both listen on the loopback interface
 unless told otherwise. Flower's own telemetry and search for updates are off.
 
-A Flower app is code that the SuperLink sends to the SuperNodes: whoever may start runs
-is trusted by every site. (`--trusted-entities` needs a SuperLink that checks signatures
-of apps, which the open one does not.) A site that does not trust the server with code
-uses FLARE.
+A Flower app is code that the SuperLink sends to the SuperNodes. So every site must
+trust everybody who may start runs. (`--trusted-entities` needs a SuperLink that checks
+signatures of apps; the open-source SuperLink does not.) A site that does not want to
+run the server's code should use FLARE.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def provision(
     """Makes certificates of the SuperLink and a key pair of each site.
 
     Args:
-      environment: Flower's.
-      folder: gets `ca.crt`, `ca.key`, `server.crt`, `server.key`, and `SITE.key` and
-        `SITE.pub` of each site. Files that exist are kept.
+      environment: Flower's environment.
+      folder: the folder for `ca.crt`, `ca.key`, `server.crt`, `server.key`, and
+        `SITE.key` and `SITE.pub` of each site. Existing files are kept.
       sites: the names of the sites.
       server: the host under which sites reach the SuperLink.
 
@@ -62,16 +62,17 @@ def provision(
 
 
 class SuperLink:
-    """A running SuperLink, and what its operator asks of it.
+    """A running SuperLink, and the operator's commands for it.
 
     Args:
-      environment: Flower's.
+      environment: Flower's environment.
       keys: the folder of `provision`.
-      folder: where state, logs and the connection's settings go.
+      folder: the folder for state, logs and the connection's settings.
       host: the address to listen on.
       port: the port to listen on.
-      insecure: no TLS and no authentication of SuperNodes; for tests on one machine.
-      say: told the warning of `insecure`.
+      insecure: whether there is no TLS and no authentication of SuperNodes; for tests
+        on one machine.
+      say: prints the warning of `insecure`.
 
     Attributes:
       process: the SuperLink's process.
@@ -151,7 +152,7 @@ class SuperLink:
         )
 
     def register(self, site: str) -> None:
-        """Lets a site's SuperNode in: its public key is known from now on."""
+        """Registers the public key of a site's SuperNode, so that it may connect."""
         self._ask("supernode", "register", str(self._keys / f"{site}.pub"), _CONNECTION)
 
     def run(self, app: pathlib.Path, settings: Mapping[str, object]) -> str:
@@ -159,7 +160,7 @@ class SuperLink:
 
         Args:
           app: the app's folder.
-          settings: its run configuration: texts, numbers, truth values.
+          settings: the app's run configuration: texts, numbers, truth values.
         """
         # A TOML value of these types is written as in JSON.
         config = " ".join(
@@ -206,15 +207,15 @@ def start_site(
     """Starts the SuperNode of a site.
 
     Args:
-      environment: Flower's.
+      environment: Flower's environment.
       name: the site's name.
       key: the site's private key.
-      authority: the certificate that vouches for the SuperLink's.
+      authority: the certificate of the authority that signed the SuperLink's.
       socket: the socket of the site's process.
-      folder: where the SuperNode's log and apps go.
+      folder: the folder for the SuperNode's log and apps.
       superlink: the SuperLink's host and port.
       port: the SuperNode's own port, on the loopback interface.
-      insecure: as the SuperLink's.
+      insecure: the same value as for the SuperLink.
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,7 +1,7 @@
-"""Folders of Flower apps, which `flwr run` sends to the SuperLink and the SuperNodes.
+"""Writes folders of Flower apps, which `flwr run` sends to SuperLink and SuperNodes.
 
-`write_relay` makes the app that carries messages between our coordinator and sites;
-`write_training` the app in which Flower itself averages what sites train.
+`write_relay` makes the app that carries messages between our coordinator and sites.
+`write_training` makes the app in which Flower averages the models of the sites.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SHARED = ("tfl_relay_frames.py", "tfl_relay_coordinator.py", "tfl_training.py")
 def write_relay(folder: pathlib.Path) -> pathlib.Path:
     """Writes the app of the relay.
 
-    Its run configuration has `coordinator-socket`, the coordinator's socket, and
-    `minimum-sites`, how many sites must have said their names before it relays.
+    The app's run configuration has `coordinator-socket`, the coordinator's socket, and
+    `minimum-sites`. The app relays when this many sites have said their names.
 
     Args:
       folder: the app's folder, which is made.
@@ -53,18 +53,18 @@ def write_training(
 ) -> pathlib.Path:
     """Writes the app in which Flower's FedAvg averages.
 
-    A site's process trains the weights that it gets, on all its clients, and gives the
-    new weights back, which Flower weights by the number of examples.
+    A site's process trains the received weights on all its clients, and returns the new
+    weights. Flower weights the sites' weights by the numbers of examples.
 
     Args:
-      folder: the app's folder, which is made. The first model is written into
-        `weights.npz` there, and the run writes the last one into `result.npz`; the
-        SuperLink reads and writes both on its machine. The app itself does not hold
-        them, and `weights-file` and `result-file` of the run configuration move them.
+      folder: the app's folder, which is made. `weights.npz` there gets the first model,
+        and the run writes the last model to `result.npz`. The SuperLink reads and
+        writes both files on its machine. They are not part of the app. `weights-file`
+        and `result-file` of the run configuration change their paths.
       weights: the first model, as a list of arrays.
-      rounds: how many rounds.
+      rounds: number of rounds.
       fraction_fit: share of the connected sites that train in a round.
-      fraction_evaluate: share of them that evaluate.
+      fraction_evaluate: share of the connected sites that evaluate in a round.
       minimum_fit_clients: at least this many sites train.
       minimum_evaluate_clients: at least this many sites evaluate.
       minimum_available_clients: at least this many sites must be connected.

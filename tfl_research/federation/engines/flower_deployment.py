@@ -20,7 +20,7 @@ from tfl_research.federation.engines.deployment import (
 from tfl_research.storage.files import atomic
 
 _LOOK_SECONDS = 2.0
-# What Flower says of a site that was let in before.
+# Flower's message if a site's key was registered before.
 _REGISTERED = "already in use"
 
 
@@ -63,7 +63,7 @@ class FlowerDeployment(Deployment):
         started.add(superlink.process)
         _wait_for_port(self._place.port, superlink.process)
         for name in () if self._insecure else sites:
-            # A SuperNode that is not known yet would give up.
+            # A SuperNode whose key is not registered yet would give up.
             try:
                 superlink.register(name)
             except UserError as error:
@@ -99,7 +99,7 @@ class FlowerDeployment(Deployment):
 
 
 class _FlowerRelay(Relay):
-    """The relay as a run of Flower, in which sites take part when they come."""
+    """The relay as a run of Flower; sites take part as soon as they connect."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _FlowerRelay(Relay):
 
 
 def _free_port() -> int:
-    """A free port of the loopback interface, since several SuperNodes may run here."""
+    """Finds a free port of the loopback interface, as several SuperNodes may run."""
     with sockets.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""An engine's long-lived processes: started in a session of their own, ended whole."""
+"""Starts an engine's long-lived processes in their own sessions, and ends them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MARK = "TFL_RESEARCH_PROCESS"
 
 
 class Process:
-    """A process and all that it starts, with its output in a file.
+    """A process and all processes that it starts, with its output in a file.
 
-    It gets SIGTERM when the thread that started it ends, however that happens.
+    The process gets SIGTERM when the thread that started it ends for any reason.
 
     Attributes:
-      name: what messages call it.
-      log: the file of its output.
-      pid: its process id.
+      name: the name of the process in messages.
+      log: the file of the output.
+      pid: the process id.
     """
 
     def __init__(
@@ -74,7 +74,11 @@ class Process:
         return self._process.poll() is None
 
     def check(self) -> None:
-        """Raises UserError with the log's end if the process has ended."""
+        """Checks that the process runs.
+
+        Raises:
+          UserError: the process has ended; the message has the log's end.
+        """
         if not self.runs:
             raise errors.UserError(
                 f"{self.name} ended with code {self._process.returncode}: "
@@ -82,7 +86,11 @@ class Process:
             )
 
     def wait_for(self, text: str, seconds: float) -> None:
-        """Waits until the log has a text; UserError when it does not come in time."""
+        """Waits until the log has a text.
+
+        Raises:
+          UserError: the text does not come in time, or the process has ended.
+        """
         until = time.monotonic() + seconds
         while text not in self.log.read_text(encoding="utf-8", errors="replace"):
             self.check()
@@ -94,15 +102,16 @@ class Process:
             time.sleep(0.1)
 
     def family(self) -> list[int]:
-        """Ids of the process and of all that it has started, directly or not.
+        """Returns the ids of the process and of all processes that it has started.
 
-        An engine starts processes in sessions of their own, which outlive it when it is
-        killed. They are known by a variable that they inherit.
+        An engine starts processes in sessions of their own, which outlive the engine if
+        it is killed. All of them inherit an environment variable, by which they are
+        found.
         """
         mark = f"{_MARK}={self._mark}".encode()
         found = []
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
-            # Processes end while one looks, and other users' cannot be read.
+            # A process may end during the search, and other users' cannot be read.
             with contextlib.suppress(OSError):
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
@@ -122,7 +131,7 @@ class Process:
         self.kill()
 
     def _signal(self, number: int) -> bool:
-        """Sends a signal to all of them; whether there were any."""
+        """Sends a signal to all of these processes; returns whether there were any."""
         self._process.poll()
         family = self.family()
         for pid in family:
@@ -138,12 +147,16 @@ class Processes:
         self._all: list[Process] = []
 
     def add(self, process: Process) -> Process:
-        """Takes a process on and returns it."""
+        """Adds a process and returns it."""
         self._all.append(process)
         return process
 
     def check(self) -> None:
-        """Raises UserError if one of the processes has ended."""
+        """Checks that all processes run.
+
+        Raises:
+          UserError: a process has ended.
+        """
         for process in self._all:
             process.check()
 
@@ -171,7 +184,7 @@ def run(
     """Runs a command to its end and returns its standard output.
 
     Raises:
-      UserError: the command failed or took too long; one line with its last output.
+      UserError: the command failed or took too long; the message has its last output.
     """
     try:
         done = subprocess.run(
@@ -194,7 +207,7 @@ def run(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment variables but Python's, which would mix packages."""
+    """Returns the environment variables without Python's, which would mix packages."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -34,9 +34,9 @@ class Trained:
     """The answer of a site that trained or evaluated a model.
 
     Attributes:
-      weights: the model after training, as a list of arrays; of an evaluation, none.
-      examples: how many examples the site trained on, or evaluated.
-      metrics: numbers by name, of the model as it came.
+      weights: the model after training, as a list of arrays; empty for an evaluation.
+      examples: number of examples on which the site trained or evaluated.
+      metrics: metrics of the received model, by name.
     """
 
     weights: Sequence[np.ndarray]
@@ -52,7 +52,7 @@ class Trainer(Protocol):
 
         Args:
           weights: the weights of the model, as a list of arrays.
-          round_number: from 1.
+          round_number: the number of the round, from 1.
 
         Raises:
           UserError: the weights do not fit; the engine's log gets the reason.
@@ -68,12 +68,12 @@ class TrainingServer:
     """Answers an engine's jobs, one request at a time.
 
     Args:
-      path: the socket, which is made.
-      trainer: does the work.
-      say: told of each request.
+      path: the path of the socket, which is made.
+      trainer: trains and evaluates.
+      say: prints a line about each request.
 
     Raises:
-      UserError: another process listens there, or the socket cannot be made.
+      UserError: another process listens at the path, or the socket cannot be made.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """Sums of integer vectors in which the server sees only the total.
 
 The protocol is Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving
-Machine Learning" (CCS 2017), Figure 4, against a server that follows the protocol.
-docs/secure_sums.md says what is protected against whom.
+Machine Learning" (CCS 2017), Figure 4. The protection assumes that the server follows
+the protocol. docs/secure_sums.md says what is protected against whom.
 
-- `terms`: what a sum is about: session, parties, threshold, vectors.
+- `terms`: what all parties of a sum agree on: session, parties, threshold, vectors.
 - `vectors`: integers and their residues modulo m.
 - `primitives`: key agreement, key derivation, encryption of shares.
 - `keys`: the keys of one sum, by their purpose.

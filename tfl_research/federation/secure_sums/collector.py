@@ -1,4 +1,4 @@
-"""The server of a secure sum: collects each step and sees the total alone."""
+"""The server of a secure sum, which collects each step and sees only the total."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _STEPS = ("keys", "shares", "masked", "unmask")
 class Collector:
     """Collects the steps of one sum and opens it.
 
-    Each step has an `add_...` for a party's answer and a method that closes the step
-    and gives the next message. A party that has not answered by then has dropped out,
-    and its late answer is refused. Masked vectors are added up as they come; none is
-    kept.
+    Each step has an `add_...` method for a party's answer, and a method that closes the
+    step and returns the next message. A party that has not answered before the step is
+    closed has dropped out, and its late answer is refused. Masked vectors are added up
+    as they come, and no vector is kept.
 
     Args:
-      terms: what the sum is about.
+      terms: the terms of the sum.
 
     Example: see `Party`.
     """
@@ -47,7 +47,7 @@ class Collector:
 
     @property
     def answered(self) -> dict[str, tuple[str, ...]]:
-        """The parties that answered each step, sorted, by "keys", "shares" ... ."""
+        """Returns the parties that answered each step, sorted, by step: "keys", ..."""
         answers: tuple[Iterable[str], ...] = (
             self._keys,
             self._sealed,
@@ -83,10 +83,10 @@ class Collector:
         self._keys[name] = pair
 
     def key_list(self) -> Arrays:
-        """Closes step "keys": the message for everyone who has sent keys.
+        """Closes step "keys"; returns the message for every party that has sent keys.
 
         Raises:
-          SumAbandonedError: fewer parties than the threshold have.
+          SumAbandonedError: fewer parties than the threshold have sent keys.
         """
         self._close(0, len(self._keys), "have sent keys")
         names = sorted(self._keys)
@@ -121,10 +121,10 @@ class Collector:
         }
 
     def shares(self) -> dict[str, Arrays]:
-        """Closes step "shares": a message for each party that has sent shares, by name.
+        """Closes step "shares"; returns a message for each party that sent shares.
 
         Raises:
-          SumAbandonedError: fewer parties than the threshold have.
+          SumAbandonedError: fewer parties than the threshold have sent shares.
         """
         self._close(1, len(self._sealed), "have sent shares")
         length = primitives.sealed_bytes(2 * primitives.SEED_BYTES)
@@ -163,7 +163,7 @@ class Collector:
         """Closes step "masked"; returns the message for the parties in the total.
 
         Raises:
-          SumAbandonedError: they are fewer than the threshold.
+          SumAbandonedError: the total has fewer parties than the threshold.
         """
         self._close(2, len(self._summed), "have sent a masked vector")
         return self._message(survivors=names_array(sorted(self._summed)))
@@ -172,8 +172,8 @@ class Collector:
         """Takes a party's answer to step "unmask".
 
         Raises:
-          SecureSumError: the answer does not fit, comes twice or comes late, or has a
-            share that is not the one that its owner sealed for the party.
+          SecureSumError: the answer does not fit, comes twice or comes late, or a share
+            is not the share that its owner sealed for the party.
         """
         reader = self._reader(3, name, message, self._summed)
         owners = reader.names("owners")
@@ -194,7 +194,7 @@ class Collector:
         self._answers[name] = answer
 
     def sums(self) -> list[np.ndarray]:
-        """Closes step "unmask": the sums of the survivors' vectors, as the terms say.
+        """Closes step "unmask"; returns the sums of the survivors' vectors.
 
         Raises:
           SumAbandonedError: fewer parties than the threshold have answered.
@@ -219,7 +219,7 @@ class Collector:
         return shamir.combine(shares, self.terms.threshold)
 
     def _remove_pairs(self, lost: str, seed: bytes) -> None:
-        """Takes the masks out that survivors share with a party that dropped out."""
+        """Removes the masks that survivors share with a party that dropped out."""
         private = keys.mask_private(seed, self.terms, lost)
         if primitives.public_key(private) != self._keys[lost][1]:
             raise SecureSumError(

@@ -1,4 +1,4 @@
-"""What can go wrong in a secure sum."""
+"""Errors of secure sums."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from tfl_research.errors import UserError
 
 
 class SecureSumError(UserError):
-    """A message or a step that the protocol does not allow.
+    """A message or a step is not allowed by the protocol.
 
-    One line says who sent the message and what is wrong with it. The receiver has
-    changed nothing: the sender counts as a party that did not answer.
+    The message of the error says who sent the message and what is wrong. The receiver
+    has changed nothing, and the sender counts as a party that did not answer.
     """
 
 
 class SumAbandonedError(SecureSumError):
-    """Fewer parties than the threshold are left: nothing of the sum can be opened."""
+    """Fewer parties than the threshold are left, so the sum cannot be opened."""

@@ -1,4 +1,4 @@
-"""The keys of one sum: of masks, and of the ciphertexts between two parties."""
+"""Makes the keys of one sum: for masks, and for ciphertexts between two parties."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tfl_research.federation.secure_sums.terms import SumTerms
 def mask_private(seed: bytes, terms: SumTerms, name: str) -> bytes:
     """The X25519 private key of a party's pairwise masks, from its seed.
 
-    The parties share the seed of 16 bytes instead of the key of 32 bytes: one secret
-    of Shamir's scheme, and as strong as X25519.
+    The parties share the seed of 16 bytes instead of the key of 32 bytes. The seed is
+    one secret of Shamir's scheme, and as strong as X25519.
     """
     return primitives.derive(seed, terms.digest, "mask key", name)
 
@@ -54,7 +54,7 @@ def share_cipher(
       public: the other party's public cipher key.
       terms: the sum's terms.
       direction: the names of sender and recipient.
-      of: whose the public key is.
+      of: the name of the public key's owner.
 
     Raises:
       SecureSumError: the public key is of low order.

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from tfl_research.federation.secure_sums.vectors import VectorSpec
 
-# 256 KiB: a block and what is computed of it stay in the processor's cache.
+# 256 KiB, so that a block and its intermediate results stay in the processor's cache.
 _BLOCK_BYTES = 1 << 18
 _ZEROS = bytes(_BLOCK_BYTES)
 
@@ -39,14 +39,14 @@ def apply(
     """Adds the mask that a key gives to residues, or subtracts it, in place.
 
     The mask is exactly uniform in [0, m): a word at or above the largest multiple of m
-    is passed over. No more than a block of the mask is ever in memory.
+    is skipped. At most one block of the mask is in memory.
 
     Args:
       total: residues, flat, in the dtype `spec.word`.
       spec: the vector's spec.
       key: 32 bytes that are used for nothing else.
-      vector: the vector's place among those of the sum.
-      add: whether to add, or to subtract.
+      vector: the vector's position among the vectors of the sum.
+      add: True adds the mask, False subtracts the mask.
     """
     change = spec.add if add else spec.subtract
     words = _Words(key, vector, spec.word, total.size)

@@ -1,4 +1,4 @@
-"""A party of a secure sum: four steps, each the answer to one message of the server.
+"""A party of a secure sum, which answers four messages of the server.
 
 The steps are rounds 0, 1, 2 and 4 of Bonawitz et al. 2017, Figure 4; round 3 belongs to
 a server that does not follow the protocol.
@@ -33,17 +33,17 @@ from tfl_research.federation.secure_sums.wire import (
 class Party:
     """One party in one sum.
 
-    Every step may be asked for again with the same message, after a lost answer or a
-    restart, and gives the same answer. A step that is asked for with another message
-    is refused. So no mask covers two vectors, and the party never gives out its shares
-    of both secrets of another party.
+    After a lost answer or a restart, a step may be requested again with the same
+    message, and gives the same answer. A repeated request with another message is
+    refused. So no mask covers two vectors, and the party never gives out its shares of
+    both secrets of another party.
 
-    Keep `to_bytes` in a file that only its owner can read before an answer is sent;
+    Before an answer is sent, write `to_bytes` to a file that only its owner can read;
     `SiteSums` does so.
 
     Args:
       name: the party's name.
-      terms: what the sum is about.
+      terms: the terms of the sum.
 
     Raises:
       SecureSumError: the terms do not name this party.
@@ -90,7 +90,7 @@ class Party:
 
     @property
     def opened(self) -> bool:
-        """Whether the party has helped to open the sum: then it has no secrets left."""
+        """Whether the party has helped to open the sum, and so has no secrets left."""
         return self._state.survivors is not None
 
     @property
@@ -123,7 +123,7 @@ class Party:
         """Step "shares": shares of both secrets, encrypted for each other party.
 
         Args:
-          key_list: what `Collector.key_list` gave: names and public keys.
+          key_list: the result of `Collector.key_list`: names and public keys.
 
         Raises:
           SumAbandonedError: the list has fewer parties than the threshold.
@@ -160,8 +160,8 @@ class Party:
         """Step "masked": the party's vectors under its masks.
 
         Args:
-          incoming: what `Collector.shares` gave for this party: ciphertexts.
-          vectors: arrays as the terms describe them, in their order.
+          incoming: the result of `Collector.shares` for this party: ciphertexts.
+          vectors: arrays as the terms describe them, in the order of the terms.
 
         Raises:
           SumAbandonedError: fewer parties than the threshold have sent shares.
@@ -208,14 +208,15 @@ class Party:
     def unmask(self, survivors: Mapping[str, np.ndarray]) -> Arrays:
         """Step "unmask": shares of the survivors' own masks and of the others' keys.
 
-        For each party it gives one of the two. The party then drops its secrets.
+        For each party, the answer has only one of the two shares. This party then drops
+        its secrets.
 
         Args:
-          survivors: what `Collector.survivors` gave: the names of the parties whose
+          survivors: the result of `Collector.survivors`: the names of the parties whose
             masked vectors are in the sum.
 
         Raises:
-          SumAbandonedError: fewer survivors than the threshold.
+          SumAbandonedError: there are fewer survivors than the threshold.
           SecureSumError: the survivors are not among those who sent shares, this party
             is not among them, or the party has opened the sum for other survivors.
         """

@@ -14,11 +14,11 @@ _FORMAT = 1
 
 @dataclasses.dataclass
 class PartyState:
-    """A party's secrets and what it has sent. The owner alone may read it.
+    """A party's secrets and sent messages; only the owner may read the state.
 
     Attributes:
       name: the party's name.
-      terms: what the sum is about.
+      terms: the terms of the sum.
       cipher_private: X25519 key that agrees on the keys of the ciphertexts.
       mask_seed: 16 bytes, from which the X25519 key of the pairwise masks follows.
       self_seed: 16 bytes, from which the party's own mask follows.
@@ -28,7 +28,7 @@ class PartyState:
       held: the mask and self share that the party holds, by owner.
       inputs: keyed digest of the vectors that the party has masked.
       survivors: the parties whose sum this party has helped to open.
-      answer: the shares that the party has sent for it, by owner.
+      answer: the shares that the party has sent to open that sum, by owner.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PartyState:
     answer: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     def forget_secrets(self) -> None:
-        """Drops all keys, seeds and shares; what was sent stays."""
+        """Drops all keys, seeds and shares, but keeps the sent messages."""
         self.cipher_private = self.mask_seed = self.self_seed = b""
         self.held = {}
         self.sealed = {}

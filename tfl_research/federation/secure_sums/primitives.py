@@ -41,7 +41,7 @@ def random_bytes(count: int) -> bytes:
 
 
 def _joined(*parts: bytes) -> bytes:
-    """The parts with their lengths before them, so that no two lists are alike."""
+    """Joins the parts with their lengths, so that different lists give other bytes."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
@@ -51,8 +51,8 @@ def derive(secret: bytes, salt: bytes, purpose: str, *names: str) -> bytes:
     Args:
       secret: the input key material.
       salt: the digest of the sum's terms.
-      purpose: what the key is for.
-      names: whose key it is.
+      purpose: the purpose of the key.
+      names: the names of the key's owners.
     """
     info = _joined(purpose.encode(), *(name.encode() for name in names))
     return HKDF(SHA256(), KEY_BYTES, salt, info).derive(secret)
@@ -67,7 +67,7 @@ def agree(private: bytes, public: bytes, owner: str) -> bytes:
     """The X25519 shared secret of a private key and the public key of `owner`.
 
     Raises:
-      SecureSumError: the public key is of low order: anyone would know the secret.
+      SecureSumError: the public key is of low order, so anyone would know the secret.
     """
     peer = X25519PublicKey.from_public_bytes(public)
     try:

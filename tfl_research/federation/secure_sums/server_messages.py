@@ -1,4 +1,4 @@
-"""Reads the server's messages for a party, and refuses what does not fit."""
+"""Reads the server's messages for a party, and refuses messages that do not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_enough(terms: SumTerms, count: int, what: str) -> None:
     """Abandons the sum if fewer parties than the threshold have done something.
 
     Raises:
-      SumAbandonedError: they are fewer.
+      SumAbandonedError: there are fewer parties than the threshold.
     """
     if count < terms.threshold:
         raise SumAbandonedError(
@@ -37,10 +37,10 @@ def read_key_list(
     """The public keys (cipher, mask) of each party that has sent keys.
 
     Args:
-      message: what `Collector.key_list` gave.
+      message: the result of `Collector.key_list`.
       terms: the sum's terms.
-      name: the reading party.
-      own: its own public keys.
+      name: the name of the reading party.
+      own: the reading party's own public keys.
 
     Raises:
       SumAbandonedError: the parties are fewer than the threshold.
@@ -62,14 +62,14 @@ def read_key_list(
 def read_shares(
     message: Mapping[str, np.ndarray], state: PartyState
 ) -> dict[str, tuple[bytes, bytes]]:
-    """The shares (mask, self) that a party holds, its own too, by owner.
+    """Reads the shares (mask, self) that a party holds, including its own, by owner.
 
     Args:
-      message: what `Collector.shares` gave for the party.
+      message: the result of `Collector.shares` for the party.
       state: the party's state.
 
     Raises:
-      SumAbandonedError: those who sent shares are fewer than the threshold.
+      SumAbandonedError: fewer parties than the threshold sent shares.
       SecureSumError: a sender takes no part in the sum, or its ciphertext was altered.
     """
     terms, name = state.terms, state.name
@@ -101,7 +101,7 @@ def read_survivors(
     """The parties for whom a party is asked to open the sum, in sorted order.
 
     Args:
-      message: what `Collector.survivors` gave.
+      message: the result of `Collector.survivors`.
       state: the party's state.
 
     Raises:

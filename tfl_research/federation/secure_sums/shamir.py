@@ -16,12 +16,12 @@ except ImportError as error:
 
 
 def split(secret: bytes, threshold: int, count: int) -> list[bytes]:
-    """Shares of a secret: any `threshold` of them give it, fewer say nothing.
+    """Splits a secret so that any `threshold` shares give it, and fewer say nothing.
 
     Args:
       secret: 16 bytes.
-      threshold: how many shares give the secret.
-      count: how many shares there are.
+      threshold: number of shares that give the secret.
+      count: number of shares.
 
     Returns:
       The shares 1 to `count`, of 16 bytes each.
@@ -30,12 +30,12 @@ def split(secret: bytes, threshold: int, count: int) -> list[bytes]:
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
-    """The secret of `threshold` shares, by their numbers from 1.
+    """Computes the secret from `threshold` shares, by their numbers from 1.
 
-    Further shares are left out.
+    Further shares are ignored.
 
     Raises:
-      SecureSumError: there are fewer shares.
+      SecureSumError: there are fewer shares than the threshold.
     """
     if len(shares) < threshold:
         raise SecureSumError(

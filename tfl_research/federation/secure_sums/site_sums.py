@@ -1,4 +1,4 @@
-"""A site's part in the sums of its runs, in a folder, and what it refuses to open."""
+"""A site's part in the secure sums of its runs, and sums that it refuses to open."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _FORMAT = 1
 
 
 class SiteSums:
-    """Answers the steps of sums for a site. Each answer is durable before it is given.
+    """Answers the steps of sums for a site, and writes each answer before giving it.
 
     A run has one sum at a time. A further sum, for another round or a further attempt
-    at a round, ends the sum before: its keys are dropped.
+    at a round, ends the sum before, and drops the keys of that sum.
 
-    A round is opened for one set of survivors. Two sums of a round's vectors, over sets
-    that differ by one party, would show that party's vector. So when a round is tried
-    again, because the coordinator was killed, a site that has opened the round refuses
-    other survivors. Since more than half of the parties must answer, some party that
-    has opened the first sum is asked for the second one. For that the parties, the
-    threshold and the vectors of a round stay the same in all its attempts, from the
+    A round is opened for only one set of survivors. Two sums of a round's vectors, over
+    sets that differ by one party, would reveal that party's vector. So if a round is
+    tried again, because the coordinator was killed, a site that has opened the round
+    refuses other survivors. More than half of the parties must answer, so the second
+    sum needs some party that has opened the first sum. This requires that the parties,
+    the threshold and the vectors of a round stay the same in all its attempts, from the
     site's first masked vector on. `forget_after` is for rounds with new noise.
 
     Args:
-      folder: where the files are; made if it does not exist, readable by its owner
-        alone. Each run has `ID.party` (format of `PartyState`) and `ID.rounds` (format
-        1): JSON with `format`, `run` and `rounds`, for each round its last `attempt`,
-        the digest of its `plan` and its `survivors`.
+      folder: the folder of the files; a missing folder is made. Only its owner can read
+        it. Each run has `ID.party` (format of `PartyState`) and `ID.rounds` (format 1):
+        JSON with `format`, `run` and `rounds`, for each round its last `attempt`, the
+        digest of its `plan` and its `survivors`.
       name: the site's name.
 
     Example, for the site's side of one sum:
@@ -54,17 +54,18 @@ class SiteSums:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def keys(self, run: str, number: int, attempt: int, terms: SumTerms) -> Arrays:
-        """Begins a sum: the site's public keys.
+        """Begins a sum, and returns the site's public keys.
 
         Args:
           run: the run's id.
           number: the round, from 1.
-          attempt: counts the sums that were begun for the round, from 1.
-          terms: what the coordinator proposes, with the session `session_of` the three.
+          attempt: number of the sum among the sums begun for the round, from 1.
+          terms: the terms that the coordinator proposes; their session is `session_of`
+            run, number and attempt.
 
         Raises:
-          SecureSumError: the terms are of another session, or differ from the terms of
-            an earlier attempt at the round; or the attempt is over.
+          SecureSumError: the terms have another session, or differ from the terms of an
+            earlier attempt at the round; or the attempt is over.
         """
         if terms.session != session_of(run, number, attempt):
             raise SecureSumError(
@@ -88,7 +89,7 @@ class SiteSums:
             raise SecureSumError(
                 f"round {number}, attempt {attempt}, was begun with other terms"
             )
-        # After a kill between the two files the request is repeated and comes here.
+        # After a kill between the two files, the repeated request comes here again.
         if known["attempt"] < attempt:
             known["attempt"] = attempt
             self._keep_rounds(run, rounds)
@@ -126,7 +127,8 @@ class SiteSums:
         """The shares that open the sum, see `Party.unmask`.
 
         Raises:
-          SecureSumError: also if the site has opened the round for other survivors.
+          SecureSumError: the step does not fit, or the site has opened the round for
+            other survivors.
         """
         party = self._current(run, number, attempt)
         answer = party.unmask(survivors)
@@ -143,11 +145,10 @@ class SiteSums:
         return answer
 
     def forget_after(self, run: str, number: int) -> None:
-        """Drops what is known of a run's rounds after one, durably.
+        """Drops durably the record of a run's rounds after a round.
 
-        Only for rounds that are repeated with new noise of the site in its vectors:
-        other survivors may be in the sum then, and the sum is charged for as another
-        release.
+        Use this only if the site's vectors of these rounds will have new noise. Then
+        other survivors may be in the sum, and the sum is charged as another release.
 
         Args:
           run: the run's id.
@@ -160,11 +161,11 @@ class SiteSums:
             self._keep_rounds(run, kept)
 
     def end(self, run: str) -> None:
-        """Drops the keys of the run's last sum; what was opened stays on record."""
+        """Drops the keys of the run's last sum, but keeps the record of opened sums."""
         self._path(run, "party").unlink(missing_ok=True)
 
     def _current(self, run: str, number: int, attempt: int) -> Party:
-        """The party of the sum that the run is at."""
+        """Returns the party of the run's present sum."""
         party = self._party(run)
         if party is None or party.terms.session != session_of(run, number, attempt):
             raise _over(number, attempt)

@@ -12,15 +12,15 @@ from typing import Any
 from tfl_research.federation.secure_sums.errors import SecureSumError
 from tfl_research.federation.secure_sums.vectors import VectorSpec
 
-# In a sum of two, each party knows the other's vector when it knows the sum.
+# In a sum of two parties, each party could compute the other's vector from the sum.
 LEAST_PARTIES = 3
 
 
 def default_threshold(parties: int) -> int:
-    """The least threshold that is allowed: more than half of the parties, at least 3.
+    """Returns the least allowed threshold: more than half of the parties, at least 3.
 
     Raises:
-      SecureSumError: fewer than 3 parties.
+      SecureSumError: there are fewer than 3 parties.
 
     >>> [default_threshold(n) for n in (3, 4, 5, 10, 50)]
     [3, 3, 3, 6, 26]
@@ -39,7 +39,7 @@ def session_of(run: str, number: int, attempt: int) -> bytes:
     Args:
       run: the run's id.
       number: the round, from 1.
-      attempt: counts the sums that were begun for this round.
+      attempt: number of the sum among the sums begun for this round.
     """
     text = json.dumps(["secure sum", run, int(number), int(attempt)])
     return hashlib.sha256(text.encode()).digest()
@@ -47,22 +47,24 @@ def session_of(run: str, number: int, attempt: int) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class SumTerms:
-    """The terms of one sum. Every key, mask and ciphertext depends on all of them.
+    """The terms of one sum. Every key, mask and ciphertext depends on all terms.
 
-    The threshold t is more than half of the n parties. A server that told one half
-    that a party dropped out and the other half that the party survived would need t
-    answers from each half for the party's two secrets; each party answers once, and
-    2t > n. With c parties on the server's side this needs 2t > n + c.
+    The threshold t is more than half of the n parties. Assume that a server told one
+    half of the parties that a party dropped out, and the other half that it survived.
+    The server would need t answers from each half for both of the party's secrets. But
+    each party answers only once, and 2t > n. If c parties collude with the server, this
+    protection needs 2t > n + c.
 
     Attributes:
       session: bytes that no other sum has, see `session_of`.
-      parties: the names of those that were asked to take part, kept in sorted order.
-      threshold: how many must be left at each step; fewer abandon the sum.
-      vectors: what each party brings.
+      parties: the names of the parties that were asked to take part, in sorted order.
+      threshold: number of parties that must be left at each step; with fewer parties,
+        the sum is abandoned.
+      vectors: the spec of each vector that a party brings.
 
     Raises:
-      SecureSumError: fewer than 3 parties, a name twice, or a threshold that is not
-        above half of the parties, below 3, or above their number.
+      SecureSumError: there are fewer than 3 parties, a name occurs twice, or the
+        threshold is at most half of the parties, below 3, or above their number.
 
     Example:
       >>> terms = SumTerms(

@@ -12,7 +12,7 @@ import numpy as np
 from tfl_research.federation.secure_sums.errors import SecureSumError
 
 _DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-# Two residues below it have a sum that fits into 64 bits.
+# The sum of two residues below this modulus fits into 64 bits.
 LARGEST_MODULUS = 2**62
 
 
@@ -132,7 +132,8 @@ class VectorSpec:
             if self.modulus != 2 ** (total.itemsize * 8):
                 total &= total.dtype.type(self.modulus - 1)
         else:
-            # Below the modulus the difference wraps around and is the larger one.
+            # If the total is below the modulus, the difference wraps around, and so is
+            # the larger number.
             np.minimum(total, total - total.dtype.type(self.modulus), out=total)
 
     def subtract(self, total: np.ndarray, residues: np.ndarray) -> None:
@@ -142,7 +143,7 @@ class VectorSpec:
             if self.modulus != 2 ** (total.itemsize * 8):
                 total &= total.dtype.type(self.modulus - 1)
         else:
-            # What was below zero has wrapped around and is the larger one.
+            # A total below zero has wrapped around, and so is the larger number.
             np.minimum(total, total + total.dtype.type(self.modulus), out=total)
 
     def as_json(self) -> dict[str, Any]:

@@ -48,15 +48,15 @@ def names_array(names: Iterable[str]) -> np.ndarray:
 
 
 class Reader:
-    """Reads the arrays of one message, and refuses what does not fit.
+    """Reads the arrays of one message, and refuses arrays that do not fit.
 
     Args:
       message: the message's arrays.
-      sender: who sent the message, for errors.
-      terms: what the receiver agreed on.
+      sender: the name of the sender, for errors.
+      terms: the terms on which the receiver agreed.
 
     Raises:
-      SecureSumError: the message is of other terms.
+      SecureSumError: the message belongs to other terms.
     """
 
     def __init__(self, message: Mapping[str, np.ndarray], sender: str, terms: SumTerms):

@@ -1,4 +1,4 @@
-"""Which rounds a site has noised, so that no noise is used for two different models."""
+"""Records which rounds a site has noised, so that no noise is used for two models."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ create table if not exists restarts (
 
 
 class KeptRounds:
-    """The digest of every round's request, in a file of the site.
+    """Keeps the digest of every round's request in a file of the site.
 
     The noise of a round is a function of the site's secret, the run, the number of its
     restarts and the round. A round that is repeated for another model would have the
-    same noise, and the difference of the two reports would have none. A restart
-    (`--recharge`) begins after a round. The later rounds have new noise then, and the
-    rounds up to this one are over: with new noise they would not have been charged.
+    same noise, and the difference of the two reports would have no noise. A restart
+    (`--recharge`) begins after a round. The later rounds then have new noise. The
+    rounds up to that round cannot be repeated, since they would have new noise without
+    a charge.
 
     Args:
-      path: the path of the file; made when missing.
+      path: the path of the file; a missing file is made.
     """
 
     def __init__(self, path: pathlib.Path):
         try:
             self._database = sqlite3.connect(path, check_same_thread=False)
-            # A round waits for one write of the disk, and not for four.
+            # With a write-ahead log, a round waits for one write to disk, not four.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_SCHEMA)
@@ -40,13 +41,13 @@ class KeptRounds:
             raise UserError(f"{path}: cannot be read ({error}); restore it") from error
 
     def take(self, round_number: int, digest: str) -> bool:
-        """Notes a round durably, before anything is computed for it.
+        """Records a round durably; call it before computing the round.
 
         Returns:
           Whether the round is new.
 
         Raises:
-          Refused: the round was asked for with something else.
+          Refused: the round was requested before with another digest.
         """
         row = self._database.execute(
             "select digest from rounds where round = ?", (round_number,)
@@ -67,12 +68,12 @@ class KeptRounds:
 
     @property
     def restarts(self) -> int:
-        """How often the run has begun again with new noise."""
+        """Returns how often the run has begun again with new noise."""
         return self._newest()[0]
 
     @property
     def restarted_after(self) -> int:
-        """The round after which the run has begun again; 0 without a restart."""
+        """Returns the round after which the run began again; 0 without a restart."""
         return self._newest()[1]
 
     def _newest(self) -> tuple[int, int]:
@@ -82,10 +83,10 @@ class KeptRounds:
         return (0, 0) if found is None else (int(found[0]), int(found[1]))
 
     def restart(self, number: int, after: int) -> None:
-        """Notes a restart durably, before anything has its noise.
+        """Records a restart durably; call it before drawing the new noise.
 
         Args:
-          number: how often the run has begun again, with this time.
+          number: number of restarts, including this restart.
           after: the last round that is not repeated.
         """
         with self._database:

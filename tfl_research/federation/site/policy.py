@@ -1,4 +1,4 @@
-"""What a site allows: rules of its site.toml, which a coordinator cannot change."""
+"""The rules of a site's site.toml, which a coordinator cannot change."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class SitePolicy:
         one of the two.
       largest_epsilon: the largest ε of the records of each client, over all runs in the
         site's ledger; runs without record-level privacy are refused.
-      delta: at which that ε is computed; when None, n^-1.1 for a client of n examples,
-        at most 0.001.
+      delta: the δ at which this ε is computed; if None, n^-1.1 for a client with n
+        examples, at most 0.001.
       least_examples: the least number of examples of each client.
 
     Raises:
-      UserError: a value that does not fit.
+      UserError: a value does not fit.
 
     Example:
       >>> from tfl_research.federation.site.policy import SitePolicy
@@ -93,11 +93,11 @@ class SitePolicy:
         """The policy of a table of a TOML file.
 
         Args:
-          table: its entries.
-          where: names the table in errors.
+          table: the entries of the table.
+          where: the name of the table in errors.
 
         Raises:
-          UserError: an unknown entry, or a value that does not fit.
+          UserError: an entry is unknown, or a value does not fit.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         toml_file.check_names(where, table, names)
@@ -113,10 +113,10 @@ class SitePolicy:
         return self.metrics is None or metric in self.metrics
 
     def check_metrics(self, names: Iterable[str]) -> None:
-        """Checks what a request asks for.
+        """Checks the metrics that a request asks for.
 
         Raises:
-          Refused: a metric that may not leave the site.
+          Refused: a metric may not leave the site.
         """
         for name in names:
             if not self.allows(name):
@@ -129,11 +129,12 @@ class SitePolicy:
         """Checks a run before it begins.
 
         Args:
-          experiment: what the coordinator asks for.
-          task: with the site's own clients.
+          experiment: the experiment that the coordinator asks for.
+          task: the task with the site's own clients.
 
         Raises:
-          Refused: names the rule, its value, and what the run has.
+          Refused: the run breaks a rule; the message names the rule, the rule's value,
+            and the run's value.
         """
         flat = experiment.flat()
         for name, rule, allowed in (
@@ -163,7 +164,11 @@ class SitePolicy:
         self._check_examples(task)
 
     def check_round(self, number: int) -> None:
-        """Raises Refused if the number of a round is above `most_rounds`."""
+        """Checks the number of a round.
+
+        Raises:
+          Refused: the number is above `most_rounds`.
+        """
         if self.most_rounds is not None and number > self.most_rounds:
             raise Refused(
                 f"round {number}: is above most_rounds = {self.most_rounds} in "
@@ -174,7 +179,7 @@ class SitePolicy:
         """Checks the noise that the site would draw for its records.
 
         Raises:
-          Refused: less than `least_record_noise_multiplier`.
+          Refused: the noise is less than `least_record_noise_multiplier`.
         """
         least = self.least_record_noise_multiplier
         if least is not None and not noise_multiplier >= least:
@@ -210,8 +215,8 @@ class SitePolicy:
         rule, setting = given[unit]
         noise = flat.get(setting)
         if noise is None and unit == _RECORD:
-            # Calibrated, from all sites' numbers of records; the site's ledger checks
-            # the noise before the first round.
+            # The noise is calibrated from all sites' numbers of records. The site's
+            # ledger checks the noise before the first round.
             return
         if noise is None:
             raise Refused(
@@ -231,7 +236,7 @@ class SitePolicy:
             return
         clients = task.train
         for client_id in clients.client_ids:
-            # The number stays at the site.
+            # The message does not have the number, which stays at the site.
             if clients.num_examples(client_id) < self.least_examples:
                 raise Refused(
                     f"client {client_id!r} has too few examples: site.toml has "

@@ -1,4 +1,4 @@
-"""site.toml: what a site is, which data it has, and what it allows."""
+"""Reads site.toml: a site's name, data and rules."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SiteFile:
     Attributes:
       path: the file.
       name: the name of the site.
-      key: shared with the coordinator.
-      socket: where the site's process listens.
-      folder: what the process keeps.
+      key: the key that the site shares with the coordinator.
+      socket: the socket at which the site's process listens.
+      folder: the folder of the files that the process keeps.
       task: name of the site's task.
       options: the options of the task, by name.
       clients: the task's clients that take part; all when None.
-      policy: what the site allows.
+      policy: the site's rules.
       plugin: a module that registers a user's own tasks or other parts, or None.
     """
 
@@ -51,8 +51,8 @@ class SiteFile:
         """Reads a site.toml; relative paths start at the file's folder.
 
         Raises:
-          UserError: a file or key that cannot be read, or an entry that is missing,
-            unknown or does not fit; names the file and the entry.
+          UserError: the file or the key cannot be read, or an entry is missing, unknown
+            or does not fit; the message names the file and the entry.
         """
         path = user_paths.expanded(path).absolute()
         content = toml_file.read(path)
@@ -86,7 +86,7 @@ class SiteFile:
         """Imports the plugin, if there is one.
 
         Raises:
-          SettingError: it cannot be found, or fails on import.
+          SettingError: the plugin cannot be found, or its import fails.
         """
         if self.plugin is not None:
             registry.load_plugin(self.plugin)

@@ -1,4 +1,4 @@
-"""What a site's records have been charged, by the site itself.
+"""A site's own ledger of the rounds that are charged to its records.
 
 Files of a site:
 
@@ -43,11 +43,12 @@ class SiteLedger:
     """Charges the rounds of one run to the records of a site, within its policy.
 
     The noise of a round is the same whenever the round is computed, so a round that is
-    asked for again is not charged again. A round in which the site took no part is
-    charged with the next one: a run's ε counts every client in every round.
+    requested again is not charged again. A round in which the site took no part is
+    charged together with the next round, since a run's ε counts every client in every
+    round.
 
     Attributes:
-      account: the account of the run, with this site's clients alone.
+      account: the account of the run, with only this site's clients.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class SiteLedger:
         say: Callable[[str], None],
         drawn_by: Optional[str] = None,
     ):
-        """Opens the ledgers; makes those that are missing.
+        """Opens the ledgers, and makes missing ledgers.
 
         Args:
           run_folder: the folder of the run at the site.
@@ -71,17 +72,18 @@ class SiteLedger:
           clients: ids of this site's clients.
           seed: the seed of the noise that the site draws in this run; the ledger
             commits to it.
-          policy: the policy of the site. Its largest ε counts the rounds of all runs,
-            at its δ, or at `default_record_deltas`; not at a δ that the coordinator
-            chose.
-          say: takes lines about what is charged.
-          drawn_by: what decides which records a client has, if its name does not tell;
-            see `privacy.Population`.
+          policy: the policy of the site. Its largest ε covers the rounds of all runs.
+            That ε is at the policy's δ or at `default_record_deltas`, and never at a δ
+            that the coordinator chose.
+          say: prints lines about charges.
+          drawn_by: values that decide a client's records, if its name does not; see
+            `privacy.Population`.
 
         Raises:
-          Refused: less noise than the policy wants, a client that is not in the plan,
-            no round left below the largest ε, or ledgers that do not fit the run; their
-            reason is for the site's own lines, since it may tell numbers.
+          Refused: the noise is less than the policy demands, a client is not in the
+            plan, no round is left below the largest ε, or the ledgers do not fit the
+            run. Only the site sees the reason of the last case, since the reason may
+            tell numbers.
         """
         policy.check_record_noise(plan.noise_multiplier)
         self._policy = policy
@@ -90,7 +92,7 @@ class SiteLedger:
         self._opened = contextlib.ExitStack()
         try:
             private_folder(site_folder / LEDGERS)
-            # Read first: a process beside this one may charge in between.
+            # Read before the clients' ledgers, because another process may charge now.
             others = _other_runs(run_folder)
             identity = RunIdentity(run_id(run_folder), _committed(seed))
             ledger = self._opened.enter_context(
@@ -121,18 +123,18 @@ class SiteLedger:
             raise Refused(self._too_much(len(ledger) + 1))
 
     def charge(self, round_number: int) -> float:
-        """Puts a round in the ledgers, durably; call it before the round is computed.
+        """Writes a round durably to the ledgers; call it before computing the round.
 
         Args:
-          round_number: from 1.
+          round_number: the number of the round, from 1.
 
         Returns:
           The largest ε of a client's records in this run, at the plan's δ.
 
         Raises:
-          Refused: the round is not one of the run's rounds, or ε of all runs would be
-            above the policy's limit; or a ledger changed. Nothing is charged then for
-            this round.
+          Refused: the round is not one of the run's rounds, ε of all runs would be
+            above the policy's limit, or a ledger changed. The round is then not
+            charged.
         """
         rounds, recorded = self.account.planned_rounds, len(self.account.ledger)
         if not 1 <= round_number <= rounds:
@@ -153,13 +155,13 @@ class SiteLedger:
             raise self._unfit(error) from error
 
     def restart(self, after: int) -> None:
-        """Begins again after a round, durably: later rounds are charged once more.
+        """Begins again durably after a round: later rounds are charged once more.
 
         Args:
           after: the last round that is not repeated.
 
         Raises:
-          Refused: a ledger changed, or rounds whose noise is correlated.
+          Refused: a ledger changed, or the noise of the rounds is correlated.
         """
         recorded = len(self.account.ledger)
         try:
@@ -181,7 +183,7 @@ class SiteLedger:
         return shared.client_epsilons(done, self.account.event, self.account.accountant)
 
     def lines(self) -> list[str]:
-        """A sentence for each client: ε of its records so far, for the site's eyes."""
+        """Writes a sentence for each client: ε of its records, for the site only."""
         names = [name for name, _ in self.account.event.clients]
         deltas = dict(zip(names, self.account.deltas))
         return [
@@ -248,8 +250,9 @@ def _check_other_runs(
 ) -> None:
     """Checks that the clients' ledgers have the lines of all runs that are here.
 
-    A ledger and its head file that an older copy replaced are whole in themselves.
-    Runs on another number of records were on other records, which have no ledger here.
+    If an older copy replaced a ledger and its head file, these files alone do not show
+    the loss. Runs on another number of records used other records, which have no ledger
+    here.
 
     Raises:
       ValueError: lines are missing.
@@ -272,6 +275,6 @@ def _check_other_runs(
 
 
 def _committed(seed: int) -> int:
-    """A number of 128 bits that tells whether two seeds are the same."""
+    """Computes a number of 128 bits that shows whether two seeds are equal."""
     digest = hashlib.sha256(b"ledger of a site %d" % seed).digest()
     return int.from_bytes(digest[:16], "big")

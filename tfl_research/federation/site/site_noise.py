@@ -1,4 +1,4 @@
-"""A site's own randomness in a run, and what the site charges for it."""
+"""A site's own randomness in a run, and the charges for its noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
 
-# Of restarts and rounds.
+# The largest number of a restart or a round.
 _MOST = 10**9
 
 
@@ -24,17 +24,17 @@ class SiteNoise:
 
     Attributes:
       seed: the seed of the site's own randomness; a function of the site's secret, the
-        run, and how often the run has begun again.
-      ledger: charges the rounds to the site's records; None where nothing is charged.
+        run, and the number of restarts.
+      ledger: charges the rounds to the site's records; None if no round is charged.
 
     Args:
       folder: the folder of the run at the site; its name is the run's id.
       secret: the secret of the site.
       draws: whether the site draws any noise in this run.
-      covers: what the noise of a round covers, in addition to the request.
-      ledger: see above.
-      forget: drops durably what else the site keeps of the rounds after one, since
-        these rounds will have new noise; may be repeated.
+      covers: values on which a round's result depends, in addition to the request.
+      ledger: see the attributes.
+      forget: drops durably the site's other files about the rounds after a round, since
+        these rounds will have new noise; it may be called again.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class SiteNoise:
         self.seed = own_seed(secret, self._run, self._rounds.restarts)
 
     def take(self, request: Message) -> None:
-        """Notes and charges a round durably, before anything is computed for it.
+        """Records and charges a round durably; call it before computing the round.
 
         Raises:
-          Refused: the round was asked for before with another request, belongs to an
+          Refused: the round was requested before with another request, belongs to an
             attempt that is over, or costs more than the site allows.
           MessageError: the request lacks a field.
         """
@@ -122,7 +122,7 @@ def own_seed(secret: bytes, run: str, restarts: int = 0) -> int:
 
 
 def _digest(request: Message, covers: str) -> str:
-    """SHA-256 of what a round's result depends on."""
+    """Computes the SHA-256 of everything on which a round's result depends."""
     states = sorted(request.mapping("state_rounds").items())
     said = (request.texts("clients"), states, covers)
     digest = hashlib.sha256(repr(said).encode())

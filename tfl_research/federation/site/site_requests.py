@@ -1,4 +1,4 @@
-"""Which requests of a run a site has taken, and its reply to the last one, on disk.
+"""Keeps on disk the requests of a run that a site took, and its last reply.
 
 Files of a run's folder at a site:
 
@@ -27,15 +27,15 @@ _LINE = re.compile(rb"([0-9]{1,20}) ([0-9a-f]{64})")
 class Requests:
     """The requests of one run at a site.
 
-    A request is handled again only if the site was killed before it kept the reply:
-    what a request does must be safe to do twice.
+    A request is handled again only if the site was killed before it kept the reply. So
+    handling a request twice must be safe.
 
     Attributes:
       folder: the folder of the run.
     """
 
     def __init__(self, folder: pathlib.Path, key: bytes):
-        """Reads the files, and makes what is missing.
+        """Reads the files, and makes missing files.
 
         Args:
           folder: the folder of the run at the site.
@@ -49,24 +49,25 @@ class Requests:
         private_folder(folder)
         path = folder / "requests"
         self._sequence, self._mac = _last(path)
-        # A file of one line; the lines of this process follow.
+        # The file starts again with the last line; this process appends its lines.
         last = b"%d %s\n" % (self._sequence, self._mac.hex().encode())
         atomic.write(path, last if self._mac else b"", mode=0o600)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def taken(self, sequence: int, request: bytes) -> bytes | None:
-        """Takes a request, durably.
+        """Records a request durably.
 
         Args:
-          sequence: its number.
-          request: sealed.
+          sequence: the request's number.
+          request: the sealed request.
 
         Returns:
-          The kept reply, if the request is the last one once more; None if the request
-          has to be handled.
+          The kept reply, if this is the last request again; None if the request must be
+          handled.
 
         Raises:
-          AuthenticationError: an earlier number, or other bytes of the same number.
+          AuthenticationError: the number is lower than the last one, or the last
+            request had the same number and other bytes.
         """
         mac = authentication.mac_of(request)
         if self._mac and sequence <= self._sequence:
@@ -98,8 +99,8 @@ class Requests:
         """Keeps the sealed reply to the last request."""
         path = self.folder / "reply"
         temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
-        # Whole after a kill. A machine that stops may lose it: the seal tells, and the
-        # request is then handled again.
+        # After a kill, the file is complete. If the machine stops, the file may be lost
+        # or damaged. The seal then does not fit, and the request is handled again.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
             file.write(reply)

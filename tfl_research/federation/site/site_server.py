@@ -1,7 +1,7 @@
-"""A site's server: requests of the coordinator come in, replies go out.
+"""A site's server, which answers the coordinator's requests.
 
-Requests are handled one after the other. A request that comes again gets the reply that
-was kept. Bytes that are no request of this site's coordinator are refused.
+Requests are handled one after the other. A repeated request gets the kept reply. Bytes
+that are no request of this site's coordinator are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tfl_research.federation.wire.sockets import (
 )
 from tfl_research.interrupts import Interrupt, raised_on_signals
 
-# What handlers and the server write about errors, in the site's folder.
+# The file in the site's folder for tracebacks of handlers and the server.
 ERRORS_FILE = "errors.log"
 _OPEN_RUNS = 8
 
@@ -49,7 +49,7 @@ def run_folder(state_folder: pathlib.Path, run: str) -> pathlib.Path:
     """The folder of a run at a site.
 
     Raises:
-      UserError: no id of a run.
+      UserError: `run` is no id of a run.
     """
     return state_folder / "runs" / check_name(run, "the run's id")
 
@@ -86,16 +86,17 @@ class SiteServer:
         """Listens; requests wait until `run`.
 
         Args:
-          socket_path: the path of the site's socket, in a folder of this user alone.
+          socket_path: the path of the site's socket, in a folder that only this user
+            can enter.
           site: the site's name.
-          key: shared with the coordinator.
-          state_folder: a folder of this user alone; gets the folders of runs, and
-            `errors.log`.
+          key: the key that the site shares with the coordinator.
+          state_folder: a folder that only this user can enter, for the folders of runs
+            and `errors.log`.
           say: prints a line about each refusal.
-          limit_bytes: longer requests are refused.
+          limit_bytes: the length of the longest accepted request.
 
         Raises:
-          UserError: another process listens there, or a folder does not fit.
+          UserError: another process listens at the path, or a folder does not fit.
         """
         self.site = check_name(site, "the site's name")
         self._key = key
@@ -169,7 +170,7 @@ class SiteServer:
             connection.close()
 
     def answer(self, payload: bytes, handler: Handler) -> bytes:
-        """The sealed reply to a sealed request, which is kept before it goes out."""
+        """Returns the sealed reply to a sealed request, after writing it to disk."""
         try:
             seal, body = authentication.opened(payload, self._key)
             self._check(seal)
@@ -254,7 +255,7 @@ class SiteServer:
     def _note(self, text: str) -> None:
         """Adds a traceback to the site's file of errors."""
         path, flags = self._folder / ERRORS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        # A full disk must not end the site.
+        # A full disk must not end the site's process.
         with (
             contextlib.suppress(OSError),
             os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file,
@@ -282,7 +283,7 @@ def serve(
       opened_handler: makes the handler, once.
 
     Raises:
-      UserError: see `SiteServer`, or from `opened_handler`.
+      UserError: the socket or a folder does not fit, or `opened_handler` raised it.
     """
     server = SiteServer(
         socket_path, site, key, state_folder, say, limit_bytes=limit_bytes

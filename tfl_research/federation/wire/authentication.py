@@ -1,4 +1,4 @@
-"""Who sent a message, to whom, for which run, and with which number.
+"""Seals messages: sender, receiver, run and number of a message are authenticated.
 
 Each site and the coordinator share a key of 32 bytes. A sealed message is (big-endian):
 
@@ -41,12 +41,12 @@ _MAC = 32
 _FRONT = struct.Struct(">BQ32sH")
 _LENGTH = struct.Struct(">H")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# For a request: it answers nothing.
+# In the seal of a request, which answers no other request.
 NOTHING = bytes(32)
 
 
 class AuthenticationError(UserError):
-    """Bytes that this sender did not send here for this run, with the reason."""
+    """Bytes are no message of this sender for this receiver and run."""
 
 
 class Seal(NamedTuple):
@@ -68,11 +68,11 @@ class Seal(NamedTuple):
 
 
 def check_name(name: object, what: str) -> str:
-    """The name of a site or the id of a run.
+    """Checks the name of a site or the id of a run, and returns it.
 
     Raises:
-      UserError: other than 1 to 64 letters, digits, ".", "_" and "-", the first of
-        which is a letter or digit.
+      UserError: the name is not 1 to 64 letters, digits, ".", "_" and "-", beginning
+        with a letter or digit.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UserError(
@@ -114,7 +114,7 @@ def opened(content: bytes, key: bytes) -> tuple[Seal, bytes]:
 
     Args:
       content: the bytes; anyone may have written them.
-      key: shared with the sender.
+      key: the key that is shared with the sender.
 
     Raises:
       AuthenticationError: the bytes are not a sealed message, or were altered or sealed
@@ -207,8 +207,8 @@ def read_key(path: pathlib.Path) -> bytes:
     """The key in a file of `make_key`.
 
     Raises:
-      UserError: the file does not exist, holds no key, or can be read by others than
-        its owner.
+      UserError: the file does not exist, has no key, or can be read by others than its
+        owner.
     """
     try:
         mode = path.stat().st_mode

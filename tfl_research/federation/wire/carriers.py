@@ -13,11 +13,11 @@ from tfl_research.federation.wire import authentication
 from tfl_research.federation.wire.messages import LIMIT_BYTES
 from tfl_research.federation.wire.sockets import Connection, FrameError, connected
 
-# A site that restarts comes back within this time; see `LocalCarrier`.
+# Seconds for which an absent site is tried again, so that it can restart.
 PATIENCE = 10.0
-# Between two tries to reach a site.
+# Seconds between two tries to reach a site.
 PAUSE = 0.1
-# So often a request is sent to a site that closes the connection without a reply.
+# How often a request is sent to a site that closes the connection without a reply.
 ATTEMPTS = 5
 
 
@@ -97,7 +97,7 @@ class LocalCarrier:
         Args:
           sockets: the path of each site's socket.
           say: prints a line about bytes that do not fit.
-          limit_bytes: longer replies are refused.
+          limit_bytes: the length of the longest accepted reply.
           patience: how many seconds a site without a process is tried again.
         """
         self._sockets = dict(sockets)
@@ -164,7 +164,7 @@ class LocalCarrier:
         selector: selectors.BaseSelector,
         now: float,
     ) -> bool:
-        """Connects where that is due; False if the site counts as out of reach."""
+        """Connects if it is time; returns False if the site counts as out of reach."""
         if request.connection is not None or now < request.next_try:
             return True
         if request.attempts == ATTEMPTS:
@@ -178,7 +178,7 @@ class LocalCarrier:
             self._say(str(error))
             return False
         except BlockingIOError:
-            # It listens; others wait before this request.
+            # The site listens; other requests wait before this one.
             request.next_try, request.listens = now + PAUSE, True
             return True
         except OSError:
@@ -196,7 +196,7 @@ class LocalCarrier:
     def _reply(
         self, site: str, request: _Request, selector: selectors.BaseSelector
     ) -> Optional[bytes]:
-        """Sends and receives what is ready; the reply, once it has come in full."""
+        """Sends and receives ready bytes; returns the reply once it is complete."""
         connection = request.connection
         if connection is None:
             return None
@@ -211,7 +211,7 @@ class LocalCarrier:
         except FrameError as error:
             reply = authentication.no_reply(str(error))
         except (OSError, EOFError):
-            # The site's process ended; it gets the same bytes when it is back.
+            # The site's process ended, and gets the same bytes when it is back.
             now = time.monotonic()
             request.next_try, request.give_up = now + PAUSE, now + self._patience
             request.listens = False

@@ -1,4 +1,4 @@
-"""The coordinator's side: asks sites, and takes only answers to its requests."""
+"""The coordinator's side: sends requests to sites, and accepts only their answers."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from tfl_research.storage.files import atomic
 WRONG = "wrong"
 SILENT = "silent"
 UNREACHED = "unreached"
-# How often a request is sent, if what comes back was not sealed by the site.
+# How often a request is sent if the reply was not sealed by the site.
 _TRIES = 3
-# So many numbers are reserved on disk at once.
+# How many numbers are reserved on disk at once.
 _BLOCK = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a site has no answer.
+    """The reason why a site has no answer.
 
     Attributes:
       site: the site's name.
-      reason: in a line.
-      kind: "refused" by the site, "failed" at the site, "wrong" reply, "silent" until
-        the time was over, or "unreached".
+      reason: the reason in a line.
+      kind: "refused" (by the site), "failed" (at the site), "wrong" (a reply that does
+        not fit), "silent" (until the time was over), or "unreached".
     """
 
     site: str
@@ -68,8 +68,8 @@ class _Asked:
 class Exchange:
     """Asks the sites of one run.
 
-    Every request gets a number that is larger than those before it, also after the
-    coordinator was killed: the numbers are in a file, "NEXT\\n" in decimal.
+    Every request gets a larger number than all earlier requests, even if the
+    coordinator was killed. The next number is in a file, "NEXT\\n" in decimal.
 
     Attributes:
       carrier: takes the requests to the sites.
@@ -107,10 +107,10 @@ class Exchange:
           run: the run's id.
           sequence_path: the file of the next number, in the run's folder.
           say: prints a line about bytes that do not fit.
-          limit_bytes: longer replies are refused.
+          limit_bytes: the length of the longest accepted reply.
 
         Raises:
-          UserError: a name that does not fit, or a damaged file.
+          UserError: a name does not fit, or the file is damaged.
         """
         self.carrier = carrier
         self.run = check_name(run, "the run's id")
@@ -139,10 +139,10 @@ class Exchange:
             if the reply does not fit, such as a tensor of a wrong shape.
 
         Yields:
-          The site and its reply, or why there is none.
+          The site and its reply, or a `Refusal`.
 
         Raises:
-          ValueError: a site without a key, or a request that does not fit.
+          ValueError: a site has no key, or a request does not fit.
         """
         end = time.monotonic() + seconds
         waiting = {site: self._asked(site, m) for site, m in requests.items()}

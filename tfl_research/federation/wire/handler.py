@@ -13,27 +13,27 @@ FAILED = "failed"
 
 
 class Refused(UserError):
-    """The site does not do what is asked; both sides print the reason."""
+    """The site refuses the request; both sides print the reason."""
 
 
 class Handler(Protocol):
-    """Does what a coordinator asks of a site."""
+    """Protocol of an object that answers a coordinator's requests at a site."""
 
     def handle(self, request: Message) -> Message:
-        """The reply, of the request's kind.
+        """Returns the reply, of the request's kind.
 
         The server adds the header's fields "run" and "round". The same request can come
         twice if the site was killed before its reply was kept. The handler must then
         give the same reply again, without a second charge.
 
         Args:
-          request: its header has run, round and completed, the last round that the
-            coordinator completed.
+          request: the request. Its header has run, round and completed, the last round
+            that the coordinator completed.
 
         Raises:
-          Refused: the site does not do that; the reason is sent.
+          Refused: the site refuses the request; the reason is sent.
           MessageError: the request does not fit; the reason is sent.
-          Exception: anything else. The reason stays at the site, since it may quote
-            data; the coordinator learns the exception's class.
+          Exception: any other error. The reason stays at the site, since it may quote
+            data; the coordinator gets only the exception's class.
         """
         ...

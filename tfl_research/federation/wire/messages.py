@@ -10,7 +10,7 @@ Version 1 of the format; numbers are big-endian unless said otherwise:
     data      the tensors' elements in C order, little-endian, in the table's order,
               without gaps; nothing follows
 
-`plain_json` says which JSON is taken. A later version gets a new number, and readers
+`plain_json` says which JSON is accepted. A later version gets a new number, and readers
 refuse numbers that they do not know.
 """
 
@@ -30,7 +30,7 @@ from tfl_research.errors import UserError
 from tfl_research.federation.wire import plain_json
 
 VERSION = 1
-# What a receiver takes if it is not told otherwise.
+# The default length of the longest accepted message.
 LIMIT_BYTES = 2**30
 _MAGIC = b"tflfed"
 _FRONT = struct.Struct(">6sHI")
@@ -61,7 +61,7 @@ _NAME_LIMIT = 500
 
 
 class MessageError(UserError):
-    """Bytes or values that are no message; says what does not fit."""
+    """Bytes or values are no message; the text says what does not fit."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Message:
     """A request or a reply.
 
     Attributes:
-      kind: what is asked or answered, such as "round"; lower-case letters and "_".
+      kind: the kind of the request, such as "round"; lower-case letters and "_".
       header: JSON values by name: finite numbers, texts, booleans, None, lists, and
         dictionaries with texts as keys.
       tensors: arrays by name, of booleans, integers, floats or complex numbers.
@@ -126,12 +126,12 @@ class Message:
 
         Args:
           name: the name of the tensor.
-          dtype: the only accepted one; None accepts all.
-          shape: the only accepted one, with None for a dimension of any size; None
-            accepts all.
+          dtype: the only accepted dtype; None accepts all dtypes.
+          shape: the only accepted shape, with None for a dimension of any size; None
+            accepts all shapes.
 
         Raises:
-          MessageError: no such tensor, or another dtype or shape.
+          MessageError: there is no such tensor, or it has another dtype or shape.
         """
         if name not in self.tensors:
             raise MessageError(f"the message {self.kind!r} has no tensor {name!r}")
@@ -167,8 +167,7 @@ def encode(message: Message) -> bytes:
     """The message as bytes.
 
     Raises:
-      MessageError: a kind, a value of the header or a tensor that the format does not
-        have.
+      MessageError: the format cannot represent the kind, a header's value or a tensor.
     """
     _check_kind(message.kind)
     header = dict(message.header)
@@ -206,14 +205,14 @@ def encode(message: Message) -> bytes:
 def decode(content: bytes, limit_bytes: int = LIMIT_BYTES) -> Message:
     """The message of these bytes.
 
-    Takes no more memory than a small multiple of the bytes, whatever sizes they claim.
+    The memory is at most a small multiple of the bytes, whatever sizes they claim.
 
     Args:
       content: the bytes; anyone may have written them.
-      limit_bytes: longer contents are refused.
+      limit_bytes: the length of the longest accepted content.
 
     Raises:
-      MessageError: what does not fit.
+      MessageError: the bytes are no message.
     """
     if len(content) > limit_bytes:
         raise MessageError(
@@ -275,7 +274,7 @@ def _tensors(table: Any, content: bytes, start: int) -> dict[str, np.ndarray]:
         ):
             raise MessageError(f"tensor {name!r} has bytes that are not booleans")
         stored = np.frombuffer(content, dtype.newbyteorder("<"), count, start)
-        # A copy: aligned, and the caller may write to it.
+        # The copy is aligned, and the caller may write to it.
         tensors[name] = stored.astype(dtype).reshape(shape)
         start += size
     return tensors
@@ -307,7 +306,7 @@ def _row(row: Any, available: int) -> tuple[str, np.dtype, list[int], int]:
             f"{str(sizes)[:80]}"
         )
     expected = math.prod(shape) * dtype.itemsize
-    # Empty tensors too: NumPy multiplies the other dimensions.
+    # This also limits empty tensors, since NumPy multiplies their other dimensions.
     if math.prod(max(1, number) for number in shape) > max(available, 2**31):
         raise MessageError(f"tensor {name!r} of shape {shape} is too large")
     if size != expected:

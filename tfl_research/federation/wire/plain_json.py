@@ -1,7 +1,7 @@
-"""The part of JSON that messages use: each value reads back as what was written.
+"""The part of JSON that messages use, in which every value reads back unchanged.
 
-No NaN, no infinity, no key twice, no whole number of more than 20 digits, no half of a
-surrogate pair, nothing nested more than 32 deep.
+These are refused: NaN, infinity, repeated keys, whole numbers of more than 20 digits,
+halves of surrogate pairs, and values that are nested more than 32 deep.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def parsed(text: bytes) -> Any:
 
 
 def check(value: Any, where: str, depth: int = 0) -> None:
-    """Refuses values that JSON lacks, or that would be read back as something else.
+    """Refuses values that JSON lacks, or that would not read back unchanged.
 
     Args:
-      value: to be written.
-      where: names the value in errors.
-      depth: how deep the value is nested in another.
+      value: the value to write.
+      where: the name of the value in errors.
+      depth: how deep the value is nested in another value.
 
     Raises:
-      ValueError: names the part that is refused, with the reason.
+      ValueError: a part is refused; the message names the part and the reason.
     """
     if depth > _DEPTH:
         raise ValueError(f"{where[:80]} is nested more than {_DEPTH} deep")

@@ -85,9 +85,10 @@ class RelayCarrier:
         """Listens for relays.
 
         Args:
-          path: the path of the coordinator's socket, in a folder of this user alone.
+          path: the path of the coordinator's socket, in a folder that only this user
+            can enter.
           say: prints a line about a relay, or about bytes that do not fit.
-          limit_bytes: longer replies are refused.
+          limit_bytes: the length of the longest accepted reply.
           patience: how many seconds a site that no relay reaches is tried again.
 
         Raises:
@@ -146,12 +147,12 @@ class RelayCarrier:
                 yield site, b""
 
     def _sends(self, site: str, request: _Request, now: float) -> bool:
-        """Sends a request that is due; False if the site counts as out of reach."""
+        """Sends a request if it is time; returns False if the site is out of reach."""
         relay = self._relays.get(site)
         if request.relay is not None:
             if request.relay is relay:
                 return True
-            # That relay ended, or another one has taken over the site.
+            # The relay ended, or another relay has taken over the site.
             request.relay, request.give_up = None, now + self._patience
         if now < request.next_try:
             return True
@@ -173,7 +174,7 @@ class RelayCarrier:
         )
 
     def _step(self, seconds: float) -> list[tuple[str, int, bytes]]:
-        """Sends and receives what is ready within the time: the replies that came."""
+        """Sends and receives for a time; returns the replies that came."""
         replies = []
         for key, _ in self._selector.select(seconds):
             if key.data is None:

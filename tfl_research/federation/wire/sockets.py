@@ -17,19 +17,19 @@ from tfl_research.errors import UserError
 _LENGTH = struct.Struct(">Q")
 _CREDENTIALS = struct.Struct("3i")
 _CHUNK = 2**18
-# The kernel takes paths of 107 bytes.
+# The longest path of a socket; the kernel accepts at most 107 bytes.
 _PATH_LIMIT = 100
 
 
 class FrameError(UserError):
-    """A peer that sent no frame or too large a frame, or that is another user."""
+    """A peer sent no frame or too large a frame, or is another user."""
 
 
 class Connection:
     """A connected socket that never blocks: frames in, frames out.
 
     Attributes:
-      socket: for a selector.
+      socket: the socket, for a selector.
       name: the name of the peer, for messages.
     """
 
@@ -79,11 +79,11 @@ class Connection:
     def frames(self) -> Iterator[bytes]:
         """The payloads that have come in full.
 
-        Takes no more memory than was sent, whatever length a frame claims.
+        The memory is at most the number of sent bytes, whatever length a frame claims.
 
         Raises:
-          EOFError: the peer closed its end, and its frames have all been given.
-          FrameError: a frame above the limit.
+          EOFError: the peer closed its end, and all its frames have been returned.
+          FrameError: a frame is above the limit.
           OSError: the peer is gone.
         """
         while True:
@@ -128,12 +128,12 @@ class Connection:
 class Listener:
     """A listening socket at a path, which only this user can reach.
 
-    The file PATH.lock in the same folder is locked while the listener lives, so that a
-    second process cannot take over the path; a path that a killed process left is
+    The file PATH.lock in the same folder is locked while the listener exists, so that a
+    second process cannot take over the path. A path that a killed process left is
     replaced.
 
     Attributes:
-      socket: for a selector.
+      socket: the socket, for a selector.
       path: the path of the socket.
     """
 
@@ -141,8 +141,8 @@ class Listener:
         """Listens; connections wait until `accept` takes them.
 
         Raises:
-          UserError: another process listens there, the folder is not the user's alone,
-            or the socket cannot be made.
+          UserError: another process listens at the path, other users can enter the
+            folder, or the socket cannot be made.
         """
         self.path = path
         self._limit = limit_bytes
@@ -216,10 +216,10 @@ def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
 
 
 def private_folder(folder: pathlib.Path) -> None:
-    """Makes the folder with mode 0700 where it is missing.
+    """Makes a missing folder with mode 0700.
 
     Raises:
-      UserError: the folder cannot be made, or others than this user can enter it.
+      UserError: the folder cannot be made, or other users can enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

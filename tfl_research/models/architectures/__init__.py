@@ -1,4 +1,5 @@
 """The Keras models of the built-in tasks, as functions that build them.
 
-They know nothing of data or training; `tasks.built_in` combines them with both.
+The builders do not depend on data or training. `tasks.built_in` combines the models
+with data sets and objectives.
 """

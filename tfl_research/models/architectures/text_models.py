@@ -10,8 +10,8 @@ def dense(
 ) -> tf.keras.Model:
     """A small feed-forward language model (Bengio et al. 2003).
 
-    Few weights on purpose: noise that protects a cohort of a few hundred grows
-    with the square root of their number.
+    The model has few weights on purpose: the l2 norm of the noise that protects a
+    cohort of a few hundred grows with the square root of the number of weights.
 
     Returns:
       A model from int32 `[batch, context]` to logits `[batch, vocabulary_size]`.

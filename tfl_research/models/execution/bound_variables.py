@@ -1,4 +1,4 @@
-"""Variables that read as tensors while a model is traced."""
+"""Makes variables read as tensors while a model is traced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# Made once for each class of variables.
+# The class of bound variables for each class of variables.
 _BOUND_KINDS: dict[type, type] = {}
 
 
@@ -34,7 +34,7 @@ class Values:
         self._bindings = bindings
 
     def tensors(self) -> list[tf.Tensor]:
-        """The values after everything that the model has assigned so far."""
+        """Returns the values after all assignments so far."""
         return [binding.value for binding in self._bindings]
 
     def assigned(self) -> list[bool]:
@@ -49,9 +49,9 @@ def bound(
     """Makes variables read as tensors of the current graph.
 
     An assignment to a variable changes its value in the graph, and not the variable. As
-    with variables, no gradient flows through an assigned value. Whoever holds the
-    variables (layers, closures, wrappers of mixed precision) needs no change, since
-    the variables' class changes, and changes back at the end.
+    with variables, no gradient flows through an assigned value. The variables' class
+    changes, and changes back at the end. So the objects that hold the variables
+    (layers, closures, wrappers of mixed precision) need no change.
 
     Args:
       variables: resource variables, all different.
@@ -87,7 +87,7 @@ class _BoundVariable:
 
     @property
     def handle(self) -> Any:
-        # Operations that look for a handle treat the variable as a tensor then.
+        # Without a handle, operations treat the variable as a tensor.
         raise AttributeError(
             f"the model uses its weight {self.name} as a variable, as tape.gradient "
             "does, but weights are tensors here; take tf.convert_to_tensor(weight) "

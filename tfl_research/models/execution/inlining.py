@@ -1,4 +1,4 @@
-"""Traced functions as operations of the caller's graph, in place of a call."""
+"""Adds the operations of traced functions to the caller's graph instead of a call."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _IN_GRAPH = "in_graph"
 def importer(
     definition: Any, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
 ) -> Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]:
-    """A function that adds a graph's operations to the caller's graph.
+    """Makes a function that adds a graph's operations to the caller's graph.
 
     Args:
-      definition: the graph's GraphDef; it changes.
-      inputs: placeholders of the graph, in whose places the function's arguments come.
+      definition: the graph's GraphDef; the function changes it.
+      inputs: placeholders of the graph, which the function's arguments replace.
       outputs: the graph's tensors that the function returns.
     """
     placeholders = {t.op.name for t in inputs}
     nodes = [n for n in definition.node if n.name not in placeholders]
     for node in nodes:
-        # Colocation with an argument that is not imported; there is one device.
+        # Drops colocation with an argument that is not imported; there is one device.
         node.attr.pop("_class", None)
     del definition.node[:]
-    # XLA compiles no placeholders, also where nothing uses them.
+    # XLA cannot compile placeholders, even if no operation uses them.
     definition.node.extend(nodes)
     used = {name.partition(":")[0] for node in nodes for name in node.input}
     results = [t.name for t in outputs]
@@ -40,8 +40,8 @@ def importer(
         own.CopyFrom(definition)
         return tf.graph_util.import_graph_def(
             own,
-            # Identities are tensors of this very graph: the import goes by names, and
-            # would take a tensor of an outer graph for another one.
+            # The import finds tensors by name, and would confuse a tensor of an outer
+            # graph with one of this graph. Identities are tensors of this graph.
             input_map={
                 tensor.name: tf.identity(value)
                 for tensor, value in zip(inputs, values)
@@ -57,14 +57,14 @@ def importer(
 def operations_of(
     traced: Any,
 ) -> Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]]:
-    """A concrete function's operations, for the caller's graph.
+    """Makes a function that adds a concrete function's operations to a graph.
 
-    `tf.gradients` differentiates them; a `tf.GradientTape` does not see them.
+    `tf.gradients` differentiates the operations; a `tf.GradientTape` does not see them.
 
     Returns:
-      A function of the arguments' tensors. None where operations call functions, have
-      effects, have gradients of a user's own, or wait for an argument, and where the
-      function holds tensors or returns an argument.
+      A function of the arguments' tensors. None if operations call functions, have side
+      effects, have a user's own gradients, or wait for an argument, or if the function
+      holds tensors or returns an argument.
     """
     definition = traced.graph.as_graph_def()
     if definition.library.function or traced.captured_inputs:
@@ -78,7 +78,7 @@ def operations_of(
     arguments = {t.op.name for t in traced.inputs}
     if any(f"^{name}" in node.input for node in definition.node for name in arguments):
         return None
-    # A function that was differentiated has further outputs, for its gradient.
+    # A function that was differentiated has further outputs for its gradient.
     outputs = traced.outputs[: len(tf.nest.flatten(traced.structured_outputs))]
     if any(t.op.name in arguments for t in outputs):
         return None
@@ -86,16 +86,16 @@ def operations_of(
 
 
 def with_operations(forward: Callable[..., Any], in_graph: Callable[..., Any]) -> None:
-    """Gives a model's `forward` its twin whose operations are the caller's graph's.
+    """Attaches a twin to a model's `forward`, which adds operations to a graph.
 
-    The twin is a part of this very function, so that another function in its place, as
-    of a model that changes the weights first, has none.
+    The twin is an attribute of this function object. So if another function replaces
+    `forward`, such as one that changes the weights first, it has no twin.
     """
     setattr(forward, _IN_GRAPH, in_graph)
 
 
 def in_graph(forward: Callable[..., Any]) -> Optional[Callable[..., Any]]:
-    """`forward` in training as operations of the caller's graph; None if it has none.
+    """Returns the twin of `forward` in training, or None.
 
     The arguments are those of `FunctionalModel.forward` without `training`.
     """

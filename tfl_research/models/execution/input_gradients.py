@@ -1,7 +1,7 @@
-"""Models whose inputs pass through operations without a gradient in TensorFlow.
+"""Trains models whose inputs pass through operations without a gradient.
 
-Keras trains such a model, since it differentiates with respect to weights alone. A
-traced function is differentiated with respect to all arguments of real numbers. So the
+Keras trains such a model, since it differentiates only with respect to weights. But a
+traced function is differentiated with respect to all floating-point arguments. So the
 inputs of such a model are given as integers with the same bits, which have no gradient.
 """
 
@@ -24,13 +24,13 @@ def has_gradient(traced: Any, count: int) -> bool:
     Args:
       traced: a concrete function of tensors, with flat results.
       count: the gradient is with respect to the first `count` arguments, and to all
-        arguments of real numbers on the way to them.
+        floating-point arguments on the way.
     """
     return not _without_gradient(traced) or _reason(traced, count) is None
 
 
 def check_gradient(traced: Any, count: int, what: str, modules: Sequence[Any]) -> None:
-    """Refuses a model with an operation between weights and loss without a gradient.
+    """Refuses a model if an operation between weights and loss has no gradient.
 
     Args:
       traced, count: see `has_gradient`.
@@ -59,7 +59,7 @@ def check_gradient(traced: Any, count: int, what: str, modules: Sequence[Any]) -
 
 
 def as_integers(tensor: tf.Tensor) -> tf.Tensor:
-    """A tensor of real numbers as integers with the same bits; others unchanged."""
+    """Converts a floating-point tensor to integers with the same bits."""
     kind = tensor.dtype
     return tf.bitcast(tensor, _INTEGERS[kind.size]) if kind.is_floating else tensor
 
@@ -81,7 +81,7 @@ def _without_gradient(traced: Any) -> set[str]:
 
 
 def _reason(traced: Any, count: int) -> Optional[LookupError]:
-    """Why the gradient with respect to the first arguments does not exist, or None."""
+    """Returns why the first arguments' gradient does not exist; None if it does."""
 
     def gradient(*arguments: tf.Tensor) -> list[Any]:
         with tf.GradientTape() as tape:

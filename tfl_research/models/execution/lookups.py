@@ -1,4 +1,4 @@
-"""Lookup tables as pure operations, for models that hold TensorFlow's tables."""
+"""Replaces TensorFlow's lookup tables in models by pure operations."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class PureTable:
             )
 
     def size(self) -> tf.Tensor:
-        """int64 `[]`, number of keys."""
+        """Returns the number of keys, int64 `[]`."""
         return tf.constant(self._size, tf.int64)
 
     def lookup(self, keys: Any, name: Any = None) -> tf.Tensor:
-        """The values of keys of any shape; the default for absent keys."""
+        """Returns the values of keys of any shape; the default for absent keys."""
         del name
         keys = tf.convert_to_tensor(keys, self.key_dtype)
         default = tf.constant(self._default, self.value_dtype)
@@ -76,7 +76,7 @@ class PureTable:
 
 
 def _absent(keys: np.ndarray) -> Any:
-    """A key that is not among the keys."""
+    """Makes a key that is not in the table."""
     if keys.dtype == object:
         return b"-" * (1 + max((len(key) for key in keys), default=0))
     return keys.max() + 1 if len(keys) else 0
@@ -89,9 +89,9 @@ def _fingerprints(keys: tf.Tensor) -> tf.Tensor:
 
 
 def tables_in(modules: Sequence[Any]) -> list[tuple[Any, str, PureTable]]:
-    """Pure tables for all tables that modules hold: module, attribute, table.
+    """Makes pure tables for all tables in modules, with module and attribute.
 
-    Call it outside of graphs.
+    Call this outside of graphs.
     """
     return [
         (module, name, PureTable(value))

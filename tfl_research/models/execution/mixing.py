@@ -12,12 +12,12 @@ import tensorflow as tf
 from tfl_research import interrupts
 from tfl_research.models.functional_model import FunctionalModel
 
-# Examples of the probe. The last examples differ between two calls.
+# The number of examples of the probe, and of those that are the same in two calls.
 _ROWS, _SAME = 4, 2
-# Layers of Keras that apply a function of the user's own.
+# Keras layers that apply a user's own function.
 _OWN = ("Lambda", "TFOpLambda", "SlicingOpLambda")
-# Equal examples in batches of one size have equal results up to this part of the
-# largest one. Products of another number of rows are rounded differently.
+# Largest relative differences by rounding between results of equal examples, in batches
+# of one size and of different sizes.
 _ROUNDED, _ROUNDED_BY_SIZE = 1e-6, 1e-4
 
 
@@ -30,10 +30,10 @@ def mixes_examples(
 ) -> bool:
     """Whether results of training depend on the batch as a whole.
 
-    True for models that change their state. Others are tried with two batches that
-    differ in some examples. Those with penalties or with layers of a user's own are
-    tried with a smaller batch too, and those with layers of a user's own also with
-    copies of an example.
+    The result is True for models that change their state. Other models are tried with
+    two batches that differ in some examples. Models with penalties or with a user's
+    layers are also tried with a smaller batch. Models with a user's layers are also
+    tried with copies of an example.
 
     Args:
       model: the model; `mixes_examples` is not read.
@@ -65,11 +65,11 @@ def mixes_predictions(
 def may_depend_on_size(
     model: FunctionalModel, x_spec: Any, layers: Sequence[Any]
 ) -> bool:
-    """Whether a batch's size alone may change what a random model gives in training.
+    """Whether a batch's size alone may change a random model's results in training.
 
-    `mixes_examples` tries other sizes of models that are not random. A random model's
-    draws can depend on the size too. So True does not say that examples influence each
-    other. False for models without layers of a user's own.
+    `mixes_examples` tries other batch sizes only for models that are not random. The
+    draws of a random model can depend on the size, so True does not mean that examples
+    influence each other. The result is False for models without a user's layers.
 
     Args:
       model: the model.
@@ -105,7 +105,7 @@ def _mixes(
         # A model can mix the examples through the batch's size alone.
         batches.append(tf.nest.map_structure(lambda a: a[:_SAME], first))
     if training and has_own_layer(layers):
-        # A model can mix equal examples alone, as copies in the place of padding are.
+        # A model can mix only equal examples, such as the copies that replace padding.
         batches.append(tf.nest.map_structure(_with_copies, first))
     return _differs(
         model, batches, generator, training=training, by_gradient=by_gradient
@@ -113,7 +113,7 @@ def _mixes(
 
 
 def _with_copies(a: tf.Tensor) -> tf.Tensor:
-    """Rows of which all but the first ones are copies of the first one."""
+    """Replaces all rows except the first ones by copies of the first row."""
     return tf.concat([a[:_SAME], tf.repeat(a[:1], _ROWS - _SAME, axis=0)], 0)
 
 
@@ -125,8 +125,8 @@ def _differs(
     training: bool,
     by_gradient: bool = False,
 ) -> bool:
-    """Whether the model gives something else for the first examples of the batches."""
-    # Weights that begin at zero may hide what others show.
+    """Whether the model's results for the first examples of the batches differ."""
+    # Weights that begin at zero may hide a dependence, so noise is added.
     weights = [w + _noise(w, generator) for w in model.initial_weights]
     try:
         first, again, *others = [
@@ -135,10 +135,10 @@ def _differs(
         ]
     except tf.errors.OpError:
         interrupts.check()
-        # The model takes other inputs than the probe, and nothing is known.
+        # The model does not take the probe's inputs, so it may mix examples.
         return True
-    # A penalty of the weights alone has the same bits for all batches. A large one must
-    # not hide a small one of the activations.
+    # A penalty of only the weights has the same bits for all batches. Such a large
+    # penalty must not hide a small penalty of the activations.
     if np.array_equal(first[0], again[0], equal_nan=True) and any(
         not np.array_equal(first[0], other[0], equal_nan=True) for other in others
     ):
@@ -151,7 +151,7 @@ def _differs(
 
 
 def _rounded(batch: Any) -> float:
-    """The share of the largest result by which results of equal examples may differ."""
+    """Returns the share of the largest result by which equal examples may differ."""
     rows = tf.nest.flatten(batch)[0].shape[0]
     return _ROUNDED if rows == _ROWS else _ROUNDED_BY_SIZE
 
@@ -170,14 +170,14 @@ def _size(values: np.ndarray) -> float:
 def may_fail_for_padding(layers: Sequence[Any]) -> bool:
     """Whether the layers may have no finite gradients for rows of zeros.
 
-    A sequence that is masked as a whole has the mean 0/0. What a layer of a user's own
-    does is not known.
+    The mean over a completely masked sequence is 0/0. The gradients of a user's own
+    layer are not known.
     """
     return any(_is_own(layer) or _makes_mask(layer) for layer in layers)
 
 
 def has_own_layer(layers: Optional[Sequence[Any]]) -> bool:
-    """Whether a layer is a user's own; None for a model of a user's own."""
+    """Whether a layer is a user's own; pass None for a user's own model."""
     return layers is None or any(_is_own(layer) for layer in layers)
 
 
@@ -202,7 +202,7 @@ def _results(
     training: bool,
     by_gradient: bool,
 ) -> list[np.ndarray]:
-    """The penalty, predictions for a batch's first examples, and gradients if asked."""
+    """Returns penalty, predictions for a batch's first examples, and gradients."""
     given = [tf.constant(w) for w in weights]
     # A tape that watches nothing costs nothing.
     with tf.GradientTape() as tape:
@@ -226,7 +226,7 @@ def _results(
 
 
 def probe(x_spec: Any, generator: np.random.Generator) -> Any:
-    """A batch of made-up inputs; ids and texts are among the first two."""
+    """Makes a batch of inputs; ids are 0 or 1, and texts are two different texts."""
     return tf.nest.map_structure(lambda spec: _probe(spec, generator), x_spec)
 
 

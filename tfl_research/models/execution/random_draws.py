@@ -24,12 +24,12 @@ class Draws:
         self.count = 0
 
     def seed_of(self, place: int, who: str, same_in_loops: bool = False) -> tf.Tensor:
-        """int32 `[2]`, the seed of the draw number `place`.
+        """Returns the seed of the draw number `place`, int32 `[2]`.
 
         Args:
           place: number of the draw.
           who: the layer or the function, for messages.
-          same_in_loops: whether every pass of a loop should draw the same.
+          same_in_loops: whether every pass of a loop should draw the same numbers.
 
         Raises:
           ValueError: the draw is inside a loop, and all passes would draw the same
@@ -47,7 +47,7 @@ class Draws:
     def gave(self, seed: tf.Tensor) -> bool:
         """Whether a seed depends on the seed of all draws.
 
-        What a loop or a branch gets from outside counts as such.
+        A value that a loop or a branch gets from outside also counts.
         """
         pending, seen = [seed], set()
         while pending:
@@ -62,7 +62,7 @@ class Draws:
         return False
 
     def next_seed(self, who: str) -> tf.Tensor:
-        """int32 `[2]`, a seed for a draw that no Keras layer makes."""
+        """Returns a seed for a draw that no Keras layer makes, int32 `[2]`."""
         return self.seed_of(-1 - self.count, who)
 
 
@@ -147,7 +147,7 @@ def _uniform(
 
 
 def _truncated_normal(shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Standard normal numbers between -2 and 2, by the inverse distribution."""
+    """Draws standard normal numbers between -2 and 2, by the inverse distribution."""
     # The normal distribution function at -2.
     least = 0.022750131948179195
     level = least + (1.0 - 2.0 * least) * stateless_random.uniform(shape, seed)
@@ -164,7 +164,7 @@ class _Redirected:
         self, shape: Any, dtype: Any, seed: int = 0, seed2: int = 0, name: Any = None
     ) -> tf.Tensor:
         own = self._draws.next_seed("tf.random.uniform")
-        # TensorFlow's numbers are below 1.
+        # TensorFlow's uniform numbers are below 1, so the largest is below 1 here too.
         return _uniform(shape, own, 0.0, 1.0 - 2.0**-24, dtype)
 
     def random_uniform_int(
@@ -213,7 +213,7 @@ class _Redirected:
         logits = tf.cast(logits, tf.float32)[:, tf.newaxis, :]
         shape = tf.shape(logits)
         drawn = stateless_random.uniform([shape[0], num_samples, shape[2]], own)
-        # The largest of Gumbel numbers that are shifted by the logits.
+        # A category is the index of the largest of Gumbel numbers plus logits.
         gumbel = -tf.math.log(-tf.math.log(tf.minimum(drawn, 1.0 - 2.0**-24)))
         return tf.argmax(logits + gumbel, axis=-1, output_type=output_dtype)
 
@@ -227,8 +227,8 @@ class _Redirected:
         name: Any = None,
         alg: Any = None,
     ) -> Any:
-        # `tf.image` draws with this function, for Keras' layers with seeds of ours. A
-        # seed of the user's own gives the user's numbers.
+        # Keras' layers call `tf.image`, which draws by this function with our seeds.
+        # With a user's own seed, the user gets TensorFlow's numbers.
         seed = tf.convert_to_tensor(seed)
         if not self._draws.gave(seed):
             return NotImplemented
@@ -242,12 +242,12 @@ def random_layers(modules: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def drawn_from(seed: tf.Tensor, modules: Sequence[Any]) -> Iterator[Draws]:
-    """Makes all random draws of a model that is traced here pure functions of a seed.
+    """Makes all random draws of a model traced in the block pure functions of a seed.
 
     Keras' generators draw from the state of the process, which a resumed round or
     another runtime does not repeat. So layers get other generators, and random
-    operations of TensorFlow (`tf.random.normal` in a layer of one's own) are redirected
-    too. Operations without a redirection stay in the graph.
+    operations of TensorFlow (`tf.random.normal` in a user's layer) are redirected.
+    Operations without a redirection stay in the graph.
 
     Args:
       seed: int32 `[2]`.

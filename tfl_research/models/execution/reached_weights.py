@@ -1,8 +1,8 @@
-"""Trainable weights that a custom gradient hides from training.
+"""Refuses models with trainable weights that a custom gradient hides from training.
 
-While a model is traced, its variables are tensors. A function that is given to
-`tf.custom_gradient` or `tf.recompute_grad` gives gradients to variables that it uses,
-and not to such tensors. So these weights would stay as they are.
+While a model is traced, its variables are tensors. A function in `tf.custom_gradient`
+or `tf.recompute_grad` gives gradients to variables that it uses, but not to such
+tensors. So these weights would not be trained.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def check_reached(
     call: Callable[[Any, bool], Any],
     x_spec: Any,
 ) -> None:
-    """Refuses a weight that has a gradient in TensorFlow, and none in the function.
+    """Refuses a weight that has a gradient in the model, but not in the function.
 
     Args:
       functional: the model as a function.
       trainable: the model's trainable variables.
-      others: its further variables, which keep their values.
+      others: the model's further variables, which keep their values.
       call: (x, training) -> predictions of the model itself.
       x_spec: a batch of inputs.
 
     Raises:
-      ValueError: names the weight.
+      ValueError: there is such a weight; the message names it.
     """
     before = [variable.numpy() for variable in others]
     x = probe(x_spec, np.random.default_rng(0))
@@ -85,7 +85,7 @@ def check_reached(
 
 
 def _total(predictions: Any) -> tf.Tensor:
-    """The predictions' sum with different factors, so that nothing cancels."""
+    """Sums the predictions with different factors, so that nothing cancels."""
     generator = np.random.default_rng(0)
     return tf.add_n(
         [

@@ -1,4 +1,4 @@
-"""Traces what a model with variables does as a function of weights, state and seed."""
+"""Traces a model with variables as a function of weights, state and seed."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ def traced_model(
 
     Args:
       call: (x, training) -> predictions and penalty (None without penalties).
-      prepared: seed -> a context in which the model is traced, with the random draws.
+      prepared: takes the seed, and returns a context in which the model is traced; the
+        context has the random draws.
       trainable: the trainable variables.
       fixed: the non-trainable variables.
       x_spec: a batch of inputs.
-      keeps_state: whether what `call` assigns to `fixed` is discarded.
+      keeps_state: whether the values that `call` assigns to `fixed` are discarded.
       modules: the model's layers, which messages name.
     """
     variables = [_tff_compat.resource_variable(v) for v in (*trainable, *fixed)]

@@ -1,4 +1,4 @@
-"""Traces models to pure functions, or says what is not pure in them."""
+"""Traces models to pure functions, or refuses models that are not pure."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def pure_function(
 ) -> Any:
     """Traces a function of tensors, and checks that it is pure.
 
-    A model is traced here, outside of TFF's computations, in which Keras would build
-    layers for a TensorFlow 1 graph. Tensors that the function holds become constants.
+    The model is traced outside of TFF's computations, because Keras would build layers
+    for a TensorFlow 1 graph inside of them. Tensors that the function holds become
+    constants.
 
     Args:
       function: tensors -> list of tensors.
@@ -90,7 +91,7 @@ def pure_function(
         traced.outputs,
         [capture.numpy() for capture in traced.captured_inputs],
     )
-    # TensorFlow forgets the functions of its loops and branches with it.
+    # TensorFlow drops the functions of loops and branches when `traced` is dropped.
     imported.traced_first = traced
     return imported
 
@@ -98,9 +99,9 @@ def pure_function(
 def pure_function_of_graph(
     function: Callable[..., Any], specs: Sequence[tf.TensorSpec], what: str
 ) -> Any:
-    """Traces a function that TFF allows in TensorFlow 1 graphs only.
+    """Traces a function that TFF allows only in TensorFlow 1 graphs.
 
-    The result is the same as of `pure_function`.
+    The result is like that of `pure_function`.
 
     Args:
       function: takes tensors of `specs` and returns a sequence of tensors.
@@ -147,7 +148,7 @@ def _imported(
     outputs: Sequence[tf.Tensor],
     constants: Sequence[Any],
 ) -> Any:
-    """A graph as a function of its first inputs; the other inputs are constants."""
+    """Makes a function of a graph's first inputs; its other inputs are constants."""
     operations = inlining.importer(definition, inputs, outputs)
 
     def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
@@ -157,7 +158,7 @@ def _imported(
 
 
 def one_line(error: Exception) -> str:
-    """The first sentence of an error's own text, without Keras' and AutoGraph's."""
+    """Returns the first sentence of an error, without Keras' and AutoGraph's text."""
     text = "\n".join(line.strip() for line in str(error).splitlines())
     layer = re.findall(r"when calling layer '([^']*)'", text)
     place = f"layer {layer[-1]!r}: " if layer else ""

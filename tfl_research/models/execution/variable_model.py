@@ -1,4 +1,4 @@
-"""Models that hold variables, as pure functions of their weights."""
+"""Turns models that hold variables into pure functions of their weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from tfl_research.models.layers.normalizations import own_normalizations
 from tfl_research.models.layers.recurrent.layers import own_loops
 from tfl_research.models.modules import inside
 
-# The base class of Keras' own, of SyncBatchNormalization and of TensorFlow 1's.
+# The base class of Keras' BatchNormalization, of SyncBatchNormalization, and of
+# TensorFlow 1's class.
 _BATCH_NORMALIZATION = tf.keras.layers.BatchNormalization.__base__
 
 
@@ -66,7 +67,7 @@ def functional(
       non_trainable: see `FunctionalModel.non_trainable`; None for no choice.
 
     Raises:
-      ValueError: see `models.from_keras`.
+      ValueError: the model cannot be a pure function; see `models.from_keras`.
     """
     check_non_trainable(non_trainable)
     trainable, fixed = list(model.trainable), list(model.fixed)
@@ -186,7 +187,7 @@ def _without_training(call: Callable[..., Any]) -> Callable[..., Any]:
 def _metric_values(
     model: Any, fixed: Sequence[tf.Variable]
 ) -> list[tuple[tf.Variable, np.ndarray]]:
-    """The variables of metrics that layers add in their call, and their values."""
+    """Returns the variables of metrics that layers add in their call, with values."""
     weights = {id(variable) for variable in fixed}
     return [
         (_tff_compat.resource_variable(v), v.numpy())
@@ -213,7 +214,7 @@ def _say_unmeasured(layers: Sequence[Any]) -> None:
 
 
 def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tensor:
-    """The constraint of a weight. A variable that it makes is its initial value."""
+    """Returns a weight's constraint; a variable that it makes becomes a constant."""
 
     def initial(_: Any, **arguments: Any) -> tf.Tensor:
         value = arguments["initial_value"]
@@ -226,7 +227,7 @@ def _constrained(constraint: Callable[[Any], Any], weight: tf.Tensor) -> tf.Tens
 def _constraints(
     variables: Sequence[tf.Variable],
 ) -> Optional[Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]]:
-    """Applies the variables' constraints; None if there are none."""
+    """Returns a function that applies the variables' constraints, or None."""
     traced = {
         index: pure_function(
             lambda w, constraint=variable.constraint: [_constrained(constraint, w)],

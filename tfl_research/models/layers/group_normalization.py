@@ -1,4 +1,4 @@
-"""Keras' group normalisation with a forward pass and a gradient of our own.
+"""Our own forward pass and gradient for Keras' group normalisation.
 
 Keras multiplies all activations by a mask of ones, sums the mask, and reduces over axes
 that lie apart. Here all sums over an image are matrix products, and only a number for
@@ -18,10 +18,10 @@ from tfl_research.models.layers import own_gradients
 
 
 def own_call(layer: Any) -> Callable[..., Any]:
-    """The function that takes the place of a layer's `call`.
+    """Returns the function that replaces a layer's `call`.
 
-    Keras' own code still computes calls over another axis than the last one, with a
-    mask, or with an unknown size beside the number of examples.
+    Keras' own code still computes calls over an axis other than the last, calls with a
+    mask, and calls with an unknown size beside the number of examples.
     """
     keras_call = layer.call
 
@@ -90,16 +90,16 @@ def _means(sums: tf.Tensor, rows: tf.Tensor, groups: int) -> tf.Tensor:
 
 
 def _spread(values: tf.Tensor, channels: int) -> tf.Tensor:
-    """A group's value for each of its channels: `[N, G, 1]` -> `[N, 1, C]`."""
+    """Copies a group's value to each of its channels: `[N, G, 1]` -> `[N, 1, C]`."""
     width = channels // values.shape[1]
     return tf.reshape(tf.tile(values, [1, 1, width]), [-1, 1, channels])
 
 
 def _gradient(*, scales: bool, shifts: bool) -> own_gradients.Gradient:
-    """The gradient of an operation that `_normalized` made.
+    """Returns the gradient of an operation that `_normalized` made.
 
-    It consists of operations with gradients, and reads tensors that TensorFlow
-    differentiates, so that higher derivatives are right as well.
+    The gradient consists of operations with gradients, and reads tensors that
+    TensorFlow differentiates. So higher derivatives are also right.
     """
 
     def gradient(op: Any, gradients: Any) -> list[Optional[tf.Tensor]]:

@@ -1,7 +1,7 @@
-"""Keras' layer normalisation with a forward pass and a gradient of our own.
+"""Our own forward pass and gradient for Keras' layer normalisation.
 
-TensorFlow's gradient of Keras' layer makes about 28 passes over the activations, this
-one about 13.
+TensorFlow's gradient of Keras' layer makes about 28 passes over the activations. Our
+gradient makes about 13.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tfl_research.models.layers import own_gradients
 
 
 def own_call(layer: Any) -> Callable[[Any], Any]:
-    """The function that takes the place of a layer's `call`.
+    """Returns the function that replaces a layer's `call`.
 
-    Keras' own code still computes calls over another axis than the last one, over
-    several axes, or of ragged inputs.
+    Keras' own code still computes calls over an axis other than the last, over several
+    axes, and of ragged inputs.
     """
     keras_call = layer.call
 
@@ -70,10 +70,10 @@ def _normalized(x: tf.Tensor, gamma: Any, beta: Any, epsilon: float) -> tf.Tenso
 
 
 def _gradient(*, scales: bool, shifts: bool) -> own_gradients.Gradient:
-    """The gradient of an operation that `_normalized` made.
+    """Returns the gradient of an operation that `_normalized` made.
 
-    It consists of operations with gradients, and reads tensors that TensorFlow
-    differentiates, so that higher derivatives are right as well.
+    The gradient consists of operations with gradients, and reads tensors that
+    TensorFlow differentiates. So higher derivatives are also right.
     """
 
     def gradient(op: Any, gradients: Any) -> list[Optional[tf.Tensor]]:

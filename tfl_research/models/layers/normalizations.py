@@ -1,10 +1,10 @@
-"""Keras' normalisation layers with operations of our own, while a model is traced.
+"""Gives Keras' normalisation layers our own operations while a model is traced.
 
 With an epsilon of more than 1e-5, Keras' layer normalisation uses `FusedBatchNormV3`.
-Its kernel writes beyond its memory (`runtime.tracing.normalization`). In a graph
-TensorFlow also joins it with gamma and beta to a kernel that takes vectors alone, and
-then refuses a gamma over several axes ("scale must be 1D"). So no layer uses it here:
-Keras' own code has plain operations too, for small epsilons.
+Its kernel writes beyond its memory (`runtime.tracing.normalization`). In a graph,
+TensorFlow also joins this operation with gamma and beta to a kernel that only takes
+vectors, and then refuses a gamma over several axes ("scale must be 1D"). So no layer
+uses the operation here. Keras' own code has plain operations for small epsilons.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tensors with a gradient of our own, which stays with a graph that is imported.
+"""Gives tensors our own gradient, which remains when a graph is imported.
 
-`tf.custom_gradient` holds tensors of the graph that it was traced in, and is wrong
-where a graph is imported. Here the gradient's name is an attribute of an `IdentityN`,
-and the gradient reads the operation's inputs alone.
+`tf.custom_gradient` holds tensors of the graph in which it was traced, and is wrong in
+an imported graph. Here the gradient's name is an attribute of an `IdentityN`, and the
+gradient only reads the operation's inputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 # outputs) -> gradients of its inputs, None for none.
 Gradient = Callable[[Any, Sequence[tf.Tensor]], list[Optional[tf.Tensor]]]
 
-# Names in TensorFlow's registry of gradients, which takes a name once.
+# Our names in TensorFlow's registry of gradients, which accepts a name only once.
 _registered: set[str] = set()
 _registering = threading.Lock()
 
@@ -28,18 +28,18 @@ def attached(
     outputs: Sequence[tf.Tensor],
     others: Sequence[tf.Tensor],
 ) -> list[tf.Tensor]:
-    """Tensors with the values of `outputs`, and with a gradient. Call inside a graph.
+    """Returns tensors with the values of `outputs` and our gradient; call in a graph.
 
     The gradient holds for `tf.gradients`, and for tapes outside of a traced function. A
     `tf.GradientTape` in the same graph does not see it, and gives TensorFlow's gradient
     of `outputs`.
 
     Args:
-      name: names the gradient; the same name has the same gradient everywhere.
+      name: the name of the gradient; one name must always mean the same gradient.
       gradient: the gradient of an operation with the inputs `[*outputs, *others]`. It
-        must read nothing else.
+        must only read these inputs.
       outputs: the tensors.
-      others: what the gradient reads, and the tensors that have gradients.
+      others: the tensors that the gradient reads, and those that have gradients.
     """
     with _registering:
         if name not in _registered:
@@ -53,10 +53,10 @@ def attached(
 def by_weights(
     name: str, gradient: Callable[..., Gradient]
 ) -> dict[tuple[bool, bool], tuple[str, Gradient]]:
-    """A name and a gradient for each kind of normalisation, by (scales, shifts).
+    """Makes a name and a gradient for each kind of normalisation, by (scales, shifts).
 
     Args:
-      name: begins the names.
+      name: the beginning of the names.
       gradient: makes the gradient; takes `scales` and `shifts`, whether the
         normalisation has a factor and a summand.
     """

@@ -1,7 +1,7 @@
-"""ε of rounds: events, privacy losses, composition, calibration and planning.
+"""Computes ε of rounds: events, privacy losses, composition, calibration, planning.
 
-With NumPy, SciPy and dp_accounting alone. `privacy.mechanisms` adds the noise;
-`privacy.ledger` records what was spent.
+This package uses only NumPy, SciPy and dp_accounting. `privacy.mechanisms` adds the
+noise, and `privacy.ledger` records the events of a run.
 """
 
 from typing import TYPE_CHECKING

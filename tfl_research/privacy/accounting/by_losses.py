@@ -1,4 +1,4 @@
-"""ε of different rounds and releases by their privacy loss distributions."""
+"""Computes ε of different rounds and releases from privacy loss distributions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tfl_research.privacy.accounting.losses.mixed_gaussians import (
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The privacy losses, by their form, into which pairs (event, count) decompose.
+    """The privacy losses of pairs (event, count), by their form.
 
     Attributes:
-      gaussians: noise over sensitivity, sampling rate (1: not sampled), count.
-      pure: ε of a release of pure DP, count.
+      gaussians: for each kind of Gaussian: noise over sensitivity, sampling rate (1 if
+        not sampled), count.
+      pure: for each kind of release of pure DP: ε of a release, count.
     """
 
     gaussians: tuple[tuple[float, float, int], ...]
@@ -30,7 +31,7 @@ class Parts:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Event, int]]) -> Parts | None:
-        """The parts of the pairs; None if an event has no loss of this form."""
+        """Decomposes the pairs; returns None if an event has no loss of these forms."""
         gaussians, pure = [], []
         for event, count in pairs:
             release = event.as_pure_rounds(count)
@@ -49,9 +50,10 @@ class Parts:
         return any(not noise > 0 for noise, _, _ in self.gaussians)
 
     def joined(self) -> tuple[list[tuple[float, float, int]], float]:
-        """The sampled Gaussians, and the precision of all others together.
+        """Returns the sampled Gaussians, and the precision of all other Gaussians.
 
-        Gaussians that are not sampled are together one Gaussian.
+        The Gaussians that are not sampled compose to one Gaussian; its precision is
+        (sensitivity over noise)².
         """
         sampled = [part for part in self.gaussians if part[1] < 1]
         return sampled, math.fsum(
@@ -60,10 +62,10 @@ class Parts:
 
 
 def epsilon(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
-    """ε of the pairs, which have one neighbouring relation; None if no loss is known.
+    """Computes ε of pairs (event, count); returns None if a loss is not known.
 
     Args:
-      pairs: see `composition.composed_epsilon`.
+      pairs: see `composition.composed_epsilon`; all have one neighbouring relation.
       delta: target δ.
     """
     parts = Parts.of(pairs)
@@ -80,7 +82,7 @@ def epsilon(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
     relation = pairs[0][0].neighbouring_relation
     found = mixed_epsilon(sampled, delta, relation, parts.pure)
     if not sampled:
-        # Pure releases alone cost no more than their sum.
+        # Pure releases alone cost no more than the sum of their ε.
         found = min(found, math.fsum(count * one for one, count in parts.pure))
     return found
 
@@ -88,10 +90,10 @@ def epsilon(pairs: Sequence[tuple[Event, int]], delta: float) -> float | None:
 def growing(
     event: Event, beside: Sequence[tuple[Event, int]], delta: float
 ) -> GrowingCurve | None:
-    """The curve over rounds of an event, composed with further pairs.
+    """Makes the ε curve over an event's rounds, composed with further pairs.
 
-    None for rounds that are no sampled Gaussians, or without noise. Gaussians that are
-    not sampled compose in closed form.
+    The result is None if the rounds are no sampled Gaussians, or have no noise.
+    Gaussians that are not sampled compose in closed form.
     """
     base, part = Parts.of(beside), Parts.of([(event, 1)])
     if base is None or part is None or base.noiseless or part.noiseless:
@@ -107,7 +109,7 @@ def growing(
 
 
 def _gaussian_part(event: Event, rounds: int) -> tuple[float, float, int] | None:
-    """The rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
+    """Returns the rounds as a part of `mixed_gaussians.mixed_epsilon`, or None."""
     if "pld" not in event.accountants:
         return None
     equal = event.as_gaussian_rounds(rounds)

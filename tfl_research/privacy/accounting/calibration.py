@@ -1,4 +1,4 @@
-"""The least noise that keeps ε at a target."""
+"""Finds the least noise that keeps ε at a target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfl_research.privacy.accounting.search import boundary, least_from
 # Noise multipliers are searched on multiples of this.
 RESOLUTION = 1e-3
 _LARGEST = 1e5
-# Points of a coarse lattice, and the largest noise multiplier that is guessed by it.
+# Points of a coarse lattice, and the largest noise multiplier that it may guess.
 _POINTS = 20_000
 _LARGEST_GUESS = 1e4
 
@@ -33,10 +33,10 @@ def calibrate_noise_multiplier(
     delta: float,
     accountant: str = "pld",
 ) -> float:
-    """The smallest noise multiplier for (ε, δ) after `rounds` Poisson-sampled rounds.
+    """Finds the smallest noise multiplier for (ε, δ) after Poisson-sampled rounds.
 
     Args:
-      target_epsilon: ε not to be exceeded after the last round, above 0.
+      target_epsilon: largest allowed ε after the last round, above 0.
       sampling_rate: probability that a client takes part in a round, in (0, 1].
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
@@ -47,8 +47,8 @@ def calibrate_noise_multiplier(
       ε(z - 0.001) > target_epsilon (unless z is 0.001 itself).
 
     Raises:
-      ValueError: an argument outside its range, or a target that no noise
-        multiplier up to 100000 meets.
+      ValueError: an argument is outside its range, or no noise multiplier up to 100000
+        meets the target.
     """
     event = GaussianEvent.poisson(1.0, sampling_rate)
     return calibrate_event(event, target_epsilon, rounds, delta, accountant)
@@ -62,18 +62,23 @@ def calibrate_event(
     accountant: str | None = None,
     spent: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """The smallest noise multiplier with which the rounds of an event keep to (ε, δ).
+    """Finds the smallest noise multiplier with which an event's rounds keep (ε, δ).
 
     Args:
       event: the event of a round; its noise multiplier is ignored.
-      target_epsilon: ε not to be exceeded after the last round, above 0.
+      target_epsilon: largest allowed ε after the last round, above 0.
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
       accountant: see `accounting.resolve_accountant`.
-      spent: what is charged in addition to the rounds, see `composed_epsilon`.
+      spent: pairs (event, count) that are charged in addition to the rounds, see
+        `composed_epsilon`.
+
+    Returns:
+      The smallest multiple of 0.001 that meets the target.
 
     Raises:
-      ValueError: see `calibrate_noise_multiplier`.
+      ValueError: an argument is outside its range, `spent` alone exceeds the target, or
+        no noise multiplier up to 100000 meets the target.
     """
     check_delta(delta)
     if not (target_epsilon > 0 and math.isfinite(target_epsilon)):
@@ -131,10 +136,10 @@ def calibrate_event(
 def _has_rough_values(
     event: Event, rounds: int, delta: float, accountant: str | None
 ) -> bool:
-    """Whether ε of the rounds takes long, and can be computed roughly."""
+    """Whether ε of the rounds takes long, and a rough ε can be computed quickly."""
     if resolve_accountant(accountant, event) != "pld" or delta < SMALL_DELTA:
         return False
-    # A user's event can have an ε of its own.
+    # A user's event may compute ε in its own way.
     if not type(event).__module__.startswith("tfl_research."):
         return False
     unit = event.with_noise(1.0).as_gaussian_rounds(rounds)
@@ -146,16 +151,16 @@ def _has_rough_values(
 def _rough_values(
     event: Event, rounds: int, delta: float
 ) -> dict[tuple[int, int], float]:
-    """ε by thousandths of noise and points of the lattice; new for each event."""
+    """Returns a table of ε by (thousandths of noise, points), empty for a new event."""
     del event, rounds, delta
     return {}
 
 
 class _RoughValues:
-    """ε of rounds that sampling amplifies, on coarse lattices.
+    """Computes ε of rounds that sampling amplifies roughly, on coarse lattices.
 
-    ε takes a tenth of a second on the accountant's lattice. On a coarse one it takes a
-    few milliseconds, and its first three digits or more are the same.
+    Computing ε takes a tenth of a second on the accountant's lattice. On a coarse
+    lattice it takes a few milliseconds, and three or more digits are the same.
 
     Args:
       event, target_epsilon, rounds, delta: see `calibrate_event`.
@@ -166,7 +171,7 @@ class _RoughValues:
     ) -> None:
         self._event, self._target = event, target_epsilon
         self._rounds, self._delta = rounds, delta
-        # By noise and points, of earlier targets too.
+        # ε by noise and points; the table also has values of earlier targets.
         self._known = _rough_values(event.with_noise(1.0), rounds, delta)
 
     def _epsilon(self, thousandths: int, points: int = _POINTS) -> float:
@@ -191,9 +196,10 @@ class _RoughValues:
         return curve.epsilon(count)
 
     def guess(self) -> int | None:
-        """About the least noise for the target, in thousandths.
+        """Guesses the least noise for the target, in thousandths.
 
-        None if the noise is far, or a coarse lattice cannot be solved.
+        The result is None if the guess would be far off, or if a coarse lattice gives
+        no ε.
         """
         try:
             return self._guess()
@@ -220,9 +226,10 @@ class _RoughValues:
     def exceeds(self, thousandths: int) -> bool:
         """Whether ε is above the target beyond doubt.
 
-        The error of a lattice is about the square of its interval. So ε on a lattice of
-        half the points has four times the error, and the difference of both is three
-        times the error. The excess over the target must be a hundred times that.
+        The error of ε is about proportional to the square of the lattice's interval.
+        So ε on a lattice of half the points has four times the error, and the
+        difference of both values is three times the error. The excess over the target
+        must be a hundred times this difference.
         """
         try:
             fine = self._epsilon(thousandths)
@@ -232,5 +239,5 @@ class _RoughValues:
             coarse = self._epsilon(thousandths, _POINTS // 2)
         except ArithmeticError:
             return False
-        # Equal values are of one lattice, and tell no error.
+        # Equal values come from the same lattice, and tell nothing about the error.
         return coarse != fine and excess > 100 * abs(coarse - fine)

@@ -1,4 +1,4 @@
-"""ε of composed rounds: which accountant applies, and curves over rounds."""
+"""Computes ε of composed rounds, and chooses the accountant."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ SMALL_DELTA = 1e-15
 
 
 def resolve_accountant(accountant: str | None, event: Event) -> str:
-    """The accountant to use for an event.
+    """Chooses the accountant for an event.
 
     Args:
       accountant: "pld" (privacy loss distributions), "rdp" (Rényi DP), or "auto"
         or None for the tightest that applies.
       event: the event of a round.
 
+    Returns:
+      "pld" or "rdp".
+
     Raises:
-      ValueError: an unknown accountant, or one that does not apply.
+      ValueError: the accountant is unknown, or does not apply to the event.
     """
     _check_name(accountant)
     if accountant is None or accountant == "auto":
@@ -37,14 +40,15 @@ def resolve_accountant(accountant: str | None, event: Event) -> str:
 
 
 def common_accountant(accountant: str | None, events: Sequence[Event]) -> str:
-    """The accountant of rounds and releases with different events.
+    """Chooses the accountant for rounds and releases with different events.
 
     Args:
-      accountant: "rdp" for Rényi DP throughout; else the tightest that applies to all.
-      events: all of them.
+      accountant: "rdp" for Rényi DP throughout; otherwise the tightest accountant that
+        applies to all events.
+      events: all events.
 
     Raises:
-      ValueError: an unknown accountant.
+      ValueError: the accountant is unknown.
     """
     _check_name(accountant)
     if accountant == "rdp":
@@ -58,7 +62,7 @@ def common_accountant(accountant: str | None, events: Sequence[Event]) -> str:
 def accountant_of(
     accountant: str | None, events: Sequence[tuple[Event, int]], delta: float
 ) -> str:
-    """The accountant that gives ε of these rounds: "pld" or "rdp".
+    """Returns the accountant that gives ε of these rounds: "pld" or "rdp".
 
     See `composed_epsilon` for the arguments.
     """
@@ -77,7 +81,7 @@ def _check_name(accountant: str | None) -> None:
 
 
 class EpsilonCurve:
-    """ε after t equal rounds; a larger t extends the curve.
+    """Computes ε after t equal rounds; a larger t extends the curve.
 
     Values do not depend on the order of the calls, so that a resumed run reports the
     same ε as an uninterrupted run.
@@ -95,7 +99,7 @@ class EpsilonCurve:
             value is the smallest of the accountants that apply.
 
         Raises:
-          ValueError: δ outside (0, 1), or an accountant that does not apply.
+          ValueError: δ is outside (0, 1), or the accountant does not apply.
         """
         check_delta(delta)
         self.event = event
@@ -108,20 +112,24 @@ class EpsilonCurve:
         self._values = np.zeros(1)
 
     def __call__(self, rounds: int) -> float:
-        """ε after `rounds` rounds; 0 after none."""
+        """Returns ε after `rounds` rounds; 0 for 0 rounds.
+
+        Raises:
+          ValueError: `rounds` is negative.
+        """
         return float(self.up_to(rounds)[rounds])
 
     def up_to(self, rounds: int) -> np.ndarray:
-        """ε after 0, 1, ..., `rounds` rounds: float64 `[rounds + 1]`.
+        """Returns ε after 0, 1, ..., `rounds` rounds, float64 `[rounds + 1]`.
 
         Raises:
-          ValueError: a negative number of rounds.
+          ValueError: `rounds` is negative.
         """
         if rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {rounds}")
         length = len(self._values)
         if rounds >= length:
-            # At least doubled: a loop that calls this for every round stays cheap.
+            # The curve at least doubles, so that a loop over all rounds stays cheap.
             count = max(rounds, 2 * length)
             curves = [
                 _checked_curve(
@@ -134,7 +142,7 @@ class EpsilonCurve:
         return self._values[: rounds + 1]
 
     def at(self, rounds: int) -> float:
-        """ε after `rounds` rounds, computed alone (last digits differ)."""
+        """Returns ε after `rounds` rounds without the curve; last digits may differ."""
         if rounds == 0:
             return 0.0
         if rounds < len(self._values):
@@ -142,7 +150,7 @@ class EpsilonCurve:
         return self.best_at(rounds)[0]
 
     def best_at(self, rounds: int) -> tuple[float, str]:
-        """ε after at least one round, and the accountant that gave it."""
+        """Returns ε after one or more rounds, and the accountant that gave this ε."""
         best = math.inf, self.accountant
         for name in self._names:
             epsilon = self.event.epsilon(rounds, self.delta, name)
@@ -157,11 +165,11 @@ class EpsilonCurve:
 
 
 def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
-    """The values of an event's curve; a budget that is compared with NaN never ends.
+    """Checks an event's ε curve; a budget that is compared with NaN would never end.
 
     Raises:
-      ValueError: there is not a value for each round, or a value is NaN, below 0, or
-        below the value of the round before.
+      ValueError: the curve has not one value for each round, or a value is NaN, below
+        0, or below the value of the round before.
     """
     curve = np.asarray(values, np.float64) if values is not None else np.zeros(0)
     if curve.shape != (rounds,):
@@ -169,7 +177,7 @@ def _checked_curve(event: Event, rounds: int, values: object) -> np.ndarray:
             f"epsilon_curve of a {event.kind!r} event must be of shape ({rounds},), a "
             f"value for each round, got {curve.shape}"
         )
-    # Slack for the rounding of accountants.
+    # The factor allows for the rounding of accountants.
     least = np.concatenate([[0.0], curve[:-1] * (1 - 1e-6)])
     if not np.all(curve >= least):
         raise ValueError(
@@ -187,7 +195,7 @@ def epsilon_curve(
     delta: float,
     accountant: str = "pld",
 ) -> np.ndarray:
-    """ε after each round of the Poisson-sampled Gaussian mechanism.
+    """Computes ε after each round of the Poisson-sampled Gaussian mechanism.
 
     Args:
       noise_multiplier: standard deviation of the noise over the l2 norm clip.
@@ -201,7 +209,7 @@ def epsilon_curve(
       inf when the noise multiplier is 0.
 
     Raises:
-      ValueError: an argument outside its range.
+      ValueError: an argument is outside its range.
     """
     event = GaussianEvent.poisson(noise_multiplier, sampling_rate)
     return EpsilonCurve(event, delta, accountant).up_to(rounds)[1:].copy()
@@ -212,11 +220,12 @@ def composed_epsilon(
     delta: float,
     accountant: str | None = None,
 ) -> float:
-    """ε of rounds with different events.
+    """Computes ε of rounds with different events.
 
-    Composes by PLD if every event is a Gaussian, a sampled Gaussian, a single Gaussian
-    over all its rounds, or of pure differential privacy; otherwise by the sum of Rényi
-    divergences at common orders. For a δ below 1e-15, the smaller bound of the two.
+    PLD composes the rounds if every event is a Gaussian, a sampled Gaussian, a single
+    Gaussian over all its rounds, or of pure differential privacy. Otherwise, ε follows
+    from the sum of Rényi divergences at common orders. For a δ below 1e-15, the result
+    is the smaller bound of the two.
 
     Args:
       events: pairs of an event and its number of rounds. Rounds with correlated noise
@@ -227,7 +236,7 @@ def composed_epsilon(
         otherwise the tightest accountant that applies to the composition.
 
     Raises:
-      ValueError: an unknown accountant, or rounds under different neighbouring
+      ValueError: the accountant is unknown, or the rounds have different neighbouring
         relations or units of privacy, which no single ε covers.
     """
     return composed_by(events, delta, accountant)[0]
@@ -238,7 +247,7 @@ def composed_by(
     delta: float,
     accountant: str | None = None,
 ) -> tuple[float, str]:
-    """`composed_epsilon`, and the accountant that gave it: "pld" or "rdp"."""
+    """Returns `composed_epsilon`, and the accountant that gave ε: "pld" or "rdp"."""
     check_delta(delta)
     _check_name(accountant)
     pairs = _merged([(event, rounds) for event, rounds in events if rounds > 0])
@@ -264,14 +273,14 @@ def composed_by(
 
 
 def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
-    """ρ of zero-concentrated differential privacy; None if an event has no bound.
+    """Computes ρ of zero-concentrated DP; returns None if an event has no bound.
 
-    The sum over the pairs (Bun and Steinke 2016, arXiv 1605.02065, Lemma 1.7). It
-    leaves out amplification by sampling: ρ bounds the cost for a client that takes
+    ρ is the sum over the pairs (Bun and Steinke 2016, arXiv 1605.02065, Lemma 1.7). The
+    sum leaves out amplification by sampling: ρ bounds the cost for a client that takes
     part in every round. See `composed_epsilon` for the arguments.
 
     Raises:
-      ValueError: see `composed_epsilon`.
+      ValueError: the rounds have different neighbouring relations or units of privacy.
     """
     pairs = [(event, rounds) for event, rounds in events if rounds > 0]
     _check_comparable(pairs)
@@ -281,7 +290,7 @@ def composed_zcdp(events: Sequence[tuple[Event, int]]) -> float | None:
 
 
 def _merged(pairs: Sequence[tuple[Event, int]]) -> list[tuple[Event, int]]:
-    """Merges equal rounds with independent noise: their order does not matter."""
+    """Merges equal rounds with independent noise, whose order does not matter."""
     counts: dict[Event, int] = {}
     correlated = []
     for event, rounds in pairs:

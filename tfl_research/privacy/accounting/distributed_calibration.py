@@ -1,4 +1,4 @@
-"""The least noise with which a distributed mechanism keeps ε at a target."""
+"""Finds the least noise with which a distributed mechanism keeps ε at a target."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ def calibrate_distributed(
     neighbouring_relation: str = "zero_out",
     **settings: Any,
 ) -> DistributedPlan:
-    """The plan with the least noise that keeps ε, to a thousandth of the multiplier.
+    """Finds the plan with the least noise that keeps ε at a target.
 
-    Grid and noise depend on each other, so each noise multiplier needs a new plan.
+    The noise multiplier is a multiple of 0.001. Grid and noise depend on each other, so
+    each noise multiplier needs a new plan.
 
     Args:
       mechanism: "discrete_gaussian" or "skellam".
-      target_epsilon: ε not to be exceeded after the last round, above 0.
+      target_epsilon: largest allowed ε after the last round, above 0.
       rounds: number of rounds, at least 1.
       delta: target δ, in (0, 1).
       population: number of clients.
       sampling: see `DistributedPlan.event`.
       neighbouring_relation: see `DistributedPlan.event`.
-      **settings: of `plan_distributed`, without the noise multiplier.
+      **settings: arguments of `plan_distributed`, without the noise multiplier.
 
     Raises:
-      ValueError: an argument outside its range, a target that no noise multiplier
-        meets, or too few bits for the noise.
+      ValueError: an argument is outside its range, no noise multiplier meets the
+        target, or the bits are too few for the noise.
     """
     events.check_delta(delta)
     if not (target_epsilon > 0 and math.isfinite(target_epsilon)):
@@ -66,8 +67,8 @@ def calibrate_distributed(
                 neighbouring_relation=neighbouring_relation,
             )
         except ValueError:
-            # Too little noise for the discrete Gaussian. `plan(high)` below raises
-            # every other error.
+            # A small noise multiplier can give too little noise for the discrete
+            # Gaussian. `plan(high)` below raises every other error.
             if thousandths >= _RESOLUTION:
                 raise
             return False

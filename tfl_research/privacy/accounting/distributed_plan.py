@@ -1,4 +1,4 @@
-"""The integer grid, the noise shares and the modulus of a distributed mechanism."""
+"""Plans the integer grid, noise shares and modulus of a distributed mechanism."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ MECHANISMS: dict[str, type[DistributedEvent]] = {
 }
 # β of conditional rounding: Kairouz, Liu and Steinke 2021, Section 4.
 ROUNDING_BIAS = math.exp(-0.5)
-# Shares with more noise need large tables, and a grid that fine gains no accuracy.
+# Largest standard deviation of a share; more noise needs large tables, and such a fine
+# grid gains no accuracy.
 LARGEST_SHARE = 2.0**13
 # Updates of up to this many quanta have fractional bits in float32.
 _LARGEST_CLIP = 2.0**20
 
 
 def squared_norm_bound(clip_quanta: float, dimension: int, bias: float) -> int:
-    """The largest squared l2 norm that a rounded vector may have, a whole number.
+    """Computes the largest squared l2 norm of a rounded vector, a whole number.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Theorem 1, with γ = 1: for a
     vector of norm c, min((c + √d)², c² + d/4 + √(2 log(1/β)) (c + √d/2)). Randomised
-    rounding stays below the second with probability at least 1 - β.
+    rounding stays below the second bound with probability at least 1 - β.
     """
     root = math.sqrt(dimension)
     always = (clip_quanta + root) ** 2
@@ -75,7 +76,7 @@ class DistributedPlan:
 
     @property
     def padded_dimension(self) -> int:
-        """Length of the integer vectors: the next power of two."""
+        """Length of the integer vectors: the dimension padded to a power of two."""
         return padded(self.dimension)
 
     @property
@@ -92,12 +93,12 @@ class DistributedPlan:
 
     @property
     def overflow_probability(self) -> float:
-        """Bound on a coordinate's sum leaving the modulus' range in one round.
+        """Bounds the probability that a coordinate's sum wraps around in one round.
 
-        Chernoff's bound for `cohort_size` clients with equal updates: after rotation a
-        coordinate is sub-Gaussian with variance (n c)²/d, rounding adds n/4, and the
-        noise has its own generating function. Wrapping around costs accuracy, never
-        privacy.
+        This is Chernoff's bound for `cohort_size` clients with equal updates: after
+        rotation a coordinate is sub-Gaussian with variance (n c)²/d, rounding adds n/4,
+        and the noise has its own generating function. Wrapping around costs accuracy,
+        but never privacy.
         """
         return _overflow_probability(
             self.mechanism,
@@ -115,10 +116,10 @@ class DistributedPlan:
         sampling: str = "none",
         neighbouring_relation: str = "zero_out",
     ) -> DistributedEvent:
-        """A round's event; see `distributed_event.DistributedEvent`.
+        """Returns a round's event; see `distributed_event.DistributedEvent`.
 
         Raises:
-          ValueError: sampling and relation do not fit, or too small a population.
+          ValueError: sampling and relation do not fit, or the population is too small.
         """
         return MECHANISMS[self.mechanism](
             noise_multiplier=float(self.noise_multiplier),
@@ -132,7 +133,7 @@ class DistributedPlan:
         )
 
     def description(self) -> list[str]:
-        """Sentences on grid, noise and modulus."""
+        """Returns sentences about grid, noise and modulus for privacy statements."""
         inflation = self.l2_sensitivity / self.clip_quanta
         return [
             f"Integer grid: the clip is {self.clip_quanta:.6g} quanta; rounding raises "
@@ -147,7 +148,7 @@ class DistributedPlan:
 
 
 def padded(dimension: int) -> int:
-    """The least power of two that is at least `dimension`."""
+    """Returns the least power of two that is at least `dimension`."""
     return 1 << (dimension - 1).bit_length()
 
 
@@ -162,12 +163,12 @@ def plan_distributed(
     rounding_bias: float = ROUNDING_BIAS,
     overflow_stddevs: float = 4.0,
 ) -> DistributedPlan:
-    """The finest grid on which the noisy sums fit the modulus.
+    """Plans the finest grid on which the noisy sums fit the modulus.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Section 4.4: with n clients, d
-    padded coordinates, a clip of c quanta and shares of standard deviation σ, the
-    largest c with k √(c² n²/d + (1/4 + σ²) n) <= 2^(bits - 1). Here σ follows from c:
-    the noise multiplier is relative to the l2 sensitivity after rounding.
+    padded coordinates, a clip of c quanta and shares of standard deviation σ, the plan
+    has the largest c with k √(c² n²/d + (1/4 + σ²) n) <= 2^(bits - 1). Here σ follows
+    from c: the noise multiplier is relative to the l2 sensitivity after rounding.
 
     Args:
       mechanism: "discrete_gaussian" or "skellam".
@@ -175,15 +176,16 @@ def plan_distributed(
         clients over the l2 sensitivity; 0 adds no noise.
       dimension: number of scalars in an update.
       cohort_size: expected number of clients in a round; the mean's denominator.
-      minimum_cohort_size: number of clients whose shares together are the noise in the
-        account; `cohort_size` by default. Lower it by the number of clients that may
-        drop out or collude with the server: each share then grows.
+      minimum_cohort_size: number of clients whose shares together are the noise for
+        which ε is computed; `cohort_size` by default. Lower this number by the number
+        of clients that may drop out or collude with the server: each share then grows.
       bits: the number of bits of the modulus, 2 to 32.
       rounding_bias: β in [0, 1).
       overflow_stddevs: k, above 0.
 
     Raises:
-      ValueError: an argument outside its range, or bits that cannot hold the sums.
+      ValueError: an argument is outside its range, the bits cannot hold the sums, or a
+        share of discrete Gaussian noise would be too small for the known bounds.
     """
     if mechanism not in MECHANISMS:
         raise ValueError(
@@ -219,7 +221,7 @@ def plan_distributed(
         enough = overflow_stddevs * math.sqrt(variance) <= 2.0 ** (bits - 1)
         return enough and share(clip) <= LARGEST_SHARE
 
-    # Below one quantum, nearly every update would round to noise.
+    # With a clip below one quantum, nearly every update would round to noise.
     if not fits(1.0):
         raise ValueError(
             f"{bits} bits cannot hold the sum of {cohort_size:g} clients in {length} "
@@ -248,7 +250,7 @@ def plan_distributed(
 
 
 def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest number in [low, high] with a monotone property."""
+    """Finds the largest number in [low, high] with a monotone property."""
     if holds(high):
         return high
     while high - low > 1e-6 * low:

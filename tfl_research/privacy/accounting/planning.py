@@ -1,4 +1,4 @@
-"""The cost of planned rounds, and the number of rounds within a budget."""
+"""Computes the cost of planned rounds, and the number of rounds within a budget."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cost(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> Cost:
-    """The cost of planned rounds.
+    """Computes the cost of planned rounds.
 
     Args:
       event: the event of each planned round.
@@ -52,7 +52,7 @@ def cost(
       spent: earlier rounds on the same population.
 
     Raises:
-      ValueError: an argument out of range, or rounds that cannot be composed.
+      ValueError: an argument is out of its range, or the rounds cannot be composed.
     """
     _check(delta, rounds)
     planned = [(event, rounds)]
@@ -70,7 +70,7 @@ def rounds_within(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> int:
-    """The number of planned rounds that keep ε of all rounds within a budget.
+    """Finds the number of planned rounds that keep ε of all rounds within a budget.
 
     See `cost` for the arguments.
 
@@ -79,7 +79,7 @@ def rounds_within(
       if no round fits.
 
     Raises:
-      ValueError: an argument out of range.
+      ValueError: an argument is out of its range.
     """
     _check(delta, 0)
     _check_epsilon("budget_epsilon", budget_epsilon)
@@ -97,7 +97,7 @@ def rounds_within(
         inside = outside
         if inside >= MOST_ROUNDS:
             return MOST_ROUNDS
-        # ε grows about with the square root of the rounds.
+        # ε grows about as the square root of the number of rounds.
         growth = (budget_epsilon / value) ** 2 if value > 0 else 64.0
         outside = min(MOST_ROUNDS, math.ceil(inside * min(max(growth, 2.0), 64.0)))
 
@@ -110,13 +110,13 @@ def noise_for(
     accountant: str | None = None,
     spent: Groups = (),
 ) -> float:
-    """The least noise for planned rounds that keeps ε of all rounds at a target.
+    """Finds the least noise for planned rounds that keeps ε of all rounds at a target.
 
     Args:
-      event_with: gives the event of a planned round for a noise multiplier, such as
-        `event.with_noise`. A ValueError for a multiplier below 1 means too little
-        noise.
-      target_epsilon: ε of all rounds, not to be exceeded.
+      event_with: returns the event of a planned round for a noise multiplier, such as
+        `event.with_noise`. If it raises ValueError for a multiplier below 1, the search
+        takes this as too little noise.
+      target_epsilon: largest allowed ε of all rounds.
       rounds: planned, at least 1.
       delta: target δ.
       accountant: see `cost`.
@@ -127,8 +127,8 @@ def noise_for(
       `calibration.calibrate_event`.
 
     Raises:
-      ValueError: an argument out of range, an event without a noise multiplier, or a
-        target that no noise multiplier up to 100000 meets.
+      ValueError: an argument is out of its range, the event has no noise multiplier, or
+        no noise multiplier up to 100000 meets the target.
     """
     _check(delta, rounds)
     _check_epsilon("target_epsilon", target_epsilon)
@@ -139,7 +139,7 @@ def noise_for(
         try:
             noisy = event_with(thousandths / _PARTS)
         except ValueError:
-            # Shares of noise that are too small for any bound.
+            # Small noise can give shares of noise that are too small for any bound.
             if thousandths >= _PARTS:
                 raise
             return math.inf
@@ -149,8 +149,8 @@ def noise_for(
     number, outside, inside = _PARTS, 0, largest
     while True:
         value = epsilon(number)
-        # ε falls about as the noise grows, or faster. Steps down are small: ε takes
-        # long to compute for little noise.
+        # ε falls in inverse proportion to the noise, or faster. Steps down are small,
+        # because ε takes long to compute for little noise.
         ratio = value / target_epsilon
         if ratio <= 1:
             inside = number

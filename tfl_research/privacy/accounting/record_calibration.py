@@ -1,4 +1,4 @@
-"""δ and noise of record-level runs, where every client has its own ε."""
+"""Chooses δ and noise of record-level runs, where every client has its own ε."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.privacy.accounting.events.record_event import RecordEvent
 
 
 def default_record_deltas(event: RecordEvent) -> tuple[float, ...]:
-    """δ_k = n_k^-1.1, at most 0.001, for each client's n_k records.
+    """Returns δ_k = n_k^-1.1, at most 0.001, for each client's n_k records.
 
     See `budget.default_delta`. A client without records gets the δ of one record.
     """
@@ -28,7 +28,7 @@ def calibrate_record_noise(
     accountant: str | None = None,
     spent: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """The smallest noise multiplier at which no client exceeds the target.
+    """Finds the smallest noise multiplier at which no client exceeds the target.
 
     Args:
       event: the event of a round; its noise multiplier is ignored.
@@ -36,13 +36,14 @@ def calibrate_record_noise(
       rounds: the number of rounds of the run, at least 1.
       deltas: δ_k of each client.
       accountant: "pld", "rdp" or None for the tightest.
-      spent: what every client is charged in addition to the rounds.
+      spent: pairs (event, count) that every client is charged in addition.
 
     Returns:
       The smallest multiple of 0.001, see `calibration.calibrate_event`.
 
     Raises:
-      ValueError: an argument outside its range, or a target that is out of reach.
+      ValueError: an argument is outside its range, no client holds records, or no noise
+        meets the target.
     """
     check_deltas(event, deltas)
     # The most sampled client first: its noise mostly suffices for the others.
@@ -69,7 +70,11 @@ def calibrate_record_noise(
 
 
 def check_deltas(event: RecordEvent, deltas: Sequence[float]) -> None:
-    """Raises ValueError unless there is one δ for each client."""
+    """Checks that there is one δ for each client.
+
+    Raises:
+      ValueError: the number of deltas is not the number of clients.
+    """
     if len(deltas) != len(event.clients):
         raise ValueError(
             f"deltas must be one for each of {len(event.clients)} clients, got "

@@ -19,8 +19,8 @@ class Total:
     Attributes:
       epsilon: ε of all rounds together.
       relation: the neighbouring relation that ε is for; None without rounds.
-      theorem: how rounds under other relations were converted, without a full stop;
-        None if none were.
+      theorem: words for how rounds under other relations were converted, without a full
+        stop; None if no rounds were converted.
       accountant: "pld" or "rdp", or "pld and rdp" if parts have different accountants.
     """
 
@@ -31,7 +31,7 @@ class Total:
 
     @property
     def words(self) -> str:
-        """The relation, and the theorem if there is one."""
+        """Returns words for the relation, and for the theorem if there is one."""
         if self.relation is None:
             return "no rounds"
         converted = "" if self.theorem is None else f" ({self.theorem})"
@@ -42,12 +42,12 @@ def check_release(what: str, release: Event, rounds: Event) -> None:
     """Checks that one ε covers a further release and a run's rounds.
 
     Args:
-      what: names the release in the message.
-      release: what is released.
+      what: the name of the release in the message.
+      release: the event of the release.
       rounds: the event of the run's rounds.
 
     Raises:
-      ValueError: another neighbouring relation or unit of privacy.
+      ValueError: the neighbouring relations or the units of privacy differ.
     """
     of_release = release.neighbouring_relation
     for name, theirs, ours in (

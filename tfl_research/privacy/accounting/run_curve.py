@@ -1,4 +1,4 @@
-"""ε after each round of a run that charges more than its rounds."""
+"""Computes ε after each round of a run that charges more than its rounds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Groups = Sequence[tuple[Event, int]]
 
 
 class RunCurve:
-    """ε of equal rounds, composed with what is charged in addition to them.
+    """Computes ε of equal rounds, composed with the charges in addition to the rounds.
 
-    A loop that asks after each of its rounds pays little: as long as nothing further is
-    charged, values of many rounds are composed at once.
+    A loop can ask for ε after each round at little cost: as long as no further charge
+    is added, the values of many rounds are composed at once.
     """
 
     def __init__(
         self, event: Event, delta: float, accountant: str | None = None
     ) -> None:
-        """Makes the curve of rounds that charge nothing else.
+        """Makes the curve of rounds without further charges.
 
         Args:
           event, delta, accountant: see `EpsilonCurve`.
@@ -39,16 +39,16 @@ class RunCurve:
         self._accountant = accountant
         self._beside: tuple[tuple[Event, int], ...] = ()
         self._growing: GrowingCurve | None = None
-        # Blocks of values by the number of rounds of their first.
+        # Blocks of values, by the number of rounds of a block's first value.
         self._blocks: dict[int, np.ndarray] = {}
         self._asked = 0
 
     def up_to(self, rounds: int) -> None:
-        """Composes up to `rounds` rounds ahead."""
+        """Computes the values of up to `rounds` rounds ahead of their use."""
         self._alone.up_to(rounds)
 
     def __call__(self, rounds: int, beside: Groups = ()) -> float:
-        """ε after `rounds` rounds.
+        """Returns ε after `rounds` rounds.
 
         Args:
           rounds: at least 0.
@@ -80,7 +80,7 @@ class RunCurve:
 
     def _from_block(self, curve: GrowingCurve, rounds: int) -> float:
         first = 1
-        # Blocks and values do not depend on which numbers of rounds are asked.
+        # Blocks and values do not depend on the numbers of rounds that are asked for.
         while first + max(1, first // 2) <= rounds:
             first += max(1, first // 2)
         if first not in self._blocks:

@@ -1,8 +1,8 @@
-"""The δ that is left because noise comes from finitely many random bits.
+"""Bounds the addition to δ because noise comes from finitely many random bits.
 
-The noise of a run is not exactly the noise of its account. Normal numbers are made from
-96 random bits for two and from 32 bits that 256 share, and integer noise from a table
-of 62-bit thresholds. This module bounds the difference.
+The noise of a run is not exactly the noise for which ε is computed. Two normal numbers
+are made from 96 random bits, and from 32 bits that 256 numbers share. Integer noise is
+drawn from a table of 62-bit thresholds. This module bounds the difference.
 
 A normal number has a radius, a function of u = (j + v) 2^-64 mod 1 with a uniform
 64-bit integer j around 0, and v = e 2^-32 with a uniform 32-bit integer e in
@@ -10,8 +10,9 @@ A normal number has a radius, a function of u = (j + v) 2^-64 mod 1 with a unifo
 [0, 1). Then (j + V) 2^-64 mod 1 is exactly uniform on [0, 1), and the radius of an
 exact draw is the function of this number. The numbers j + v and j + V agree to 24
 significant bits where j is not 0, since then |j + V| >= 1/2 and |v - V| <= 2^-32, and
-where j = 0 and |V| >= 2^-8. What is left has probability 2^-64 2^-7 = 2^-71. In all
-other cases the radius is the radius of an exact draw, up to the rounding of float32.
+where j = 0 and |V| >= 2^-8. The remaining case has probability 2^-64 2^-7 = 2^-71. In
+all other cases the radius is the radius of an exact draw, up to the rounding of
+float32.
 
 128 radii share one e, where exact draws have a V each. Another V changes j + V only in
 bits beyond 24 significant ones if |j| >= 2^24. So the radii are those of separate V
@@ -32,10 +33,10 @@ for neighbours D and D' and every set S of outputs
   P(M'(D) in S) <= P(M(D) in S) + η <= e^ε P(M(D') in S) + δ + η
                 <= e^ε P(M'(D') in S) + δ + (1 + e^ε) η.
 
-What is left outside is the rounding of float32 itself: an attacker who sees the
+The bound does not cover the rounding of float32 itself: an attacker who sees the
 low-order bits of an output can learn more than ε says (Mironov 2012, On significance of
-the least significant bits for differential privacy). Nor is the pseudo-random generator
-a cryptographic one.
+the least significant bits for differential privacy). The pseudo-random generator is not
+a cryptographic generator.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
-# Of one number, from its ideal distribution; see above.
+# The probability that one number is no exact draw; see above.
 NORMAL_DISTANCE = 2.0**-70
 INTEGER_DISTANCE = 2.0**-61
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """How many random numbers the noise of a run is made of.
+    """Counts the random numbers from which the noise of a run is made.
 
     Attributes:
       normal: normal numbers, at least 0.
@@ -62,7 +63,7 @@ class Draws:
 
     @property
     def distance(self) -> float:
-        """A probability within which all of them together are exact draws."""
+        """Bounds the probability that some of these numbers is no exact draw."""
         return self.normal * NORMAL_DISTANCE + self.integers * INTEGER_DISTANCE
 
 
@@ -83,7 +84,7 @@ class RunSize:
 
 
 def sampler_delta(draws: Draws, epsilon: float) -> float:
-    """The addition to δ at ε for noise that is not exact, at most 1.
+    """Computes the addition to δ at ε for noise that is not exact, at most 1.
 
     Args:
       draws: the draws of all rounds together.

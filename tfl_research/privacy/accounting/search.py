@@ -1,4 +1,4 @@
-"""Searches for the whole number at which a value that takes long crosses a limit."""
+"""Finds the whole number at which a value that is slow to compute crosses a limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Optional
 def boundary(
     value: Callable[[int], float], limit: float, inside: int, outside: int
 ) -> int:
-    """The whole number nearest to the limit with a value of at most `limit`.
+    """Finds the number with a value of at most `limit` that is nearest to `outside`.
 
-    `value` is monotone, at most `limit` at `inside` and above `limit` at `outside`;
-    either of the two may be the larger number. The search interpolates, since a value
+    `value` is monotone, at most `limit` at `inside` and above `limit` at `outside`.
+    `inside` may be above or below `outside`. The search interpolates, since a value
     takes a tenth of a second.
     """
     excesses: dict[int, float] = {}
@@ -43,11 +43,11 @@ def boundary(
 
 
 def least_from(holds: Callable[[int], bool], guess: int, most: int) -> Optional[int]:
-    """The least whole number of at least 1 from which on a condition holds.
+    """Finds the least whole number of at least 1 for which a condition holds.
 
     Args:
-      holds: the condition, which holds for all numbers above the first.
-      guess: at least 1; near the result, so that few numbers are tried.
+      holds: the condition. If it holds for a number, it holds for all larger numbers.
+      guess: a number of at least 1 near the result, so that few numbers are tried.
       most: the search ends above this number.
 
     Returns:

@@ -1,6 +1,6 @@
-"""ε of rounds under unlike neighbouring relations.
+"""Computes ε of rounds under different neighbouring relations.
 
-Rounds of each relation are composed by themselves. Replacing a client is two steps of
+Rounds of each relation are composed separately. Replacing a client is two steps of
 add-or-remove-one: the client leaves, and another one joins. Let all rounds of that
 relation be (ε, δ)-DP, D and D' be neighbours under replace-one, and D'' be both of them
 without the client. For every set S of outputs
@@ -11,9 +11,9 @@ which is group privacy for two (Vadhan 2017, The Complexity of Differential Priv
 Lemma 2.2, has the slightly larger 2 e^ε δ). Under zero-out the two steps are: the
 client's update becomes zero, then another update. The first step leads from D and from
 D' to the same D'', because a client's slot and participation do not depend on its data.
-That gives nothing where e^ε δ is above 1 for every δ that a float can have. Rényi
-divergences over the same two steps give a bound there too, and the smaller one counts
-(Mironov 2017, arXiv 1702.07476, Proposition 11, with p = 2 - 1/α, the best one for
+Group privacy gives no bound if e^ε δ is above 1 for every δ that a float can have.
+Rényi divergences over the same two steps always give a bound, and the smaller bound
+counts (Mironov 2017, arXiv 1702.07476, Proposition 11, with p = 2 - 1/α, the best p for
 Gaussian noise):
 
   D_α(D, D') <= 2α / (2α - 1) D_{2α-1}(D, D'') + D_2α(D'', D')
@@ -42,8 +42,9 @@ from tfl_research.privacy.accounting.relations import (
     convertible,
 )
 
-# δ is shared out among the relations in so many parts, and each relation gets one of
-# these numbers: every number takes a composition, and ε changes little between two.
+# δ is divided into this many parts, and each relation gets one of `_NUMBERS` of parts.
+# Few numbers are tried, since each takes a composition, and ε changes little between
+# neighbouring numbers.
 _PARTS = 16
 _NUMBERS = frozenset([1, 2, 4, 8, 12, 14, 15])
 _STEPS_TO_DELTA = 40
@@ -54,16 +55,17 @@ _BY_RENYI = "Rényi divergences over two steps"
 def composed_total(
     events: Sequence[tuple[Event, int]], delta: float, accountant: str | None = None
 ) -> Total:
-    """`composed_epsilon`, also for unlike neighbouring relations.
+    """Computes ε of rounds, also under different neighbouring relations.
 
     See `composed_epsilon` for the arguments.
 
     Returns:
-      ε with the relation that it is for: the rounds' own, or "replace_one" where rounds
-      of other relations had to be converted.
+      ε, and the relation for which it holds: the rounds' own relation, or "replace_one"
+      if rounds of other relations had to be converted.
 
     Raises:
-      ValueError: see `composed_epsilon`; relations that no theorem joins.
+      ValueError: the accountant is unknown, the units of privacy differ, or no theorem
+        joins the relations.
     """
     check_delta(delta)
     by_relation: dict[str, list[tuple[Event, int]]] = {}
@@ -74,7 +76,7 @@ def composed_total(
             )
     units = {event.unit for event, rounds in events if rounds > 0}
     if len(by_relation) < 2 or len(units) > 1 or not convertible(by_relation):
-        # One relation; or refused there.
+        # There is one relation, or `composed_by` refuses the rounds.
         epsilon, name = composed_by(events, delta, accountant)
         return Total(epsilon, next(iter(by_relation), None), None, name)
     parts = [
@@ -98,7 +100,7 @@ def composed_total(
 
 
 def _shares(parts: int) -> Iterator[tuple[int, ...]]:
-    """The ways to share `_PARTS` out among `parts` relations, in `_NUMBERS`."""
+    """Yields the ways to divide `_PARTS` among `parts` relations, in `_NUMBERS`."""
     for cuts in itertools.combinations(range(1, _PARTS), parts - 1):
         shares = [right - left for left, right in zip((0, *cuts), (*cuts, _PARTS))]
         if _NUMBERS.issuperset(shares):
@@ -107,14 +109,14 @@ def _shares(parts: int) -> Iterator[tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Bound:
-    """ε under replace-one, by which accountant, and how it was converted."""
+    """ε under replace-one, its accountant, and how it was converted."""
 
     epsilon: float
     accountant: str
     way: str | None = None
 
 
-# A run asks after each of its rounds, and what other runs spent stays the same.
+# A run asks for ε after each of its rounds, but the rounds of other runs do not change.
 @functools.lru_cache(maxsize=32)
 def _part(
     relation: str, groups: tuple[tuple[Event, int], ...], accountant: str | None
@@ -136,7 +138,7 @@ class _Part:
         self.bound = functools.lru_cache(maxsize=None)(self._bound)
 
     def _bound(self, delta: float) -> _Bound:
-        """The smallest bound under replace-one at δ."""
+        """Returns the smallest bound of ε under replace-one at δ."""
         if self.relation not in TWO_STEPS:
             return _Bound(*composed_by(self._groups, delta, self._accountant))
         by_steps = self._by_steps(delta)
@@ -150,7 +152,7 @@ class _Part:
 
     @functools.cached_property
     def _divergences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Orders, and Rényi divergences over two steps: `[1, orders]`."""
+        """Returns orders, and the Rényi divergences over two steps, `[1, orders]`."""
         orders = default_orders()
         to, back = (
             np.sum([event.rdp(rounds, at) for event, rounds in self._groups], axis=0)
@@ -160,7 +162,7 @@ class _Part:
         return orders, over_two[np.newaxis]
 
     def _by_steps(self, delta: float) -> _Bound:
-        """The bound by group privacy of two steps."""
+        """Returns the bound by group privacy for two steps."""
         # The largest δ'' with (1 + e^ε(δ'')) δ'' <= δ, approached from below.
         log_delta = math.log(delta)
         log_half, name = log_delta - math.log(2), "rdp"
@@ -175,6 +177,6 @@ class _Part:
             if log_half + grown <= log_delta:
                 return _Bound(2 * epsilon, name, _BY_STEPS)
             following = log_delta - grown
-            # Smaller in any case: the step before was too large.
+            # The next δ'' must be smaller, since the last one was too large.
             log_half = min(following, log_half - 1e-3)
         return _Bound(math.inf, name, _BY_STEPS)

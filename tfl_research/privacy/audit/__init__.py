@@ -1,7 +1,7 @@
-"""Empirical audits: canary clients and membership inference, with intervals.
+"""Empirical audits by canary clients and membership inference, with intervals.
 
-Estimators need NumPy and SciPy; only the parts that a round executes import TensorFlow.
-Guarantees by theorem are in the other packages of `privacy`.
+The estimators need only NumPy and SciPy. Only the parts that a round executes import
+TensorFlow. The other packages of `privacy` have the guarantees by theorem.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Canary clients; a fair coin for each decides whether it takes part."""
+"""Canary clients of an audit; a fair coin decides whether a canary takes part."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class _Samples(Protocol):
 class Canaries:
     """Clients that an audit adds to a population.
 
-    Canary j (from 1) sends its own random direction in every round with the canary in
-    the cohort, if its coin decides so. The other canaries are the comparison. Coins and
-    directions are functions of `seed`; cohorts and noise do not depend on `seed`.
+    If the coin of canary j (from 1) says so, the canary sends its own random direction
+    in every round in which the cohort has the canary. The canaries that do not take
+    part are the comparison. Coins and directions are functions of `seed`; cohorts and
+    noise do not depend on `seed`.
 
     Attributes:
-      count: canaries, at least 2.
+      count: number of canaries, at least 2.
       seed: the seed of coins and directions.
 
     Raises:
-      ValueError: fewer than 2.
+      ValueError: the count is below 2.
     """
 
     count: int
@@ -46,19 +47,19 @@ class Canaries:
 
     @property
     def client_ids(self) -> tuple[str, ...]:
-        """Ids in the order of j."""
+        """Returns the canaries' ids in the order of j."""
         width = len(str(self.count))
         return tuple(f"{_PREFIX}{j:0{width}d}" for j in range(1, self.count + 1))
 
     @property
     def included(self) -> np.ndarray:
-        """bool `[count]`: the coins, fair and independent."""
+        """Tosses the fair, independent coins, bool `[count]`."""
         generator = derived_generator("canary coins", self.seed)
         return generator.integers(2, size=self.count).astype(bool)
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """The role of each canary, by client id: j if canary j takes part, else -j."""
+        """Maps each canary's id to its role: j if canary j takes part, otherwise -j."""
         signs = np.where(self.included, 1, -1)
         return {
             name: int(sign) * j
@@ -67,11 +68,11 @@ class Canaries:
 
     @property
     def excluded_ids(self) -> frozenset[str]:
-        """Ids of the canaries that do not take part."""
+        """Returns the ids of the canaries that do not take part."""
         return frozenset(name for name, role in self.roles.items() if role < 0)
 
     def join(self, clients: ClientData) -> ClientData:
-        """The clients, followed by the canaries, which hold no examples.
+        """Returns the clients, followed by the canaries, which hold no examples.
 
         Raises:
           ValueError: a client has the id of a canary, or a role already.
@@ -94,12 +95,12 @@ class Canaries:
         )
 
     def sampler(self, sampler: _Samples, neighbouring_relation: str) -> Any:
-        """The sampler of the audited run.
+        """Returns the sampler of the audited run.
 
         Under add-or-remove-one, canaries that do not take part are removed from the
-        cohorts that `sampler` draws, as if they were not in the population; the
-        sampling rate is the same. Under the other relations these canaries stay, and
-        `CanaryWork` has them send zeros.
+        cohorts that `sampler` draws, as if they were not in the population. The
+        sampling rate does not change. Under the other relations, these canaries stay in
+        the cohorts, and `CanaryWork` makes them send zeros.
         """
         if neighbouring_relation != "add_or_remove_one":
             return sampler
@@ -108,7 +109,7 @@ class Canaries:
 
 @dataclasses.dataclass(frozen=True)
 class WithoutExcluded:
-    """A sampler's cohorts without some of the clients.
+    """Draws a sampler's cohorts, and leaves out some of the clients.
 
     Attributes:
       sampler: draws the cohorts.
@@ -119,7 +120,7 @@ class WithoutExcluded:
     excluded: frozenset[str]
 
     def sample(self, round_number: int) -> Sequence[str]:
-        """The round's client ids, in the sampler's order."""
+        """Returns the round's client ids, in the sampler's order."""
         return tuple(
             name
             for name in self.sampler.sample(round_number)

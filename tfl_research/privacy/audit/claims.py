@@ -1,4 +1,4 @@
-"""Weights of canaries, which hold no examples but claim many."""
+"""Gives weights to canaries, which hold no examples but claim to hold many."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
     """An aggregator that weights canaries as if they held the claimed examples.
 
     `clients.CanaryWork` reports no examples, so that counts and means over examples
-    are of the clients that train. The client weighting turns the claim into a weight,
-    so that the audit also tests a bound on weights.
+    only cover the clients that train. The client weighting turns the claim into a
+    weight, so that the audit also tests a bound on weights.
 
     Attributes:
       inner: clips, weighs, sums and noises.
-      weigh: float32 number of examples `[]` to float32 weight `[]`, as for clients.
-      num_examples: claimed by each canary, above 0.
+      weigh: computes a weight, float32 `[]`, from a number of examples, float32 `[]`;
+        the same function as for clients.
+      num_examples: number of examples that each canary claims, above 0.
 
     Raises:
-      ValueError: a number of examples that is not above 0 and finite.
+      ValueError: the number of examples is not above 0 and finite.
     """
 
     inner: tff.aggregators.WeightedAggregationFactory
@@ -45,7 +46,7 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The role, and the members of the inner aggregator."""
+        """Names the role, and the members that the inner aggregator needs."""
         return (_ROLE, *self._inner_members)
 
     @property
@@ -55,7 +56,7 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def plan(self) -> Any:
-        """The inner aggregator's privacy plan; None without a plan."""
+        """Returns the inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     @property
@@ -65,10 +66,10 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """The inner process, with weights that have the `client_members`.
+        """Creates the inner process, with weights that have the `client_members`.
 
         Raises:
-          ValueError: weights that are not structures of weight and role.
+          ValueError: the weights are not structures of weight and role.
         """
         if not (isinstance(weight_type, tff.StructType) and _has_role(weight_type)):
             raise ValueError(

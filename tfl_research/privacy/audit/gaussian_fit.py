@@ -1,4 +1,4 @@
-"""ε of Gaussians that are fitted to canaries' cosines."""
+"""Estimates ε from Gaussians that are fitted to canaries' cosines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EQUAL_WITHIN = 1e-7
 
 
 def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """log P[low < Z < high] of a standard normal Z; -inf for an empty interval."""
+    """Computes log P[low < Z < high] of a standard normal; -inf if low >= high."""
     # In the lower tail, the difference keeps its digits.
     flip = low > 0
     low, high = np.where(flip, -high, low), np.where(flip, -low, high)
@@ -29,11 +29,11 @@ def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def _log_hockey_stick(
     epsilon: np.ndarray, shift: np.ndarray, ratio: np.ndarray
 ) -> np.ndarray:
-    """log δ(ε) of P = N(shift, ratio²) against Q = N(0, 1): sup P[S] - e^ε Q[S].
+    """Computes log δ(ε) of P = N(shift, ratio²) and Q = N(0, 1).
 
-    The roots of a quadratic a x² + b x + c bound the set S with log p/q > ε: if P is
-    wider than Q, S is the line without an interval; if P is narrower, S is an interval;
-    if both are equally wide, S is a half line.
+    δ(ε) = sup P[S] - e^ε Q[S]. The roots of a quadratic a x² + b x + c bound the set S
+    with log p/q > ε. If P is wider than Q, S is the line without an interval. If P is
+    narrower, S is an interval. If both are equally wide, S is a half line.
     """
     a = (1 - ratio**-2) / 2
     b = shift / ratio**2
@@ -70,23 +70,23 @@ def _log_hockey_stick(
 def epsilon_between_gaussians(
     means: Any, stds: Any, other_means: Any, other_stds: Any, delta: float
 ) -> np.ndarray:
-    """The smallest ε >= 0 such that two Gaussians are (ε, δ)-indistinguishable.
+    """Finds the smallest ε >= 0 such that two Gaussians are (ε, δ)-indistinguishable.
 
     ε holds in both directions. The hockey-stick divergence is exact; bisection solves
     for ε. Arguments are broadcast.
 
     Args:
       means: float `[...]`.
-      stds: above 0.
+      stds: standard deviations, above 0.
       other_means: the means of the other Gaussian.
-      other_stds: above 0.
-      delta: in (0, 1).
+      other_stds: the standard deviations of the other Gaussian, above 0.
+      delta: δ in (0, 1).
 
     Returns:
       float64 of the arguments' common shape.
 
     Raises:
-      ValueError: δ outside of (0, 1), or a standard deviation that is not above 0.
+      ValueError: δ is outside of (0, 1), or a standard deviation is not above 0.
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must be in (0, 1), got {delta}")
@@ -119,7 +119,7 @@ def epsilon_between_gaussians(
 
 @dataclasses.dataclass(frozen=True)
 class GaussianEstimate:
-    """ε̂: an estimate, neither an upper nor a lower bound.
+    """The estimate ε̂, which is neither an upper nor a lower bound.
 
     Attributes:
       epsilon: the estimate.
@@ -151,28 +151,28 @@ def estimate_epsilon(
     resamples: int = 1000,
     seed: int = 0,
 ) -> GaussianEstimate:
-    """ε̂ between the Gaussians that fit the scores of canaries and of unused canaries.
+    """Estimates ε between Gaussians that fit the scores of used and unused canaries.
 
     Andrew et al. 2023 (arXiv 2302.03098), Algorithm 2: the Gaussian has the mean and
     standard deviation of the scores. The cosine of a random unit vector with any
     independent vector has mean 0 and standard deviation d^(-1/2), and is close to a
     Gaussian for a large dimension d. The interval has percentiles of ε̂ over resampled
-    canaries; it shows how far ε̂ would move with other canaries, not where ε is. With
-    few canaries ε̂ and its interval are too large, most for a small ε: an error of the
-    standard deviation in either direction counts as leakage.
+    canaries. The interval shows how far ε̂ would move with other canaries, and not where
+    ε is. With few canaries, ε̂ and its interval are too large, especially for a small ε:
+    an error of the standard deviation in either direction counts as leakage.
 
     Args:
-      scores: float `[canaries]`, of canaries that took part, at least 2.
+      scores: float `[canaries]`, scores of canaries that took part, at least 2.
       null_mean: mean score of canaries that did not take part.
-      null_std: standard deviation of their scores, above 0.
-      delta: in (0, 1).
+      null_std: standard deviation of the scores of these canaries, above 0.
+      delta: δ in (0, 1).
       confidence: the confidence of the interval, in (0, 1).
       resamples: the number of resamples of the bootstrap, at least 1.
       seed: the seed of the bootstrap.
 
     Raises:
-      ValueError: an argument out of range, fewer than two scores, scores that are not
-        finite, or all alike.
+      ValueError: an argument is out of range, there are fewer than two scores, a score
+        is not finite, or all scores are equal.
     """
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 1 or len(scores) < 2 or not np.isfinite(scores).all():

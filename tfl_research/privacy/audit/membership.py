@@ -1,4 +1,4 @@
-"""Membership inference: were these examples among the trained ones?"""
+"""Membership inference, which guesses whether an example was trained on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tfl_research.data import derived_generator
 
 @dataclasses.dataclass(frozen=True)
 class MembershipResult:
-    """How well a threshold on the loss tells members from non-members.
+    """Says how well a threshold on the loss tells members from non-members.
 
-    A member is an example that was trained on. A client holds many examples: a
-    guarantee for clients is stronger than a guarantee for examples, so the result does
+    A member is an example that was trained on. A client holds many examples, and a
+    guarantee for clients is stronger than a guarantee for examples. So the result does
     not show how tight a guarantee for clients is.
 
     Attributes:
       auc: area under the ROC curve; 0.5 is guessing.
-      auc_low, auc_high: DeLong's interval.
-      advantage: max |TPR - FPR| over thresholds; 0 is guessing. As a maximum it is
-        above 0 for unrelated scores too.
+      auc_low, auc_high: DeLong's interval of the area.
+      advantage: max |TPR - FPR| over thresholds; 0 is guessing. Since this is a
+        maximum, it is above 0 even for unrelated scores.
       advantage_low, advantage_high: percentile interval of a bootstrap.
       confidence: the confidence of the intervals.
       members, non_members: examples of each kind.
@@ -40,7 +40,7 @@ class MembershipResult:
 
 
 def _placements(sample: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The share of `reference` above each value of `sample`; ties count half."""
+    """Returns which share of `reference` is above each value; ties count half."""
     ordered = np.sort(reference)
     smaller = np.searchsorted(ordered, sample, side="left")
     not_larger = np.searchsorted(ordered, sample, side="right")
@@ -64,11 +64,11 @@ def loss_threshold_attack(
     resamples: int = 200,
     seed: int = 0,
 ) -> MembershipResult:
-    """Guesses that an example is a member if its loss is below a threshold.
+    """Measures an attack that calls examples with a loss below a threshold members.
 
-    Yeom et al. 2018 (arXiv 1709.01604), Adversary 1, at every threshold. The variance
-    of the area is by DeLong, DeLong and Clarke-Pearson (1988). A loss that is not
-    finite counts as the largest.
+    This is Yeom et al. 2018 (arXiv 1709.01604), Adversary 1, at every threshold. The
+    variance of the area is by DeLong, DeLong and Clarke-Pearson (1988). A loss that is
+    not finite counts as the largest loss.
 
     Args:
       member_losses: float `[members]`, at least 2.
@@ -78,7 +78,8 @@ def loss_threshold_attack(
       seed: the seed of the bootstrap.
 
     Raises:
-      ValueError: fewer than two examples of a kind, or an argument out of range.
+      ValueError: there are fewer than two examples of a kind, or an argument is out of
+        its range.
     """
     members, non_members = (
         np.nan_to_num(np.asarray(a, np.float64).ravel(), nan=np.inf, posinf=np.inf)

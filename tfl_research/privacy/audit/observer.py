@@ -1,4 +1,4 @@
-"""Statistics of a mechanism's releases, for an audit, in the mechanism's state."""
+"""Keeps statistics of a mechanism's releases in the mechanism's state, for audits."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from tfl_research.clients import canary_directions as directions
 
 @dataclasses.dataclass(frozen=True)
 class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """An aggregator with statistics of its releases in the server's state.
+    """An aggregator that keeps statistics of its releases in the server's state.
 
-    Results and measurements are the inner aggregator's, unchanged. The statistics are
-    part of the state, so that checkpoints have them and a resumed run continues them.
-    They are functions of the releases, so the mechanism's guarantee covers them:
+    Results and measurements are those of the inner aggregator, unchanged. The
+    statistics are part of the state, so checkpoints have them, and a resumed run
+    continues them. They are functions of the releases, so the mechanism's guarantee
+    covers them:
 
     mean: the sum of the releases' unit vectors. Its cosine with a direction is, up to
       the length of the sum, the mean over rounds of the cosines.
     max: the largest cosine of a release with each direction (Andrew et al. 2023, arXiv
-      2302.03098, section 4). Only with `keep_max`, since each round costs `count`
-      times the model's size in random numbers.
+      2302.03098, section 4). The state has it only with `keep_max`, since each round
+      then draws `count` times the model's size in random numbers.
 
     Attributes:
       inner: clips, weighs, sums and noises.
       count: number of canaries.
-      seed: the seed of their directions.
+      seed: the seed of the canaries' directions.
       keep_max: whether the state has the largest cosines.
 
     Raises:
@@ -53,7 +54,7 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The members of a client's data that the inner aggregator needs."""
+        """Names the members of a client's data that the inner aggregator needs."""
         return declarations(self.inner).client_members
 
     @property
@@ -63,13 +64,13 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def plan(self) -> Any:
-        """The inner aggregator's privacy plan; None without a plan."""
+        """Returns the inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """The inner process of these types, watched."""
+        """Creates the inner process of these types, and observes its releases."""
         inner = self.inner.create(value_type, weight_type)
         seed = directions.direction_seed(self.seed)
 
@@ -138,11 +139,11 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 def observed(
     state: Any, initial_weights: Any, seed: int, count: int
 ) -> collections.OrderedDict[str, np.ndarray]:
-    """Every canary's cosines by statistic, from the final state of a process.
+    """Computes every canary's cosines by statistic, from a process' final state.
 
     Args:
       state: `LearningAlgorithmState` of a process with a `CanaryObserver`.
-      initial_weights: arrays, of the untrained model.
+      initial_weights: arrays, weights of the untrained model.
       seed: the seed of the directions.
       count: number of canaries.
 

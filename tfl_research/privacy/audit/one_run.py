@@ -1,4 +1,4 @@
-"""Lower confidence bounds on ε from guesses about which canaries took part."""
+"""Computes lower confidence bounds on ε from guesses which canaries took part."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class OneRunBound:
     """A lower confidence bound on ε at one δ.
 
     Attributes:
-      epsilon: with probability `confidence` or more, ε is at least this; 0 without
-        evidence.
+      epsilon: with probability `confidence` or more, the true ε is at least this
+        number; 0 if there is no evidence.
       confidence: the confidence of the bound.
       delta: δ of the claim that is tested.
       canaries: number of canaries, each with a fair coin.
-      guesses: number of canaries with a guess; fixed beforehand.
+      guesses: number of canaries with a guess, fixed before the run.
       correct: number of right guesses.
-      largest: the bound if all guesses were right: the largest possible bound.
+      largest: the bound if all guesses were right, which is the largest possible bound.
     """
 
     epsilon: float
@@ -35,7 +35,7 @@ class OneRunBound:
 def one_run_p_value(
     correct: int, guesses: int, canaries: int, epsilon: float, delta: float
 ) -> float:
-    """The largest probability of at least this many right guesses under (ε, δ)-DP.
+    """Bounds the probability of at least this many right guesses under (ε, δ)-DP.
 
     Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: up to a term in δ,
     V ~ Binomial(r, e^ε / (1 + e^ε)) dominates the number W of right guesses among r:
@@ -52,7 +52,7 @@ def one_run_p_value(
 def _smallest_plausible(
     correct: int, guesses: int, canaries: int, delta: float, level: float
 ) -> float:
-    """The ε below which (ε, δ)-DP is rejected at this level."""
+    """Finds the ε below which (ε, δ)-DP is rejected at this level."""
 
     def rejected(epsilon: float) -> bool:
         return one_run_p_value(correct, guesses, canaries, epsilon, delta) <= level
@@ -76,26 +76,27 @@ def one_run_lower_bound(
     confidence: float = 0.95,
     guess_fraction: float = 0.5,
 ) -> OneRunBound:
-    """A lower confidence bound on ε from one run with canaries.
+    """Computes a lower confidence bound on ε from one run with canaries.
 
-    Algorithm 1 of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). The guess is
-    that the canaries with the highest scores took part, and that equally many canaries
-    with the lowest scores did not; there is no guess for the others. The bound holds
-    for every mechanism, statistic and dimension, and the scores need not be
-    independent. It needs a fair, independent coin for each canary, and scores that
-    depend on the coins only through the mechanism's releases. Its neighbours are a
-    population with and without a client.
+    This is Algorithm 1 of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). The
+    guess is that the canaries with the highest scores took part, and that equally many
+    canaries with the lowest scores did not take part. There is no guess for the other
+    canaries. The bound holds for every mechanism, statistic and dimension, and the
+    scores need not be independent. The bound needs a fair, independent coin for each
+    canary, and scores that depend on the coins only through the mechanism's releases.
+    Neighbours are a population with and without a client.
 
     Args:
       scores: float `[canaries]`; a larger score makes participation more likely.
       included: bool `[canaries]`, the coins.
-      delta: in [0, 1).
-      confidence: in (0, 1).
+      delta: δ in [0, 1).
+      confidence: confidence of the bound, in (0, 1).
       guess_fraction: share of canaries with a guess, in (0, 1]; must not depend on the
         scores.
 
     Raises:
-      ValueError: an argument out of range, arrays that do not match, or NaN scores.
+      ValueError: an argument is out of range, the arrays do not match, or a score is
+        NaN.
     """
     scores, included = np.asarray(scores, np.float64), np.asarray(included, bool)
     if scores.ndim != 1 or scores.shape != included.shape or np.isnan(scores).any():
@@ -137,28 +138,28 @@ def clopper_pearson_lower_bound(
     delta: float,
     confidence: float = 0.95,
 ) -> float:
-    """A lower bound on ε from one threshold's error rates, of independent canaries.
+    """Computes a lower bound on ε from one threshold's error rates.
 
     Jagielski, Ullman and Oprea 2020 (arXiv 2006.07709): (ε, δ)-DP gives TPR <= e^ε
     FPR + δ, and TNR <= e^ε FNR + δ. Clopper and Pearson's one-sided intervals bound the
-    rates, each at half of the error. Trials must be independent; the canaries of one
-    run are approximately independent in a large dimension. The threshold must not come
-    from these scores.
+    rates, each at half of the allowed error. The canaries must be independent; the
+    canaries of one run are approximately independent in a large dimension. The
+    threshold must not be chosen from these scores.
 
     Args:
       true_positives: canaries above the threshold that took part.
       positives: canaries that took part.
       false_positives: canaries above the threshold that did not take part.
       negatives: canaries that did not take part.
-      delta: in [0, 1).
-      confidence: in (0, 1).
+      delta: δ in [0, 1).
+      confidence: confidence of the bound, in (0, 1).
 
     Returns:
       The larger bound of the two inequalities, at least 0. Both use the same two
       intervals.
 
     Raises:
-      ValueError: an argument out of range.
+      ValueError: an argument is out of range.
     """
     if not (0 <= true_positives <= positives and 0 <= false_positives <= negatives):
         raise ValueError(

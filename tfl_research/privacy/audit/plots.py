@@ -1,4 +1,4 @@
-"""The plot of an audit; matplotlib, no screen."""
+"""Plots an audit with matplotlib, without a screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def save(
     statistic: str,
     dimension: int,
 ) -> None:
-    """Histograms of cosines, of canaries that took part and canaries that did not.
+    """Draws histograms of the cosines of canaries that did and did not take part.
 
     Args:
       path: the path of the SVG file.

@@ -21,8 +21,8 @@ from tfl_research.privacy.audit.one_run import (
     one_run_lower_bound,
 )
 
-# The share of canaries above the threshold of the Clopper-Pearson bound among canaries
-# that did not take part.
+# The threshold of the Clopper-Pearson bound leaves this share of the canaries that did
+# not take part above the threshold.
 _FALSE_POSITIVE_RATE = 0.01
 
 
@@ -32,11 +32,12 @@ class AuditResult:
 
     Attributes:
       statistic: the statistic of the bounds; declared before the run.
-      rounds: audited rounds.
-      dimension: d, scalars in the model.
+      rounds: number of audited rounds.
+      dimension: d, number of scalars in the model.
       epsilon: ε of the accountant, at `bound.delta`.
-      estimates: by statistic; without statistics in which all scores are equal.
-      bound: the lower confidence bound on ε that is compared with the account.
+      estimates: the estimates by statistic, without statistics for which all scores are
+        equal.
+      bound: the lower confidence bound on ε that is compared with the accountant's ε.
       independent_bound: the bound of Clopper and Pearson, which needs independent
         scores.
       sabotage: the part that was broken on purpose, or "none".
@@ -73,9 +74,9 @@ class AuditResult:
         Args:
           cosines: float `[canaries]` by statistic, see `observer.observed`.
           included: bool `[canaries]`, whether a canary took part.
-          statistic: declared before the run.
-          rounds: audited rounds, at least 1.
-          dimension: scalars in the model.
+          statistic: the statistic of the bounds; declared before the run.
+          rounds: number of audited rounds, at least 1.
+          dimension: number of scalars in the model.
           epsilon: ε of the accountant.
           delta: δ of the accountant.
           confidence: the confidence of intervals and bounds.
@@ -83,8 +84,8 @@ class AuditResult:
           **further: `sabotage` and `membership`.
 
         Raises:
-          ValueError: the statistic is not among the cosines; see `estimate_epsilon`
-            and `one_run_lower_bound`.
+          ValueError: the cosines do not have the statistic, or `estimate_epsilon` or
+            `one_run_lower_bound` refuses the arguments.
         """
         if statistic not in cosines:
             raise ValueError(f"no {statistic!r} among {', '.join(cosines)}")
@@ -93,7 +94,7 @@ class AuditResult:
         for name, scores in cosines.items():
             mean, std = 0.0, dimension**-0.5
             if name == "max":
-                # The distribution of a maximum: from canaries that did not take part.
+                # The distribution of a maximum is taken from the excluded canaries.
                 excluded_scores = scores[~included]
                 if len(excluded_scores) < 2 or not excluded_scores.std() > 0:
                     continue
@@ -109,8 +110,8 @@ class AuditResult:
                     seed=seed,
                 )
         scores = cosines[statistic]
-        # Random ties (such as of an empty first round): the canaries' numbers could
-        # depend on anything.
+        # Ties, such as those of an empty first round, are broken at random, since the
+        # order of the canaries' numbers could depend on anything.
         order = derived_generator("audit ties", seed).permutation(len(scores))
         trials = rounds if statistic == "max" else 1
         threshold = stats.norm.ppf((1 - _FALSE_POSITIVE_RATE) ** (1 / trials))
@@ -141,11 +142,11 @@ class AuditResult:
         return self.bound.epsilon > self.epsilon
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields for audit.json."""
+        """Returns the fields for audit.json."""
         return {**dataclasses.asdict(self), "contradicts": self.contradicts}
 
     def to_json(self) -> str:
-        """`to_dict` as strict JSON; infinities and NaN are strings."""
+        """Returns `to_dict` as strict JSON; infinities and NaN are strings."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
@@ -157,7 +158,7 @@ class AuditResult:
         return json.dumps(plain(self.to_dict()), indent=2) + "\n"
 
     def lines(self) -> list[str]:
-        """Sentences and figures for people."""
+        """Returns the result as lines of text for people."""
         bound, percent = self.bound, f"{100 * self.bound.confidence:g}%"
         lines = [
             f"accountant: ε = {rounded_up(self.epsilon)} at δ = "

@@ -1,4 +1,4 @@
-"""Mechanisms that are broken on purpose, to see that an audit notices."""
+"""Breaks mechanisms on purpose, to test that an audit notices."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfl_research.privacy.mechanisms.noised_sum import (
 )
 from tfl_research.privacy.mechanisms.planned import PlannedAggregator
 
-# A norm that no update reaches; the noise is scaled down by as much.
+# A norm that no update reaches; the noise is scaled down by this factor.
 _NO_CLIP = 2.0**40
 
 
 @dataclasses.dataclass(frozen=True)
 class _UncappedWeights(tff.aggregators.WeightedAggregationFactory):
-    """Clips each value, then multiplies it by a weight without a bound.
+    """Clips each value, then multiplies the value by an unbounded weight.
 
     Attributes:
       inner: sums and noises, but neither clips nor weighs.
@@ -66,7 +66,7 @@ def sabotaged(
     *,
     weight_unit: float = 1.0,
 ) -> tff.aggregators.WeightedAggregationFactory:
-    """The mechanism's aggregator without one of its parts.
+    """Returns the mechanism's aggregator without one of its parts.
 
     "noise_off" adds no noise. "clip_off" adds the noise of the declared clip, but does
     not clip. "weights_uncapped" clips and noises, but multiplies a client with n
@@ -79,7 +79,7 @@ def sabotaged(
       weight_unit: examples of a client with weight 1, for "weights_uncapped".
 
     Raises:
-      ValueError: an unknown sabotage, or an aggregator of another kind.
+      ValueError: the sabotage is unknown, or the aggregator does not noise a sum.
     """
     if sabotage not in SABOTAGES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The account of a mechanism that is broken on purpose."""
+"""The account of a run whose mechanism is broken on purpose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfl_research.privacy.ledger.round_account import RoundAccount
 class SabotagedAccount(RoundAccount):
     """Charges rounds of a sabotaged mechanism, to test that an audit notices.
 
-    The run's folder, output and statement warn that its ε is false.
+    The run's folder, output and statement warn that the run's ε is false.
     """
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:

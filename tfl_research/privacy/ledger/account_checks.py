@@ -1,4 +1,4 @@
-"""What an account refuses: rounds that do not go with its ledger."""
+"""Refuses rounds that an account cannot add to its ledger."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from tfl_research.privacy.ledger.ledger import Ledger
 
 
 def check_ledger(ledger: Ledger, event: Event) -> None:
-    """Checks that a run's rounds go on with what its ledger has.
+    """Checks that a run's rounds can continue the rounds in its ledger.
 
     Args:
       ledger: the ledger of the run.
       event: the event of the run's rounds.
 
     Raises:
-      ValueError: another neighbouring relation or unit of privacy, or rounds of another
-        event whose noise is correlated.
+      ValueError: the ledger has another neighbouring relation or unit of privacy, or
+        has rounds of another event whose noise is correlated.
     """
     for _, recorded in ledger.record_of_run.counts:
         if recorded.neighbouring_relation != event.neighbouring_relation:

@@ -10,7 +10,7 @@ from tfl_research.privacy.ledger.hash_chain import HashChain
 
 
 class ChainFile(contextlib.AbstractContextManager):
-    """A ledger on a chain file, closed at the end of its context.
+    """A ledger in a hash chain file, which is closed at the end of its context.
 
     Attributes:
       path: the path of the file.
@@ -22,15 +22,23 @@ class ChainFile(contextlib.AbstractContextManager):
 
     @property
     def position(self) -> dict[str, Any]:
-        """Number of the lines read so far, and the hash of the last (`HashChain`)."""
+        """Returns the number of lines read so far, and the last line's hash."""
         return self._chain.position
 
     def check_unchanged(self) -> None:
-        """Raises ValueError if somebody else changed the file while it is open."""
+        """Checks that nobody else changed the file while it is open.
+
+        Raises:
+          ValueError: the file was changed.
+        """
         self._chain.check_unchanged()
 
     def check_position(self, position: Mapping[str, Any]) -> None:
-        """Raises ValueError if earlier lines are gone or changed."""
+        """Checks that the file still has its earlier lines.
+
+        Raises:
+          ValueError: earlier lines are gone or changed.
+        """
         self._chain.check_position(position)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Ledgers that record-level runs share: a ledger for each client, in one folder.
 
-What a round costs a record depends only on the number of records of its client and on
-the client's δ. So each client's records are a population with its own ledger, total
-and budget.
+The ε that a round costs a record depends only on the number of records of its client
+and on the client's δ. So each client's records are a population with its own ledger,
+total and budget.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from tfl_research.storage.files import user_paths
 
 
 def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:
-    """The population of a client's records, named by client and number of records.
+    """Returns the population of a client's records.
 
-    See `Population.of` for `drawn_by`.
+    The fingerprint is made from the client's name and number of records. See
+    `Population.of` for `drawn_by`.
     """
     named = [client, records] if drawn_by is None else [client, records, drawn_by]
     text = json.dumps(named, separators=(",", ":")).encode()
@@ -44,7 +45,7 @@ def population_of(client: str, records: int, drawn_by: str | None = None) -> Pop
 
 
 def ledger_name(client: str) -> str:
-    """File name of a client's ledger."""
+    """Returns the file name of a client's ledger."""
     return urllib.parse.quote(client, safe=" ") + ".jsonl"
 
 
@@ -53,8 +54,8 @@ class ClientLedgers(contextlib.ExitStack):
 
     Clients without records have no ledger. A round is written to one ledger after the
     other. After a kill, or if another run exhausts the budget in between, only some
-    ledgers have the round: then these clients are charged for a round that was never
-    released.
+    ledgers have the round. The clients of these ledgers are then charged for a round
+    that was never released.
 
     Attributes:
       path: the folder.
@@ -73,14 +74,15 @@ class ClientLedgers(contextlib.ExitStack):
 
         Args:
           path: the folder.
-          run: from `identity.run_id`.
+          run: the run's id, from `identity.run_id`.
           event: the event of each round of the run, at all clients.
           deltas: δ_k of each client, in the order of the event's clients.
-          recorded: `Ledger.entries` of the run's own ledger, which these must have too.
+          recorded: `Ledger.entries` of the run's own ledger; the clients' ledgers must
+            have these entries too.
           drawn_by: see `Population.of`.
 
         Raises:
-          ValueError: see `SharedLedger`; or the folder cannot be made.
+          ValueError: `SharedLedger` refuses a ledger, or the folder cannot be made.
         """
         super().__init__()
         self.path = user_paths.expanded(path)
@@ -114,7 +116,7 @@ class ClientLedgers(contextlib.ExitStack):
         self._each(lambda name, ledger: ledger.check_fits(self._at(event, name)))
 
     def record(self, round_number: int, event: Event) -> None:
-        """`charge` without a budget of the run."""
+        """Charges a round without a budget of the run; see `charge`."""
         self._each(
             lambda name, ledger: ledger.record(round_number, self._at(event, name))
         )
@@ -127,11 +129,11 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float,
     ) -> None:
-        """Puts a round on disk in every client's ledger, unless recorded already.
+        """Writes a round durably to every client's ledger, unless recorded already.
 
         Args:
           round_number: the number of the round in the run, from 1.
-          event: what the round charges.
+          event: the event that the round charges.
           delta: not used: every client has its own δ.
           accountant: "pld", "rdp", or None for the tightest accountant that applies.
           budget_epsilon: the largest ε that any client's records may reach.
@@ -139,8 +141,8 @@ class ClientLedgers(contextlib.ExitStack):
         Raises:
           BudgetExceededError: some client's records would exceed a budget.
         """
-        # Checked before any ledger is written: only a race can leave a part of the
-        # round.
+        # All ledgers are checked before any is written. So only a race with another run
+        # can leave the round in some ledgers.
         if self.would_exceed(round_number, event, delta, accountant, budget_epsilon):
             raise BudgetExceededError(
                 f"{self.path}: round {round_number} would put ε of a client's records "
@@ -165,7 +167,7 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> None:
-        """Puts a further release on disk in every client's ledger.
+        """Writes a further release durably to every client's ledger.
 
         The event covers each client's records: a `RecordEvent` of all clients, or any
         event whose unit is a record. `delta` is not used: every client has its own δ.
@@ -178,7 +180,7 @@ class ClientLedgers(contextlib.ExitStack):
         def arguments(client: str) -> tuple[str, int, Event, float]:
             return name, round_number, self._at(event, client), self._deltas[client]
 
-        # As in `charge`: a refusal leaves no line in any ledger.
+        # All ledgers are checked first, so that a refusal leaves no line in any ledger.
         if any(
             self._each(
                 lambda client, ledger: ledger.release_would_exceed(
@@ -193,9 +195,9 @@ class ClientLedgers(contextlib.ExitStack):
         self._each(lambda client, ledger: ledger.release(*arguments(client), *how))
 
     def restart(self, after: int) -> None:
-        """Puts a restart of this run on disk in every client's ledger.
+        """Writes a restart of this run durably to every client's ledger.
 
-        If only some ledgers have the last line, the other ledgers get that line first.
+        If only some ledgers have the last line, the other ledgers get this line first.
         """
         lines = self._ordered()
         if lines and len(lines[0]) < len(lines[-1]):
@@ -216,11 +218,11 @@ class ClientLedgers(contextlib.ExitStack):
             ledger.release(entry.release, entry.round, event, delta, None, None)
 
     def _ordered(self) -> list[Sequence[Entry]]:
-        """The lines of this run in each ledger, the fewest first."""
+        """Returns the lines of this run in each ledger, the fewest first."""
         return sorted((one.entries for one in self._ledgers.values()), key=len)
 
     def _of_run(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Entries of one client's ledger as the run's own ledger has them."""
+        """Converts entries of a client's ledger to those of the run's own ledger."""
         return [
             dataclasses.replace(entry, event=self._of_all(entry.event))
             if not isinstance(entry, Restart) and isinstance(entry.event, RecordEvent)
@@ -230,9 +232,9 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """The lines of this run that all ledgers have, as the run's own has them.
+        """Returns this run's entries that all ledgers have, as in the run's own ledger.
 
-        After a kill in the middle of a charge, some ledgers have one more.
+        After a kill in the middle of a charge, some ledgers have one more entry.
         """
         return tuple(self._of_run(next(iter(self._ordered()), ())))
 
@@ -244,7 +246,7 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> bool:
-        """Whether a client's ledger would exceed: see `SharedLedger.would_exceed`."""
+        """Whether a client's ledger would exceed a budget; see `SharedLedger`."""
         return any(
             self._each(
                 lambda name, ledger: ledger.would_exceed(
@@ -260,7 +262,7 @@ class ClientLedgers(contextlib.ExitStack):
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
-        """The largest ε of a client: see `SharedLedger.epsilon_after`."""
+        """Returns the largest ε of a client; see `SharedLedger.epsilon_after`."""
         return self.total_after(rounds, event, delta, accountant).epsilon
 
     def total_after(
@@ -271,7 +273,7 @@ class ClientLedgers(contextlib.ExitStack):
         accountant: str | None = None,
         further: Sequence[tuple[Event, int]] = (),
     ) -> Total:
-        """The largest total of a client: see `SharedLedger.total_after`."""
+        """Returns the largest total of a client; see `SharedLedger.total_after`."""
         del delta
         totals = self._each(
             lambda name, ledger: ledger.total_after(
@@ -287,7 +289,7 @@ class ClientLedgers(contextlib.ExitStack):
     def client_epsilons(
         self, rounds: int, event: Event, accountant: str | None = None
     ) -> dict[str, float]:
-        """ε of each client's records after all runs, at the client's own δ."""
+        """Computes ε of each client's records after all runs, at the client's own δ."""
         epsilons = self._each(
             lambda name, ledger: ledger.epsilon_after(
                 rounds, self._at(event, name), self._deltas[name], accountant
@@ -296,9 +298,9 @@ class ClientLedgers(contextlib.ExitStack):
         return dict(zip(self._ledgers, epsilons))
 
     def budget_spent(self) -> tuple[LedgerBudget, float] | None:
-        """The budget and ε of the client that has spent the largest share of a budget.
+        """Returns budget and ε of the client that spent the largest share of a budget.
 
-        None if no client's ledger has a budget.
+        The result is None if no client's ledger has a budget.
         """
         found = self._each(lambda _, ledger: ledger.budget_spent())
         spent = [pair for pair in found if pair is not None]
@@ -308,21 +310,22 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:
-        """Numbers of runs and rounds in the ledger with the most rounds."""
+        """Returns the numbers of runs and rounds in the ledger with the most rounds."""
         sizes = [(len(ledger), len(ledger.spent)) for ledger in self._ledgers.values()]
         rounds, runs = max(sizes, default=(0, 0))
         return runs, rounds
 
     def lines_of(self, run: str, client: str) -> int:
-        """Number of lines of a run in a client's ledger; 0 for other clients."""
+        """Counts the lines of a run in a client's ledger; 0 for other clients."""
         ledger = self._ledgers.get(client)
         spent = () if ledger is None else ledger.spent
         return sum(len(one.entries) for one in spent if one.run == run)
 
     def others(self) -> tuple[list[str], list[str]]:
-        """Clients that begin here, and clients whose ledgers lie beside theirs.
+        """Finds clients that begin at ε = 0 although the folder has other ledgers.
 
-        A file that gets another name is another client, whose ε begins at 0.
+        A ledger is found by the client's name. If a client gets another name, the
+        client gets another ledger, and its ε begins at 0.
 
         Returns:
           The run's clients whose ledgers have no earlier run, and the clients of the
@@ -343,11 +346,15 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def position(self) -> dict[str, Any]:
-        """`HashChain.position` by client."""
+        """Returns `HashChain.position` by client."""
         return {name: ledger.position for name, ledger in self._ledgers.items()}
 
     def check_position(self, position: Mapping[str, Any]) -> None:
-        """Raises ValueError if earlier lines are gone or changed."""
+        """Checks that the ledgers still have their earlier lines.
+
+        Raises:
+          ValueError: earlier lines are gone or changed.
+        """
         for name, ledger in self._ledgers.items():
             if name in position:
                 ledger.check_position(position[name])

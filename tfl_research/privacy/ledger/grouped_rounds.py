@@ -1,4 +1,4 @@
-"""The rounds of a ledger, grouped by equal events."""
+"""Groups the rounds of a ledger by equal events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfl_research.privacy.ledger.ledger import Ledger
 
 
 class GroupedRounds:
-    """The rounds of a run's present attempt; a new round costs O(1)."""
+    """Groups the rounds of a run's present attempt; a new round costs O(1)."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -18,10 +18,10 @@ class GroupedRounds:
         self._grouped = 0
 
     def first(self, rounds: int, event: Event) -> list[tuple[Event, int]]:
-        """The first rounds as (event, how many in a row).
+        """Returns the first rounds as pairs (event, number of rounds in a row).
 
         Args:
-          rounds: at least 0.
+          rounds: number of rounds, at least 0.
           event: the event of rounds that the ledger does not have yet.
         """
         self._read()
@@ -36,7 +36,7 @@ class GroupedRounds:
 
     def _read(self) -> None:
         if self._grouped > len(self._ledger):
-            # A restart took rounds back.
+            # A restart has taken rounds back, so the groups start again.
             self._groups, self._grouped = [], 0
         while self._grouped < len(self._ledger):
             event = self._ledger[self._grouped]
@@ -48,7 +48,7 @@ class GroupedRounds:
 
 
 def joined(groups: Iterable[tuple[Event, int]]) -> list[tuple[Event, int]]:
-    """Groups in which no event follows itself."""
+    """Merges neighbouring groups with equal events."""
     found: list[tuple[Event, int]] = []
     for event, count in groups:
         if found and found[-1][0] == event:

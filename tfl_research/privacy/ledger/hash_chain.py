@@ -1,8 +1,9 @@
-"""An append-only file of JSON lines, each carrying the hash of the line before it.
+"""An append-only file of JSON lines; each line has the hash of the line before it.
 
-A line's last field is the SHA-256 of the line without that field; the field before
+A line's last field is the SHA-256 of the line without this field. The field before
 the last repeats the previous line's hash. Whoever can write the file can also compute
-a new chain: only a position noted elsewhere (a checkpoint, a printed hash) shows that.
+a new chain. Only a position that was noted elsewhere (a checkpoint, a printed hash)
+reveals a new chain.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from tfl_research.privacy.ledger import head_file
 from tfl_research.storage.files import atomic, file_kinds, user_paths
 
 NO_LINE_HASH = "0" * 64
-# The first bytes of a line: of a run's own ledger, and of a shared ledger.
+# The first bytes of a line in a run's own ledger, and in a shared ledger.
 _STARTS = (
     *(b'{"ledger":', b'{"round":', b'{"restart":', b'{"release":"'),
     *(b'{"run":"', b'{"budget":'),
 )
 _READ = 1 << 20
 _LONGEST_REASON = 120
-# What `json.loads` raises for other files; RecursionError: for deep nesting.
+# Errors of `json.loads` for files that are no JSON; RecursionError for deep nesting.
 NOT_JSON = (ValueError, RecursionError)
 _PATIENCE_SECONDS = 600.0
 _WARN_SECONDS = 5.0
 
 
 def encode(fields: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
-    """A line (without its line end) and its hash."""
+    """Returns a line (without its line end) and the line's hash."""
     body = _json({**fields, "previous": previous})
     digest = hashlib.sha256(body).hexdigest()
     return body[:-1] + b',"hash":"%s"}' % digest.encode(), digest
@@ -49,13 +50,13 @@ def _json(fields: Mapping[str, Any]) -> bytes:
 class HashChain:
     """An open chain file, read and verified up to a position.
 
-    Whoever appends must hold the file's lock: by `locked`, or by a lock on
-    `descriptor` for as long as the file is open.
+    Hold the file's lock to append: by `locked`, or by a lock on `descriptor` for as
+    long as the file is open.
 
     Attributes:
       path: the path of the file.
       descriptor: the descriptor of the open file.
-      head: what the head file recorded when the file was opened, or None.
+      head: the position in the head file when the chain file was opened, or None.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = True) -> None:
@@ -70,7 +71,8 @@ class HashChain:
         """
         self.path = user_paths.expanded(path)
         file_kinds.check(self.path)
-        # Before any line is read: a run that writes is never behind it.
+        # The head is read before any line, so that a run that is writing lines at the
+        # same time never has fewer lines than the head says.
         self.head = head_file.read(self.path)
         self._head_file = head_file.Writer(self.path)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND if writable else os.O_RDONLY
@@ -88,27 +90,27 @@ class HashChain:
                 raise ValueError(f"cannot write {path} ({error.strerror})") from error
 
     def __len__(self) -> int:
-        """Number of lines read or appended."""
+        """Returns the number of lines read or appended."""
         return len(self._hashes)
 
     @property
     def last_hash(self) -> str:
-        """The hash that the next line will repeat."""
+        """Returns the hash that the next line will repeat."""
         return self._hashes[-1] if self._hashes else NO_LINE_HASH
 
     @property
     def position(self) -> dict[str, Any]:
-        """Number of lines and last hash: {"lines": int, "hash": str}."""
+        """Returns number of lines and last hash: {"lines": int, "hash": str}."""
         return {"lines": len(self), "hash": self.last_hash}
 
     def check_position(self, position: Mapping[str, Any]) -> None:
         """Checks that the chain still has the lines that it had earlier.
 
         Args:
-          position: what `position` returned earlier.
+          position: an earlier result of `position`.
 
         Raises:
-          ValueError: the last lines were cut off since, or lines were replaced.
+          ValueError: the last lines were cut off since then, or lines were replaced.
         """
         lines, digest = position["lines"], position["hash"]
         if lines > len(self):
@@ -124,10 +126,10 @@ class HashChain:
             )
 
     def check_head(self) -> None:
-        """Checks that the lines read reach to the recorded head.
+        """Checks that the lines read reach the recorded head.
 
         Raises:
-          ValueError: see `check_position`.
+          ValueError: the last lines were cut off, or lines were replaced.
         """
         if self.head is None:
             return
@@ -144,15 +146,15 @@ class HashChain:
         A kill in the middle of a write leaves a last line without a line end.
 
         Args:
-          repair: whether to cut off such a line, with a warning. Hold the lock then:
-            another process may still be writing the line.
+          repair: whether to cut off such a line, with a warning. If so, hold the lock,
+            since another process may still be writing the line.
 
         Returns:
           The lines' fields, without the hashes.
 
         Raises:
-          ValueError: a line is malformed or edited, or one was lost, moved or
-            inserted before it, or the file became shorter; names file and line.
+          ValueError: a line is malformed or edited, a line was lost, moved or inserted,
+            or the file became shorter; the message names file and line.
         """
         size = os.fstat(self.descriptor).st_size
         if size < self._bytes:
@@ -201,7 +203,7 @@ class HashChain:
             previous, digest = fields.pop("previous"), fields.pop("hash")
             written = encode(fields, previous)
         except (*NOT_JSON, TypeError, KeyError, AttributeError) as error:
-            # A message can repeat the line, which may be of any length.
+            # JSON's message can repeat the line, which may be long; it is shortened.
             why = f"{type(error).__name__}: {error}"
             why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]}..."
             raise ValueError(f"{where}: not a ledger line ({why})") from error
@@ -224,12 +226,12 @@ class HashChain:
         self._hashes.append(digest)
 
     def append(self, fields: Mapping[str, Any]) -> None:
-        """Puts a line on disk: written with one call and synced before it returns.
+        """Writes a line to disk with one call, and syncs before it returns.
 
         The caller must hold a lock and have read all lines.
 
         Raises:
-          ValueError: the line could not be written; nothing of it is left behind.
+          ValueError: the line could not be written; no part of the line is left behind.
         """
         line, digest = encode(fields, self.last_hash)
         try:
@@ -255,8 +257,8 @@ class HashChain:
         The caller must hold a lock and have read all lines.
 
         Raises:
-          ValueError: the file has another length than its lines, or is no longer the
-            file of that name.
+          ValueError: the file's length is not that of its lines, or the path now names
+            another file.
         """
         ours = os.fstat(self.descriptor)
         try:

@@ -1,12 +1,12 @@
 """The file next to a ledger with the ledger's number of lines and last hash.
 
-It is written after each line, and so never has more lines than the ledger. A ledger
-with fewer lines lost its end. It guards against accidents: whoever can write the ledger
-can write this file too.
+The head file is written after each line, and so never has more lines than the ledger. A
+ledger with fewer lines lost its end. The head file guards against accidents: whoever
+can write the ledger can also write the head file.
 
-The file has two lines of one length, each with a position of the ledger and a checksum.
-A new position replaces the older of the two, in its place. A write that a power failure
-tears leaves the other line, which is a position that the ledger had too.
+The file has two lines of the same length, each with a position of the ledger and a
+checksum. A new position replaces the older line in place. If a power failure tears a
+write, the other line is left, which also is a position that the ledger had.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from collections.abc import Mapping
 from typing import Any
 
 SUFFIX = ".head"
-# Bytes of a line, its line end included.
+# Bytes of a line, including the line end.
 _LENGTH = 128
 
 
 def path_of(ledger: pathlib.Path) -> pathlib.Path:
-    """The head file of a ledger: its name with `SUFFIX`."""
+    """Returns the path of a ledger's head file: the ledger's name with `SUFFIX`."""
     return ledger.with_name(ledger.name + SUFFIX)
 
 
 class Writer:
-    """Writes the head file of a ledger, which it keeps open.
+    """Writes the head file of a ledger, and keeps the head file open.
 
     Args:
       ledger: path of the ledger.
@@ -40,10 +40,11 @@ class Writer:
         self._descriptor = -1
 
     def write(self, position: Mapping[str, Any]) -> None:
-        """Records a position, in one step and without fsync.
+        """Records a position in one step, without fsync.
 
-        The ledger's lock must be held. A file that cannot be written is left alone: the
-        ledger itself is what counts, and an older head is still one that it had.
+        Hold the ledger's lock. If the head file cannot be written, nothing happens:
+        only the ledger is essential, and an older head is still a position of the
+        ledger.
 
         Args:
           position: the result of `HashChain.position`.
@@ -51,7 +52,7 @@ class Writer:
         line = _line(position)
         try:
             if self._is_in_place() or self._open():
-                # Lines come one after another, so the older position is replaced.
+                # Even and odd positions alternate, so the older line is replaced.
                 offset = position["lines"] % 2 * _LENGTH
                 os.pwrite(self._descriptor, line, offset)
             else:
@@ -60,7 +61,7 @@ class Writer:
             return
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is still the file of that name, and has two lines."""
+        """Whether the path still names the open file, and the file has two lines."""
         if self._descriptor < 0:
             return False
         ours = os.fstat(self._descriptor)
@@ -71,7 +72,7 @@ class Writer:
         return os.path.samestat(ours, there) and there.st_size == 2 * _LENGTH
 
     def _open(self) -> bool:
-        """Opens the file of that name; False without a file of two lines."""
+        """Opens the head file; returns False if there is no file of two lines."""
         self.close()
         try:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
@@ -80,7 +81,7 @@ class Writer:
         return os.fstat(self._descriptor).st_size == 2 * _LENGTH
 
     def _create(self, line: bytes) -> None:
-        """Replaces whatever is at the path by a file of this position."""
+        """Replaces any file at the path by a new head file with this position."""
         self.close()
         temporary = self._path.with_name(self._path.name + ".tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -96,7 +97,7 @@ class Writer:
 
 
 def write(ledger: pathlib.Path, position: Mapping[str, Any]) -> None:
-    """Records a position as `Writer.write`."""
+    """Opens the head file, records a position and closes the file."""
     writer = Writer(ledger)
     try:
         writer.write(position)
@@ -111,9 +112,10 @@ def _line(position: Mapping[str, Any]) -> bytes:
 
 
 def read(ledger: pathlib.Path) -> dict[str, Any] | None:
-    """The recorded position, see `HashChain.position`; None if there is no head file.
+    """Reads the recorded position, see `HashChain.position`.
 
-    A file without a position, which a power failure can leave, counts as none.
+    The result is None if there is no head file, or if the file has no position, which a
+    power failure can cause.
     """
     path = path_of(ledger)
     try:

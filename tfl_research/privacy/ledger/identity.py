@@ -14,7 +14,7 @@ from typing import Any
 from tfl_research.storage.files import atomic
 
 RUN_DIGITS = 16
-# For reading a shared ledger without a run.
+# Stands for the run's id when a shared ledger is read without a run.
 NO_RUN = "0" * RUN_DIGITS
 
 
@@ -24,8 +24,8 @@ class Population:
 
     Attributes:
       clients: number of clients; in a client's ledger, number of records.
-      fingerprint: SHA-256 over the sorted ids, and over what drew the clients if the
-        ids do not tell them, hexadecimal.
+      fingerprint: SHA-256, hexadecimal, of the sorted ids. If the ids do not identify
+        the clients' data, it also covers `drawn_by`, see `of`.
     """
 
     clients: int
@@ -33,15 +33,15 @@ class Population:
 
     @classmethod
     def of(cls, client_ids: Iterable[str], drawn_by: str | None = None) -> Population:
-        """The population of these clients, in any order.
+        """Makes the population of these clients, in any order.
 
         Args:
-          client_ids: distinct.
-          drawn_by: what decides which data a client of this name has, such as options
-            and a seed; None if the name tells it.
+          client_ids: distinct ids.
+          drawn_by: values that decide which data a client with this id has, such as
+            options and a seed; None if the id identifies the data.
 
         Raises:
-          ValueError: no clients, or an id twice.
+          ValueError: there are no clients, or an id occurs twice.
         """
         ids = sorted(map(str, client_ids))
         if not ids or len(set(ids)) != len(ids):
@@ -55,14 +55,14 @@ class Population:
 
 
 def run_id(folder: str | os.PathLike[str]) -> str:
-    """The random id of the run in a folder: 16 hexadecimal digits.
+    """Returns the random id of the run in a folder, 16 hexadecimal digits.
 
     The first call draws the id and writes it to the file `run_id`. A folder that is
     deleted and filled again is another run: its noise differs, so its rounds are
     charged again.
 
     Raises:
-      ValueError: the file has other content.
+      ValueError: the file `run_id` is damaged.
     """
     path = pathlib.Path(folder) / "run_id"
     if not path.exists():
@@ -77,7 +77,7 @@ def run_id(folder: str | os.PathLike[str]) -> str:
 
 
 def recorded_run_id(folder: pathlib.Path) -> str | None:
-    """The id in a folder's file `run_id`; None without a readable one."""
+    """Reads the id in a folder's file `run_id`; None without a readable id."""
     try:
         text = (folder / "run_id").read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -86,7 +86,11 @@ def recorded_run_id(folder: pathlib.Path) -> str | None:
 
 
 def check_run(run: Any) -> None:
-    """Raises ValueError unless `run` has the form of a run's id."""
+    """Checks that `run` has the form of a run's id.
+
+    Raises:
+      ValueError: `run` has another form.
+    """
     if not is_hex(run, RUN_DIGITS):
         raise ValueError(f"run must be {RUN_DIGITS} hexadecimal digits, got {run!r}")
 

@@ -1,4 +1,4 @@
-"""A run's ledger: a line on disk for each round, before the round's result is seen.
+"""A run's ledger, which gets a line for each round before the result is seen.
 
 The first line names the run and commits to its run seed. Restarts and further releases
 have lines as well. The lines form a hash chain. They have no times: a run that was
@@ -24,12 +24,12 @@ from tfl_research.privacy.ledger.lines.run_record import RunRecord
 
 
 class Ledger(ChainFile):
-    """Append-only file of the rounds of one run whose noise may have been seen.
+    """An append-only file of the rounds of one run whose noise may have been seen.
 
-    `record`, `restart` and `release` return only when the line is on disk (fsync), so
-    call them before anything that was computed with the noise leaves the process. The
-    file is locked while it is open: two runs cannot write to one run's ledger (for a
-    ledger that several runs share, see `SharedLedger`).
+    `record`, `restart` and `release` return only when the line is on disk (fsync). Call
+    them before any value that was computed with the noise leaves the process. The file
+    is locked while it is open, so two runs cannot write to it. `SharedLedger` is a
+    ledger that several runs share.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Ledger(ChainFile):
             identity; without an identity, a new ledger has no such line.
 
         Raises:
-          ValueError: another process has the ledger open; or a line is malformed,
-            edited, out of order, or follows a line that was removed (names file and
-            line); or the end of the ledger is lost; or the ledger is of another run or
+          ValueError: another process has the ledger open; a line is malformed, edited,
+            out of order, or follows a line that was removed (the message names file and
+            line); the end of the ledger is lost; the ledger belongs to another run or
             run seed, or has lines but no first line with a run.
         """
         super().__init__(HashChain(path))
@@ -86,45 +86,49 @@ class Ledger(ChainFile):
 
     @property
     def header(self) -> Header | None:
-        """The run and the commitment to its run seed; None in an older ledger."""
+        """Returns the run and the commitment to its seed; None in an older ledger."""
         return self._lines.header
 
     @property
     def record_of_run(self) -> RunRecord:
-        """All entries; read-only."""
+        """Returns the record of all entries; do not change it."""
         return self._lines.record
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """Rounds, restarts and releases in the order of the lines."""
+        """Returns rounds, restarts and releases in the order of the lines."""
         return tuple(self.record_of_run.entries)
 
     @property
     def events(self) -> Sequence[Event]:
-        """The event of round 1, round 2, ... of the present attempt."""
+        """Returns the event of round 1, round 2, ... of the present attempt."""
         return tuple(self.record_of_run.rounds)
 
     def __len__(self) -> int:
-        """Number of the last round recorded, of the present attempt."""
+        """Returns the number of the last recorded round of the present attempt."""
         return len(self.record_of_run.rounds)
 
     def __getitem__(self, index: int) -> Event:
-        """The event of round `index + 1`, of the present attempt."""
+        """Returns the event of round `index + 1` of the present attempt."""
         return self.record_of_run.rounds[index]
 
     def record(self, round_number: int, event: Event) -> None:
-        """Puts a round on disk; returns at once for a round that is recorded already.
+        """Writes a round to disk, unless it is recorded already.
+
+        Args:
+          round_number: the number of the round, from 1.
+          event: the event of the round.
 
         Raises:
-          ValueError: the round is recorded with another event, or an earlier round
-            is missing, or a mechanism over all rounds would change in mid-run.
+          ValueError: the round is recorded with another event, an earlier round is
+            missing, or a mechanism over all rounds would change during the run.
         """
         self._append(self.record_of_run.next_round(f"{self.path}", round_number, event))
 
     def restart(self, after: int) -> None:
-        """Puts a restart on disk: rounds after `after` will be repeated and charged.
+        """Writes a restart to disk: rounds after `after` will be repeated and charged.
 
-        Returns at once where the ledger ends with this restart, or is empty.
+        If the ledger ends with this restart, or is empty, nothing is written.
 
         Raises:
           ValueError: round `after` is not recorded, or the noise of the rounds is
@@ -133,13 +137,13 @@ class Ledger(ChainFile):
         self._append(self.record_of_run.next_restart(f"{self.path}", after))
 
     def release(self, name: str, round_number: int, event: Event) -> None:
-        """Puts a further release on disk; returns at once if it is recorded already.
+        """Writes a further release to disk, unless it is recorded already.
 
         Args:
-          name: the name of the release, such as "evaluation"; one for each release of a
-            round.
-          round_number: the last round before it.
-          event: what is released.
+          name: the name of the release, such as "evaluation"; the releases after a
+            round have different names.
+          round_number: the last round before the release.
+          event: the event of the release.
 
         Raises:
           ValueError: the release is recorded with another event, or the round is not
@@ -150,11 +154,11 @@ class Ledger(ChainFile):
         )
 
     def catch_up(self, entries: Sequence[Entry]) -> None:
-        """Puts on disk the entries that a shared ledger has of this run beyond these.
+        """Adds the entries of this run that only the shared ledger has.
 
         Args:
-          entries: the entries of this run in the shared ledger, beginning with this
-            ledger's.
+          entries: the entries of this run in the shared ledger. They begin with the
+            entries of this ledger.
         """
         for entry in entries[len(self.record_of_run.entries) :]:
             self._append(entry)

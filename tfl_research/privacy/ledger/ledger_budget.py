@@ -1,4 +1,4 @@
-"""Writes a budget into a shared ledger, where it binds every run."""
+"""Writes a budget into a shared ledger; the budget then binds every run."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from tfl_research.privacy.ledger.shared.shared_rounds import SharedRounds
 def write_budget(
     path: str | os.PathLike[str], budget: LedgerBudget, *, may_raise: bool = False
 ) -> LedgerBudget | None:
-    """Writes a budget into a shared ledger; a missing ledger is made.
+    """Writes a budget into a shared ledger, and creates a missing ledger.
 
     Args:
       path: the path of the ledger.
-      budget: binds every round from now on. Equal to the present one: nothing is
-        written.
-      may_raise: whether the budget may allow more than the present one; the line then
-        says so.
+      budget: the new budget, which binds every later round. If it equals the present
+        budget, nothing is written.
+      may_raise: whether the budget may allow more than the present budget; the line
+        then says so.
 
     Returns:
       The budget until now, or None.
 
     Raises:
-      DamageError: a damaged ledger.
-      ValueError: one run's own ledger, or a budget that allows more.
+      DamageError: the ledger is damaged.
+      ValueError: the path is a folder or one run's own ledger, or the budget allows
+        more than the present budget and `may_raise` is false.
     """
     if os.path.isdir(path):
         raise ValueError(f"{path}: is a folder; give the file of a shared ledger")
     if os.path.exists(path):
-        # Before the file is locked, and its end is repaired: it may be another file.
+        # Read first without lock and repair, since the path may name another file.
         there = spending.read_ledger(path)
         if len(there.chain) and not there.shared:
             raise ValueError(

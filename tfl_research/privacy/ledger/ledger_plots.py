@@ -1,4 +1,4 @@
-"""Plots of what was spent and of what a plan would cost; matplotlib, no screen."""
+"""Plots spent ε and the cost of a plan with matplotlib, without a screen."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-# Points of all curves together: composing ε for a point takes a tenth of a second.
+# Number of points of all curves together; ε of a point takes a tenth of a second.
 POINTS = 15
 ENDINGS = (".svg", ".png", ".pdf")
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """The format of a plot's file, by the ending of its name: "svg", "png" or "pdf".
+    """Returns the format of a plot's file by its ending: "svg", "png" or "pdf".
 
     Raises:
-      ValueError: another ending, or none.
+      ValueError: the name has another ending, or no ending.
     """
     ending = pathlib.Path(path).suffix.lower()
     if ending not in ENDINGS:
@@ -30,10 +30,10 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 
 def rounds_shown(rounds: int, curves: int) -> list[int]:
-    """The numbers of rounds at which a curve has points, denser at the start.
+    """Returns the numbers of rounds at which a curve has points, denser at the start.
 
     Args:
-      rounds: the last number; 0 for a curve without points.
+      rounds: the last number of rounds; 0 for a curve without points.
       curves: number of curves in the plot.
     """
     if rounds < 1:
@@ -56,17 +56,17 @@ def save(
 
     Args:
       path: the path of the file; its ending says the format, see `format_of`.
-      curves: label, x and y of each.
+      curves: label, x and y of each curve.
       x_label: the label of the horizontal axis.
       y_label: the label of the vertical axis.
-      title: above the plot.
-      limit: a horizontal line, such as a budget; None for none.
+      title: the title above the plot.
+      limit: height of a horizontal line, such as a budget; None for no line.
 
     Raises:
-      ValueError: an unknown ending, or a file that cannot be written.
+      ValueError: the ending is unknown, or the file cannot be written.
     """
     kind = format_of(path)
-    # Neither pyplot nor a window system: half the time to import.
+    # Without pyplot and a window system, the import takes half the time.
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(7, 4.5))

@@ -1,4 +1,4 @@
-"""Sentences about ledgers of clients that a run does not have."""
+"""Warns of ledgers of clients that a run does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
 
 
 def beside_lines(ledgers: ClientLedgers) -> list[str]:
-    """A sentence if clients begin at ε = 0 and the folder has ledgers of others."""
+    """Warns if clients begin at ε = 0, and the folder has ledgers of other clients."""
     begun, beside = ledgers.others()
     if not begun:
         return []

@@ -1,4 +1,4 @@
-"""A run's record-level privacy: every client's own ε, and the largest."""
+"""The account of a record-level run: every client's own ε, and the largest ε."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COLUMNS = (
 
 
 class RecordAccount(RoundAccount):
-    """Charges a run's rounds at every client, whether or not it took part.
+    """Charges a run's rounds at every client, whether or not the client took part.
 
-    A record's ε is its client's. What the run reports as ε is the largest of them,
-    with the largest δ: both hold for every record.
+    A record's ε is the ε of its client. The run reports the largest ε of a client and
+    the largest δ, which hold for every record.
 
     Attributes:
-      event: what each round of this run does at every client.
+      event: the event of each round at every client.
       deltas: δ_k of each client, in the order of the event's clients.
       table_path: CSV file with each client's ε after each round, or None.
     """
@@ -50,14 +50,15 @@ class RecordAccount(RoundAccount):
         shared: ClientLedgers | None = None,
         table_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Writes the table's rows for the rounds in the ledger.
+        """Checks the ledgers, and writes the table's rows for the rounds in the ledger.
 
         Raises:
-          ValueError: see `RoundAccount`; or the ledger has another event.
+          ValueError: `RoundAccount` refuses the ledgers, or the ledger has another
+            event.
         """
         event = plan.event
         self.deltas = plan.deltas
-        # One curve for equal clients.
+        # Clients with equal numbers share a curve.
         curves: dict[tuple[float, float, bool], RunCurve] = {}
         self._client_curves = []
         for index, (_, records) in enumerate(event.clients):
@@ -83,7 +84,7 @@ class RecordAccount(RoundAccount):
             curve.up_to(rounds)
 
     def client_epsilons(self, rounds: int) -> tuple[float, ...]:
-        """ε of each client's records after `rounds` rounds."""
+        """Computes ε of each client's records after `rounds` rounds."""
         beside = self.ledger.record_of_run.beside(rounds)
         return tuple(
             curve(rounds, self._at(index, beside))
@@ -93,7 +94,7 @@ class RecordAccount(RoundAccount):
     def _at(
         self, index: int, groups: Sequence[tuple[Event, int]]
     ) -> tuple[tuple[Event, int], ...]:
-        """The events that groups charge to a client's records; none without records."""
+        """Returns the events that groups charge to a client; none without records."""
         if self.event.clients[index][1] == 0:
             return ()
         return tuple(
@@ -102,7 +103,7 @@ class RecordAccount(RoundAccount):
         )
 
     def epsilon_after(self, rounds: int) -> float:
-        """The largest ε of a client's records after `rounds` rounds."""
+        """Computes the largest ε of a client's records after `rounds` rounds."""
         return max(self.client_epsilons(rounds))
 
     def charge(self, round_number: int) -> float | None:
@@ -120,7 +121,7 @@ class RecordAccount(RoundAccount):
         return epsilon
 
     def statement_notes(self, rounds: int) -> list[str]:
-        """A sentence for each client: its records, δ and ε after `rounds` rounds."""
+        """Writes a sentence for each client: records, δ and ε after `rounds` rounds."""
         epsilons = self.client_epsilons(rounds)
         clients = zip(self.event.clients, self.event.sampling_rates, self.deltas)
         return [
@@ -134,7 +135,7 @@ class RecordAccount(RoundAccount):
         ]
 
     def planned_epsilon(self) -> float:
-        """The largest ε of a client after the planned rounds and releases."""
+        """Computes the largest ε of a client after the planned rounds and releases."""
         groups = self.planned_groups()
         return max(
             composed_epsilon(self._at(index, groups), delta, self.accountant)
@@ -152,7 +153,7 @@ class RecordAccount(RoundAccount):
         )
 
     def recharge_after(self, completed_rounds: int) -> None:
-        """Begins a new attempt after a round, and writes the table of clients anew."""
+        """Begins a new attempt after a round, and rewrites the table of clients."""
         super().recharge_after(completed_rounds)
         self._write_table(len(self.ledger))
 
@@ -173,7 +174,7 @@ class RecordAccount(RoundAccount):
         ]
 
     def _write_table(self, rounds: int) -> None:
-        """Writes the table anew: a kill can leave its last line unfinished."""
+        """Rewrites the table, since a kill can leave its last line unfinished."""
         if self.table_path is None:
             return
         with open(self.table_path, "w", encoding="utf-8", newline="") as file:

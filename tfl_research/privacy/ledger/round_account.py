@@ -1,4 +1,4 @@
-"""A run's account: charges each round to the ledger and watches the budget."""
+"""A run's account, which charges each round to the ledger and watches the budget."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _AHEAD = 10_000
 class ChargeError(ValueError):
     """A round cannot be charged, because a ledger changed since the account was opened.
 
-    Another run began the shared ledger under another neighbouring relation, or a line
-    was damaged.
+    For example, another run began the shared ledger under another neighbouring
+    relation, or a line was damaged.
     """
 
 
@@ -38,18 +38,18 @@ class RoundAccount:
     """Charges a run's rounds to its ledger and composes their ε.
 
     Rounds are numbered from 1. Abandoned rounds have no number if they are not charged
-    (`charges_abandoned`). The ledger decides what was spent: after a kill it may have
-    a later round than the run's checkpoint. The resumed run repeats that round with
-    the same noise, and the round is not charged again. A run that repeats rounds with
-    new noise calls `recharge_after` first.
+    (`charges_abandoned`). The ledger decides what was spent. After a kill, the ledger
+    may have a later round than the run's checkpoint. The resumed run repeats this round
+    with the same noise, and the round is not charged again. A run that repeats rounds
+    with new noise must first call `recharge_after`.
 
     Attributes:
       ledger: the run's ledger, open.
       plan: the run's privacy plan.
-      event: each round of this run is charged as this event.
+      event: the event that is charged for each round of this run.
       delta: target δ.
-      accountant: "pld" or "rdp": the tightest that covers all that is charged.
-      planned_rounds: rounds the run intends.
+      accountant: "pld" or "rdp": the tightest that covers all charges.
+      planned_rounds: number of planned rounds.
       budget_epsilon: ε that no round may exceed, or None; with a shared ledger, ε of
         all runs together.
       shared: the ledger of several runs, or for record-level runs a ledger for each
@@ -99,7 +99,7 @@ class RoundAccount:
         self.accountant = plan.accountant
         self._resolve_accountant()
         self._curve = RunCurve(event, plan.delta, plan.accountant)
-        # Ahead of the loop: a round then only looks up its ε.
+        # ε is composed before the loop, so that a round only looks up its ε.
         self._compose_ahead(min(plan.rounds, _AHEAD))
         self.budget_epsilon = plan.budget_epsilon
         self.shared = shared
@@ -107,7 +107,7 @@ class RoundAccount:
         account_checks.check_ledger(ledger, event)
         if shared is not None:
             shared.check_fits(event)
-            # A kill between the two writes left the last line in the shared one alone.
+            # A kill between the two writes leaves one more line in the shared ledger.
             ledger.catch_up(shared.entries)
             self._resolve_accountant()
 
@@ -123,7 +123,7 @@ class RoundAccount:
 
     @property
     def charges_abandoned(self) -> bool:
-        """Whether rounds are charged even if the server throws their updates away.
+        """Whether a round is charged even if the server drops its updates.
 
         If the server adds the noise, such a round draws no noise and releases nothing.
         If the clients add the noise, their updates have reached the server already,
@@ -133,15 +133,15 @@ class RoundAccount:
 
     @property
     def noise_multiplier(self) -> float | None:
-        """Noise multiplier of one round; None for events that have none."""
+        """Returns a round's noise multiplier; None for events without one."""
         return self.event.noise
 
     def epsilon_after(self, rounds: int) -> float:
-        """ε after `rounds` rounds.
+        """Computes ε after `rounds` rounds.
 
         ε is composed of the ledger's entries for these rounds, of this run's event for
         rounds that the ledger does not have yet, of the releases after these rounds,
-        and of what earlier attempts charged for repeated rounds.
+        and of the charges of earlier attempts for repeated rounds.
         """
         groups = self._grouped.first(rounds, self.event)
         beside = self.ledger.record_of_run.beside(rounds)
@@ -150,34 +150,35 @@ class RoundAccount:
         return composed_epsilon([*groups, *beside], self.delta, self.accountant)
 
     def groups(self, rounds: int) -> list[tuple[Event, int]]:
-        """The pairs (event, how often) that `epsilon_after` composes.
+        """Returns the pairs (event, count) that `epsilon_after` composes.
 
-        First the rounds in their order, then what is charged in addition to them.
+        The rounds come first in their order, then the charges in addition to the
+        rounds.
         """
         beside = self.ledger.record_of_run.beside(rounds)
         return joined([*self._grouped.first(rounds, self.event), *beside])
 
     def planned_groups(self) -> list[tuple[Event, int]]:
-        """`groups` after the planned rounds, with the planned releases."""
+        """Returns `groups` after the planned rounds, with the planned releases."""
         groups = self.groups(max(self.planned_rounds, len(self.ledger)))
         return [*groups, *self._releases_left()]
 
     def _releases_left(self) -> list[tuple[Event, int]]:
-        """The planned releases that the present attempt has not made."""
+        """Returns the planned releases that the present attempt has not made."""
         made = self.ledger.record_of_run.present_releases
         left = [(e, count - made.count(e)) for e, count in self._planned_releases]
         return [(event, count) for event, count in left if count > 0]
 
     def planned_epsilon(self) -> float:
-        """ε after the planned rounds, with the planned releases."""
+        """Computes ε after the planned rounds, with the planned releases."""
         if not self._planned_releases:
             return self.epsilon_after(max(self.planned_rounds, len(self.ledger)))
         return composed_epsilon(self.planned_groups(), self.delta, self.accountant)
 
     def charge(self, round_number: int) -> float | None:
-        """Puts the round in the ledger, durably, and returns ε of this run after it.
+        """Writes the round durably to the ledger, and returns this run's ε after it.
 
-        Call it before anyone sees the round's result. A round that the ledger has
+        Call `charge` before anyone sees the round's result. A round that the ledger has
         already is not charged again.
 
         Returns:
@@ -186,11 +187,12 @@ class RoundAccount:
 
         Raises:
           ChargeError: a ledger has the round with another event, lacks an earlier
-            round, is damaged, or has rounds that do not compose with this run's.
+            round, is damaged, or has rounds that do not compose with this run's rounds.
         """
         try:
             if self.shared is not None:
-                # The shared ledger first: it then has every round of the run's own.
+                # The shared ledger is written first, so that it always has every round
+                # of the run's own ledger.
                 self._charge_shared(self.shared, round_number)
             self.ledger.record(round_number, self.event)
         except BudgetExceededError:
@@ -202,23 +204,24 @@ class RoundAccount:
     def charge_release(
         self, name: str, round_number: int, event: Event
     ) -> float | None:
-        """Puts a further release in the ledger, durably; returns ε after it.
+        """Writes a further release durably to the ledger, and returns ε after it.
 
-        Call it before anyone sees the release. A release that the ledger has already,
+        Call this before anyone sees the release. A release that the ledger has already,
         since the last restart, is not charged again.
 
         Args:
-          name: the name of the release, such as "evaluation"; one for each release of a
-            round.
+          name: the name of the release, such as "evaluation"; the releases after a
+            round have different names.
           round_number: the last round before the release.
-          event: what is released; its neighbouring relation and unit are the run's.
+          event: the event of the release, with the run's neighbouring relation and unit
+            of privacy.
 
         Returns:
           ε; or None, and nothing is written, if a budget forbids the release.
 
         Raises:
-          ChargeError: an event under another relation or of another unit; or see
-            `charge`.
+          ChargeError: the event has another relation or unit of privacy, or a ledger
+            refuses the release, see `charge`.
         """
         try:
             check_release(f"the release {name!r}", event, self.event)
@@ -249,21 +252,22 @@ class RoundAccount:
         if self.budget_epsilon is None:
             return False
         groups = [*self.groups(len(self.ledger)), (event, 1)]
-        # As the run reports it: by Rényi DP, if that is what was asked for.
+        # Composed as the run reports ε: by Rényi DP only if the user chose it.
         epsilon = composed_epsilon(groups, self.delta, self.plan.accountant)
         return epsilon > self.budget_epsilon
 
     def recharge_after(self, completed_rounds: int) -> None:
-        """Begins a new attempt, durably: later rounds are repeated with new noise.
+        """Begins a new attempt durably: later rounds are repeated with new noise.
 
-        What the ledger has stays charged, and the repeated rounds are charged again.
-        Call it before the first of them; a second call before that changes nothing.
+        The charges in the ledger remain, and the repeated rounds are charged again.
+        Call this before the first repeated round; a second call before that round
+        changes nothing.
 
         Args:
           completed_rounds: the last round that is not repeated.
 
         Raises:
-          ChargeError: the noise of the rounds is correlated, so that none can be
+          ChargeError: the noise of the rounds is correlated, so that no round can be
             repeated with new noise; or the round is not in the ledger.
         """
         try:
@@ -293,7 +297,7 @@ class RoundAccount:
         """Whether ε after the round would be above the budget.
 
         Raises:
-          ChargeError: a shared ledger that this run does not fit, see `charge`.
+          ChargeError: this run does not fit the shared ledger, see `charge`.
         """
         if self.shared is None:
             if self.budget_epsilon is None:
@@ -312,12 +316,12 @@ class RoundAccount:
           metrics: the metrics of the round, as the process gave them.
 
         Raises:
-          SettingError: another scale of the noise, or none measured.
+          SettingError: the round measured noise of another scale, or no noise.
         """
         self.plan.check_measured(metrics)
 
     def positions(self) -> dict[str, Any]:
-        """How far the ledgers go; kept in checkpoints for `check_positions`.
+        """Returns the ledgers' positions, which checkpoints keep.
 
         Raises:
           ChargeError: somebody else changed the run's own ledger meanwhile.
@@ -332,7 +336,7 @@ class RoundAccount:
         """Checks that the ledgers still have all lines that they had earlier.
 
         Args:
-          positions: what `positions` returned earlier.
+          positions: an earlier result of `positions`.
 
         Raises:
           ValueError: a ledger lost its last lines, or was replaced.
@@ -348,17 +352,17 @@ class RoundAccount:
         return ledgers
 
     def shared_total(self, rounds: int) -> Total | None:
-        """ε of all runs in the shared ledger, after `rounds` rounds of this run.
+        """Computes ε of all runs in the shared ledger, after `rounds` of this run.
 
-        The accountant is the run's if that is "rdp", else the tightest that applies to
-        all runs.
+        The accountant is "rdp" if the run uses "rdp", otherwise the tightest that
+        applies to all runs.
         """
         if self.shared is None:
             return None
         return self.shared.total_after(rounds, self.event, self.delta, self.accountant)
 
     def planned_shared_total(self) -> Total | None:
-        """`shared_total` after the planned rounds, with the planned releases."""
+        """Returns `shared_total` after the planned rounds, with planned releases."""
         if self.shared is None:
             return None
         rounds, left = max(self.planned_rounds, len(self.ledger)), self._releases_left()
@@ -367,6 +371,6 @@ class RoundAccount:
         )
 
     def shared_epsilon(self, rounds: int) -> float | None:
-        """ε of `shared_total`."""
+        """Returns ε of `shared_total`."""
         total = self.shared_total(rounds)
         return None if total is None else total.epsilon

@@ -33,10 +33,10 @@ class Spending:
     """The content of a ledger.
 
     Attributes:
-      chain: the lines, read; the file is closed.
-      runs: what each run has spent; none in a ledger without rounds.
-      torn: whether a kill cut off the last line; its round was never computed.
-      shared: whether the ledger is one that runs share.
+      chain: the lines that were read; the file is closed.
+      runs: the spending of each run; empty in a ledger without rounds.
+      torn: whether a kill cut off the last line, whose round was never computed.
+      shared: whether the ledger is a shared ledger.
       population: the population of a shared ledger; None for a run's own ledger.
       budget: the budget of a shared ledger; None without a budget.
       header: the header of a run's own ledger; None in a ledger of an earlier version.
@@ -52,7 +52,7 @@ class Spending:
 
     @property
     def path(self) -> pathlib.Path:
-        """The ledger's file."""
+        """Returns the ledger's file."""
         return self.chain.path
 
     def check_position(self, position: Mapping[str, Any], source: str) -> None:
@@ -60,10 +60,10 @@ class Spending:
 
         Args:
           position: an earlier position, see `HashChain.position`.
-          source: where the position was noted, for the message.
+          source: words for the place where the position was noted, for the message.
 
         Raises:
-          DamageError: see `HashChain.check_position`.
+          DamageError: the last lines were cut off, or lines were replaced.
         """
         try:
             self.chain.check_position(position)
@@ -72,7 +72,7 @@ class Spending:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run; None if it is unknown, and for a shared ledger."""
+        """Returns the run's id; None if it is unknown, and for a shared ledger."""
         if self.shared:
             return None
         if self.header is not None:
@@ -86,9 +86,10 @@ class Spending:
 
     @property
     def clients(self) -> int | None:
-        """Number of clients that are sampled, from the events or the population.
+        """Returns the number of sampled clients, from the events or the population.
 
-        None if unknown. The population counts held-out clients too.
+        The result is None if the number is unknown. The population also counts held-out
+        clients.
         """
         for run in self.runs:
             for event, _ in run.groups:
@@ -98,12 +99,12 @@ class Spending:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """A pair for each run and event, see `accounting.composed_epsilon`."""
+        """Returns a pair for each run and event, see `accounting.composed_epsilon`."""
         return [group for run in self.runs for group in run.groups]
 
 
 def ledger_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The ledger's file, given the file or a run's folder.
+    """Returns the ledger's file, given the file or a run's folder.
 
     Raises:
       ValueError: there is no such file.
@@ -124,8 +125,9 @@ def read_ledger(path: str | os.PathLike[str]) -> Spending:
       path: see `ledger_path`.
 
     Raises:
-      DamageError: a line is damaged; names file and line.
-      MissingPluginError: the plugin of an event was not imported; names the plugin.
+      DamageError: a line is damaged; the message names file and line.
+      MissingPluginError: the plugin of an event was not imported; the message names the
+        plugin.
       ValueError: the file does not exist, or cannot be read.
     """
     chain = HashChain(ledger_path(path), writable=False)
@@ -159,12 +161,12 @@ def _read(chain: HashChain) -> Spending:
 
 
 def _is_shared(path: pathlib.Path) -> bool:
-    """Whether the first line is a run's or a budget, as only shared ledgers have it."""
+    """Whether the first line is that of a shared ledger: a run's line or a budget."""
     with open(path, "rb") as file:
         first_line = file.readline()
     try:
         fields = json.loads(first_line)
         return "ledger" not in fields and ("run" in fields or "budget" in fields)
     except (*NOT_JSON, TypeError):
-        # An empty file, or a damaged line, which the reader of the lines names.
+        # The file is empty, or its line is damaged; reading the lines reports damage.
         return False

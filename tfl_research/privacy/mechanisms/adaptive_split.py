@@ -1,4 +1,4 @@
-"""How adaptive clipping splits its noise between updates and clipped count."""
+"""Splits the noise of adaptive clipping between updates and clipped count."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from __future__ import annotations
 def value_noise_multiplier(
     noise_multiplier: float, clipped_count_stddev: float
 ) -> float:
-    """z_Δ = (z^-2 - (2 σ_b)^-2)^(-1/2) of Andrew et al. 2021, Theorem 1.
+    """Computes the noise multiplier of the updates under adaptive clipping.
+
+    z_Δ = (z^-2 - (2 σ_b)^-2)^(-1/2) (Andrew et al. 2021, arXiv 1905.03871, Theorem 1).
 
     Raises:
-      ValueError: z is at least 2 σ_b: the count alone would cost as much as allowed.
+      ValueError: z is at least 2 σ_b, so the count alone would use all of the noise.
     """
     if noise_multiplier == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""Every mechanism of user-level differential privacy, by name; no TensorFlow."""
+"""The registry of mechanisms of user-level differential privacy, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MechanismClass = TypeVar("MechanismClass", bound=type[MechanismSettings])
 
 
 def register_mechanism(mechanism_class: MechanismClass) -> MechanismClass:
-    """Registers a mechanism by its NAME: a decorator; see `MechanismSettings`.
+    """Registers a mechanism by its NAME, as a decorator; see `MechanismSettings`.
 
     Raises:
       ValueError: the name is taken or missing, or a class attribute is wrong.

@@ -1,4 +1,4 @@
-"""The mechanisms whose clients add the noise, or shares of it; no TensorFlow."""
+"""Mechanisms whose clients add noise, or shares of noise; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class DistributedNoise(MechanismSettings):
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape
     ) -> DistributedPlan:
-        """The grid of the clients' integers, and each client's share of the noise.
+        """Plans the grid of the clients' integers, and each client's share of noise.
 
         Raises:
-          SettingError: bits that cannot hold the sums.
+          SettingError: the bits cannot hold the sums.
         """
         grid = self._grid(shape)
         try:
@@ -103,7 +103,7 @@ class DistributedNoise(MechanismSettings):
     def calibrate(
         self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
     ) -> float:
-        """The least noise for ε; each noise multiplier has its own grid."""
+        """Finds the least noise for ε; each noise multiplier has its own grid."""
         del accountant  # Only "rdp" applies.
         return distributed_calibration.calibrate_distributed(
             self.NAME,
@@ -115,9 +115,10 @@ class DistributedNoise(MechanismSettings):
         ).noise_multiplier
 
     def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
-        """An integer for each padded coordinate of each client in each round.
+        """Counts an integer for each padded coordinate of each client in each round.
 
-        Rounding draws more, but ε does not depend on how a coordinate was rounded.
+        Rounding draws further numbers, but ε does not depend on how a coordinate was
+        rounded.
         """
         per_client = distributed_plan.padded(size.dimension)
         return Draws(integers=size.rounds * size.clients * per_client)
@@ -125,7 +126,7 @@ class DistributedNoise(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The noise of the reporting clients' shares; 0 if nothing is released."""
+        """Returns the noise of the reporting clients' shares; 0 if none is released."""
         grid = plan.grid
         reporting = measured.get("reporting_clients", math.nan)
         if reporting < grid.minimum_cohort_size:
@@ -137,10 +138,10 @@ class DistributedNoise(MechanismSettings):
 
 
 def _cohorts(amplification: Amplification) -> dict[str, Any]:
-    """Population, sampling and neighbouring relation for noise shares of clients.
+    """Returns population, sampling and neighbouring relation for clients' noise shares.
 
-    A client that left would take its share of the noise along. So zero-out takes the
-    place of add-or-remove-one.
+    A client that left would take its share of the noise along. So the relation is
+    zero-out instead of add-or-remove-one.
     """
     replaces = amplification.neighbouring_relation == "replace_one"
     return {
@@ -280,7 +281,7 @@ class LocalGaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The noise of the mean of reporting clients; before a rule, of each client."""
+        """Returns the noise of the clients' mean, or with a rule that of a client."""
         unit = plan.noise_multiplier * plan.l2_norm_clip
         if "client_noise_stddev" in measured:
             return {"client_noise_stddev": unit}

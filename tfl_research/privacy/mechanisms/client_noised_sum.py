@@ -1,4 +1,4 @@
-"""Sums of updates that clients noise themselves, as TFF aggregation processes."""
+"""Builds TFF aggregation processes that sum updates noised by the clients."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ def client_noised_sum(
     secure_sums: Optional[SumFormats] = None,
     secret: bool = False,
 ) -> tff.templates.AggregationProcess:
-    """Encodes at the clients, sums, and releases at the server.
+    """Builds a process: clients encode, messages are summed, the server releases.
 
     The state is (`round_number` and `noise_seed`, state of the summation). A client's
-    noise is a function of these two and of the client's seed of the round, or of the
-    client's secret. The number
-    of reporting clients and the size of their noise are no secrets: they are the same
-    for all neighbours.
+    noise is a function of round number and noise seed, and of the client's seed of the
+    round or of the client's secret. The number of reporting clients and the size of
+    their noise are no secrets: they are the same for all neighbours.
 
     Args:
       value_type: the type of updates, a structure of float32 tensors.
@@ -55,11 +54,12 @@ def client_noised_sum(
       release: turns the sum into the mean, see `Release`.
       variance: the planned standard deviation of a client's noise; the unit of the
         variances that are summed securely.
-      secure_sums: the numbers of secure sums. `sum_factory` must then sum securely too.
+      secure_sums: the fixed-point formats of secure sums; None for plain sums. With
+        formats, `sum_factory` must sum securely too.
       secret: whether clients have secrets, see `client_seeds.seeded_weight_type`.
 
     Raises:
-      ValueError: values of another dtype, or weights without a seed.
+      ValueError: the values are not float32, or the weights have no seed.
     """
     client_seeds.check_types(value_type, weight_type, secret=secret)
     specs = tff.types.type_to_tf_tensor_specs(value_type)
@@ -136,10 +136,10 @@ def client_noised_sum(
 
 
 def _reported(sent: Any, unit: float, secure_sums: Optional[SumFormats]) -> Any:
-    """The number of reporting clients and the sum of their variances, at the server.
+    """Sums the reporting clients and the variances of their noise, at the server.
 
-    Under secure sums variances are summed in units of the planned variance, so that a
-    client's variance is 1: so their sum is exact, whatever their size.
+    Secure sums add variances in units of the planned variance, so a client's variance
+    is 1. So the sum is exact for any variance.
     """
     if secure_sums is None:
         return tff.federated_sum(sent[1]), tff.federated_sum(sent[2])

@@ -1,4 +1,4 @@
-"""The mechanisms whose noise is correlated over rounds (DP-FTRL); no TensorFlow."""
+"""Mechanisms whose noise is correlated over rounds (DP-FTRL), without TensorFlow."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _APART = (
 class CorrelatedNoise(MechanismSettings):
     """The base class of mechanisms with correlated noise.
 
-    `noise_stddev` measures the independent noise: of the nodes of a tree, or of ξ of a
-    matrix. The noise multiplier belongs to this noise.
+    The measured `noise_stddev` is that of the independent noise: the noise of a tree's
+    nodes, or ξ of a matrix. The noise multiplier refers to this noise.
     """
 
     DEVICES_REFUSAL: ClassVar[Optional[str]] = _APART
@@ -40,7 +40,7 @@ class CorrelatedNoise(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The noise that a round declares, and the clip."""
+        """Returns the noise that a round declares, and the clip."""
         return {
             **super().declared_noise(plan, measured),
             "clip_norm": plan.l2_norm_clip,
@@ -87,10 +87,10 @@ class Tree(CorrelatedNoise):
         )
 
     def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
-        """A normal number for each scalar of each node.
+        """Counts a normal number for each scalar of each node.
 
-        n rounds complete at most 2n - 1 nodes. A node is drawn again where it is
-        needed again, with the same numbers.
+        n rounds complete at most 2n - 1 nodes. A node that is needed again is drawn
+        again with the same numbers.
         """
         return Draws(normal=2 * size.rounds * size.dimension)
 

@@ -24,18 +24,18 @@ def tree_aggregator(
     efficient: bool = True,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """DP-FTRL: each round releases the increase of a tree's noisy prefix sum.
+    """Builds DP-FTRL with trees: a round releases the increase of a noisy prefix sum.
 
-    Kairouz et al. 2021 (arXiv 2103.00039). Any server optimizer applies: the sum of
-    the released rounds is the noisy prefix sum. A tree's last prefix stays in the sum
-    when the next tree begins; that prefix has the least noise if `restart_every` is a
-    power of two.
+    Kairouz et al. 2021 (arXiv 2103.00039). Every server optimizer can be used, since
+    the sum of the released rounds is the noisy prefix sum. A tree's last prefix stays
+    in the sum when the next tree begins. That prefix has the least noise if
+    `restart_every` is a power of two.
 
     Args:
       l2_norm_clip: S, positive.
-      noise_multiplier: z, of a node's noise N(0, (zS)^2); 0 adds no noise.
+      noise_multiplier: z; a node's noise is N(0, (zS)^2); 0 adds no noise.
       expected_cohort_size: the denominator, positive.
-      noise_seed: secret; node noise is a pure function of it and of the node.
+      noise_seed: secret; a node's noise is a function of this seed and of the node.
       restart_every: rounds of a tree; later rounds begin the next tree. Give the
         planned rounds for a single tree.
       efficient: whether prefixes are Honaker's estimates, which have less noise at
@@ -43,7 +43,7 @@ def tree_aggregator(
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
     if restart_every < 1:
@@ -72,17 +72,17 @@ def banded_matrix_aggregator(
     cache: bool = True,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """DP-FTRL with noise correlated by an optimised banded matrix.
+    """Builds DP-FTRL with noise that is correlated by an optimised banded matrix.
 
     Choquette-Choo et al. 2023 (arXiv 2306.08153). The state holds the noise of the
-    last bands - 1 rounds: as many model sizes.
+    last bands - 1 rounds, so bands - 1 model sizes.
 
     Args:
       l2_norm_clip: S, positive.
-      noise_multiplier: z, of the matrix' independent noise N(0, (zS)^2); 0 adds no
+      noise_multiplier: z; the matrix' independent noise is N(0, (zS)^2); 0 adds no
         noise.
       expected_cohort_size: the denominator, positive.
-      noise_seed: secret; noise is a pure function of it and of the round.
+      noise_seed: secret; the noise is a function of this seed and of the round.
       rounds: planned rounds, the matrix' size; later rounds begin the matrix again.
       bands: diagonals; 1 is independent noise. The sampler must keep a client's rounds
         at least this many rounds apart, see `MatrixEvent`.
@@ -94,7 +94,7 @@ def banded_matrix_aggregator(
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
     factor = factorization.banded_factor(

@@ -1,4 +1,4 @@
-"""Noise at the clients and a modular sum of integers, as a TFF aggregation factory."""
+"""A TFF aggregation factory with noise at the clients and a modular sum of integers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from tfl_research.privacy.mechanisms.noised_sum import bounded_record
 class DistributedSumFactory(
     UpdateAggregator, tff.aggregators.WeightedAggregationFactory
 ):
-    """Integer noise at the clients, and a modular sum of their clipped updates.
+    """Clients add integer noise to clipped updates, and the messages are summed.
 
-    The plain sum of `secure=False` adds the same integers as the secure sum.
+    The sum is modular. With `secure=False`, a plain sum adds the same integers as the
+    secure sum.
     """
 
     grid: DistributedPlan
@@ -38,12 +39,12 @@ class DistributedSumFactory(
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The seed of a client's noise."""
+        """Names the seed of a client's noise."""
         return (client_seeds.member(self.client_secrets),)
 
     @property
     def scale(self) -> float:
-        """Quanta in a unit of the values."""
+        """Returns the number of quanta in a unit of the values."""
         return self.grid.clip_quanta / self.l2_norm_clip
 
     def encode(
@@ -53,13 +54,15 @@ class DistributedSumFactory(
         rotation_seed: tf.Tensor,
         client_seed: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """A client's message, and the variance of its noise in quanta.
+        """Encodes a client's update, and returns the variance of its noise in quanta.
 
-        The message is int64 `[padded dimension]`, in [0, 2^bits). The variance is
-        float32 `[]`, of the table from which the noise is drawn.
+        This is Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1. With
+        Skellam noise this is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995),
+        Algorithm 1.
 
-        Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1; with Skellam
-        noise it is Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1.
+        Returns:
+          The message, int64 `[padded dimension]`, in [0, 2^bits). And the variance,
+          float32 `[]`, of the table from which the noise is drawn.
         """
         plan = self.grid
         fold = stateless_random.fold_in
@@ -82,9 +85,9 @@ class DistributedSumFactory(
         return sent, tf.constant(variance, tf.float32)
 
     def decode(self, total: tf.Tensor, rotation_seed: tf.Tensor) -> tf.Tensor:
-        """The sum of updates, float32 `[dimension]`, from the sum of the messages.
+        """Decodes the sum of the messages to the sum of updates, float32 `[dimension]`.
 
-        arXiv 2102.06387, Algorithm 2.
+        Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 2.
         """
         modulus = tf.constant(1 << self.grid.bits, tf.int64)
         half = modulus // 2
@@ -95,15 +98,15 @@ class DistributedSumFactory(
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
           value_type: the type of updates, with the plan's number of scalars.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
-          ValueError: values of another dtype or number of scalars, or weights
-            without a seed.
+          ValueError: the values are not float32 or have another number of scalars than
+            the plan, or the weights have no seed.
         """
         secret = self.client_secrets
         client_seeds.check_types(value_type, weight_type, secret=secret)
@@ -156,7 +159,7 @@ class DistributedSumFactory(
 
 
 def variance_of_share(plan: DistributedPlan) -> float:
-    """Variance of a client's share of the noise in quanta, of the table it is from."""
+    """Computes the variance of a client's noise share, in quanta, from its table."""
     if plan.share_stddev <= 0:
         return 0.0
     return float(noise_table(plan.mechanism, plan.share_stddev).variance)
@@ -188,42 +191,43 @@ def discrete_gaussian_aggregator(
     secure_sums: Optional[SumFormats] = None,
     client_secrets: bool = False,
 ) -> DistributedSumFactory:
-    """Discrete Gaussian noise at the clients and a secure modular sum.
+    """Builds discrete Gaussian noise at the clients with a secure modular sum.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithms 1 and 2. A client
-    clips its model delta to l2 norm S, weighs it by w in [0, 1], rotates it by a
-    randomised Hadamard transform, scales it to the integer grid, rounds it at random
-    under the condition that the norm stays below `plan.l2_sensitivity`, adds
-    N_Z(0, σ²) with σ = `plan.share_stddev`, and sends it modulo 2^bits. The server
-    sees the sum, inverts these steps, and divides by `plan.cohort_size`.
+    clips its model delta to l2 norm S and weighs it by w in [0, 1]. It rotates the
+    delta by a randomised Hadamard transform, and scales it to the integer grid. It
+    rounds at random, under the condition that the norm stays below
+    `plan.l2_sensitivity`. It adds N_Z(0, σ²) with σ = `plan.share_stddev`, and sends
+    the result modulo 2^bits. The server sees the sum, inverts these steps, and divides
+    by `plan.cohort_size`.
 
-    With fewer reporting clients than `plan.minimum_cohort_size` there is too little
-    noise for the event: the round's result is then zero, as for an empty cohort.
-    Measurements: `reporting_clients`, `released` (0 or 1) and `noise_stddev`, the
-    standard deviation of the result's noise.
+    If fewer clients report than `plan.minimum_cohort_size`, the noise is too small for
+    the event. The round's result is then zero, as for an empty cohort. The measurements
+    are `reporting_clients`, `released` (0 or 1) and `noise_stddev`, the standard
+    deviation of the result's noise.
 
     Every client's noise is a function of a secret seed, the round and the client's own
-    seed, so that a resumed round repeats the noise. In a simulation the client's seed
-    need not be secret. In a deployment the noise must be drawn from secrets that the
-    server does not know: with `client_secrets` the noise is keyed by the client's
+    seed, so that a resumed round repeats the noise. In a simulation, the client's seed
+    need not be secret. In a deployment, the noise must be drawn from secrets that the
+    server does not know: with `client_secrets`, the noise depends on the client's
     secret.
 
     Args:
       l2_norm_clip: S, positive.
       plan: the result of `distributed_plan.plan_distributed("discrete_gaussian", ...)`.
       noise_seed: secret.
-      secure: sum with `tff.aggregators.SecureModularSumFactory`, which
-        `runtime.in_process` executes as a sum. TFF's runtime cannot execute a secure
-        sum of 64-bit integers; give False for a plain sum of the same integers, with
-        the same result.
-      secure_sums: the numbers of secure sums for what clients report in addition to the
-        integers (one number for each client, and the variance of its noise); None for
-        plain sums of these.
+      secure: whether `tff.aggregators.SecureModularSumFactory` computes the sum;
+        `runtime.in_process` executes this factory as a sum. TFF's runtime cannot
+        execute a secure sum of 64-bit integers; give False for a plain sum of the same
+        integers, with the same result.
+      secure_sums: the fixed-point formats of secure sums for the values that clients
+        report beside the integers (1 for each client, and the variance of its noise);
+        None for plain sums of these values.
       client_secrets: whether the noise is drawn from the member `client_secret` of a
         client's value (`data.client_secrets`) instead of `seed`.
 
     Raises:
-      ValueError: another mechanism's plan, or a clip that is not positive.
+      ValueError: the plan is for another mechanism, or the clip is not positive.
     """
     return _factory(
         "discrete_gaussian",
@@ -245,11 +249,11 @@ def skellam_aggregator(
     secure_sums: Optional[SumFormats] = None,
     client_secrets: bool = False,
 ) -> DistributedSumFactory:
-    """Skellam noise at the clients and a secure modular sum.
+    """Builds Skellam noise at the clients with a secure modular sum.
 
-    Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1: as
-    `discrete_gaussian_aggregator`, with the difference of two Poisson variables of
-    mean σ²/2 as a client's noise. Sums of such noise have the same distribution.
+    Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Algorithm 1. The steps are those
+    of `discrete_gaussian_aggregator`. A client's noise is the difference of two Poisson
+    variables of mean σ²/2. A sum of Skellam variables is a Skellam variable.
 
     See `discrete_gaussian_aggregator` for arguments and errors.
     """

@@ -1,6 +1,6 @@
 """Mechanisms with independent noise at the server, as TFF aggregators.
 
-`UserLevelPlan.build` makes them for a run, together with the event that is charged.
+`UserLevelPlan.build` builds the aggregators of a run from its plan.
 `correlated_mechanisms` has the mechanisms with correlated noise.
 """
 
@@ -20,7 +20,11 @@ def check_settings(
     expected_cohort_size: Optional[float],
     l2_norm_clip: float,
 ) -> None:
-    """Raises ValueError for noise, a cohort size (if any) or a clip out of range."""
+    """Checks the ranges of noise, cohort size (if given) and clip.
+
+    Raises:
+      ValueError: a number is outside of its range.
+    """
     if not (math.isfinite(noise_multiplier) and noise_multiplier >= 0):
         raise ValueError(f"noise_multiplier must be at least 0, got {noise_multiplier}")
     if expected_cohort_size is not None and not (
@@ -41,22 +45,22 @@ def gaussian_aggregator(
     noise_seed: int,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """Fixed clipping and Gaussian noise: DP-FedAvg.
+    """Builds fixed clipping and Gaussian noise: DP-FedAvg.
 
-    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1 with the estimator f_f: each
-    model delta is clipped to l2 norm S, weighed by w in [0, 1], summed, given noise
-    N(0, (zS)^2) a coordinate, and divided by the fixed denominator qW, here the
-    expected cohort size. The realised cohort size never enters.
+    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1 with the estimator f_f. Each
+    model delta is clipped to l2 norm S and weighed by w in [0, 1]. The sum gets noise
+    N(0, (zS)^2) in each coordinate, and is divided by the fixed denominator qW, here
+    the expected cohort size. The realised cohort size has no effect.
 
     Args:
       l2_norm_clip: S, positive.
       noise_multiplier: z, at least 0; 0 adds no noise.
       expected_cohort_size: the denominator, positive.
-      noise_seed: secret; noise is a pure function of it and of the round.
+      noise_seed: secret; the noise is a function of this seed and of the round.
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
     return NoisedSumFactory(
@@ -78,7 +82,7 @@ def bounded_weight_aggregator(
     clipped_denominator: bool = False,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """Weighted averages with weights in [0, 1], fixed clipping and Gaussian noise.
+    """Builds a weighted mean with weights in [0, 1], fixed clip and Gaussian noise.
 
     McMahan et al. 2018 (arXiv 1710.06963), section 3. Weights are capped at 1. The
     estimator f_f divides the weighted sum by the fixed qW: sensitivity S/(qW). The
@@ -92,12 +96,12 @@ def bounded_weight_aggregator(
       noise_multiplier: z, at least 0; 0 adds no noise.
       expected_cohort_weight: qW, the mean of a cohort's sum of weights, or for f_c
         qW_min, the least sum; positive, and chosen without looking at the data.
-      noise_seed: secret; noise is a pure function of it and of the round.
-      clipped_denominator: f_c.
+      noise_seed: secret; the noise is a function of this seed and of the round.
+      clipped_denominator: whether the estimator is f_c instead of f_f.
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_settings(noise_multiplier, None, l2_norm_clip)
     if not (math.isfinite(expected_cohort_weight) and expected_cohort_weight > 0):
@@ -126,7 +130,7 @@ def adaptive_gaussian_aggregator(
     clipped_count_stddev: Optional[float] = None,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
 ) -> NoisedSumFactory:
-    """Adaptive clipping and Gaussian noise; the noise covers the quantile's cost too.
+    """Builds adaptive clipping and Gaussian noise, which also covers the quantile.
 
     Andrew et al. 2021 (arXiv 1905.03871), Algorithm 1 with the geometric update
     C <- C exp(-eta_C (b - gamma)). The number of unclipped clients is released with
@@ -139,12 +143,12 @@ def adaptive_gaussian_aggregator(
       clip_learning_rate: eta_C, at least 0.
       noise_multiplier: z of both releases together, at least 0.
       expected_cohort_size: the denominator, positive.
-      noise_seed: secret; noise is a pure function of it and of the round.
+      noise_seed: secret; the noise is a function of this seed and of the round.
       clipped_count_stddev: sigma_b; 0.05 x expected cohort size by default.
       sum_factory: sums the clipped deltas; plain summation by default.
 
     Raises:
-      ValueError: an argument outside of its range, or a z that sigma_b cannot give.
+      ValueError: an argument is outside of its range, or z is at least 2 sigma_b.
     """
     check_settings(noise_multiplier, expected_cohort_size, initial_l2_norm_clip)
     if not 0 <= target_unclipped_quantile <= 1:

@@ -1,4 +1,4 @@
-"""Gaussian noise on each client's own update, as a TFF aggregation factory."""
+"""A TFF aggregation factory with Gaussian noise on each client's own update."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def noised_update(
     l2_norm_clip: float,
     stddev: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """A client's message: its update, clipped, weighed and noised.
+    """Makes a client's message: clips, weighs and noises the update.
 
     Args:
       value: leaves of the update, float32.
       weight: float32 `[]`, bounded by `noised_sum.bounded_weight`.
       seed: the client's secret int64 `[2]` seed of the round.
       l2_norm_clip: S.
-      stddev: float32 `[]`, of the noise in each coordinate: zS.
+      stddev: float32 `[]`, standard deviation zS of the noise in each coordinate.
     """
     record = bounded_record(value, weight, tf.constant(l2_norm_clip, tf.float32))[0]
     return [
@@ -61,20 +61,20 @@ class LocalGaussianFactory(
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The seed of a client's noise."""
+        """Names the seed of a client's noise."""
         return (client_seeds.member(self.client_secrets),)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
           value_type: the type of updates.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
-          ValueError: values of another dtype, or weights without a seed.
+          ValueError: the values are not float32, or the weights have no seed.
         """
 
         def encode(
@@ -120,15 +120,15 @@ def local_gaussian_aggregator(
     secure_sums: Optional[SumFormats] = None,
     client_secrets: bool = False,
 ) -> LocalGaussianFactory:
-    """Local differential privacy: each client noises its own update.
+    """Builds local differential privacy: each client noises its own update.
 
-    The Gaussian mechanism (Dwork and Roth 2014, Appendix A) at every client: the
-    model delta is clipped to l2 norm S, weighed by w in [0, 1], and given noise
-    N(0, (zS)²) in each coordinate before the update leaves the client. The sum is
-    divided by the fixed `expected_cohort_size`. `LocalGaussianEvent` accounts for a
-    round. The server need not be trusted; the noise of the mean is √cohort times the
-    noise of `gaussian_aggregator`. The result of an empty cohort is zero, without
-    noise: it reveals nothing about any client.
+    Every client runs the Gaussian mechanism (Dwork and Roth 2014, Appendix A): the
+    model delta is clipped to l2 norm S, weighed by w in [0, 1], and gets noise
+    N(0, (zS)²) in each coordinate before the client sends it. The sum is divided by the
+    fixed `expected_cohort_size`. A round is charged as a `LocalGaussianEvent`. Clients
+    need not trust the server. The noise of the mean is √cohort times the noise of
+    `gaussian_aggregator`. The result of an empty cohort is zero, without noise, since
+    it reveals nothing about any client.
 
     Args:
       l2_norm_clip: S, positive.
@@ -136,14 +136,14 @@ def local_gaussian_aggregator(
       expected_cohort_size: the denominator, positive.
       noise_seed: secret; a client's noise is a pure function of this seed, of the
         round and of the client's seed of the round.
-      sum_factory: sums the noised deltas; by default plain summation, or with
-        `secure_sums` their sum.
-      secure_sums: the numbers of secure sums; None for plain sums.
+      sum_factory: sums the noised deltas; by default plain summation, or a secure sum
+        with `secure_sums`.
+      secure_sums: the fixed-point formats of secure sums; None for plain sums.
       client_secrets: whether the noise is drawn from the member `client_secret` of a
         client's value (`data.client_secrets`) instead of `seed`.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_settings(noise_multiplier, expected_cohort_size, l2_norm_clip)
     return LocalGaussianFactory(

@@ -40,7 +40,7 @@ class LocallyNoisedFactory(
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The seed of a client's noise."""
+        """Names the seed of a client's noise."""
         return (client_seeds.member(self.client_secrets),)
 
     @property
@@ -50,14 +50,14 @@ class LocallyNoisedFactory(
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Args:
           value_type: the type of updates.
           weight_type: `client_seeds.seeded_weight_type`.
 
         Raises:
-          ValueError: values of another dtype, or weights without a seed.
+          ValueError: the values are not float32, or the weights have no seed.
         """
         secret = self.client_secrets
         client_seeds.check_types(value_type, weight_type, secret=secret)
@@ -95,7 +95,7 @@ class LocallyNoisedFactory(
                 l2_norm_clip=self.l2_norm_clip,
                 stddev=stddev,
             )
-            # Nothing but the noised update depends on the client's data.
+            # Only the noised update depends on the client's data.
             unit = tf.constant(1.0)
             return tf.nest.pack_sequence_as(value, sent), unit, (stddev, unit)
 
@@ -153,7 +153,7 @@ class LocallyNoisedFactory(
         """Sums pairs of a standard deviation and 1 over the clients."""
         if self.secure_sums is None:
             return tff.federated_sum(reported)
-        # In units of the planned deviation the sum is exact.
+        # The sum is exact in units of the planned standard deviation.
         unit = self._stddev or 1.0
 
         @tff.tensorflow.computation(reported.type_signature.member)
@@ -176,7 +176,7 @@ class LocallyNoisedFactory(
 
 
 def _named(measurements: Any) -> list[tuple[str, Any]]:
-    """Measurements by name; a single measurement without a name is "rule"."""
+    """Names the measurements; a single measurement without a name becomes "rule"."""
     if isinstance(measurements, Mapping):
         return list(measurements.items())
     return [("rule", measurements)] if tf.nest.flatten(measurements) else []
@@ -196,11 +196,11 @@ def local_gaussian_rule(
     `local_gaussian_aggregator` has the same noise, and takes the mean.
 
     Each client clips its model delta to l2 norm S and adds N(0, (zS)²) to each
-    coordinate before the update leaves the client. The server's work on noised updates
-    is post-processing (Dwork and Roth 2014, Proposition 2.1) and costs nothing, so
-    `local_gaussian_event.LocalGaussianEvent` accounts for any rule. A rule that takes
-    weights gets the weight 1 for every client, also for clients without examples. The
-    noise is large for a rule: updates are zS√d apart before any attack.
+    coordinate before the client sends the update. The server's work on noised updates
+    is post-processing (Dwork and Roth 2014, Proposition 2.1) and costs no privacy, so a
+    round is charged as a `LocalGaussianEvent` under any rule. A rule that takes weights
+    gets the weight 1 for every client, also for clients without examples. The noise is
+    large for a rule: even without an attack, updates are about zS√d apart.
 
     Args:
       l2_norm_clip: S, positive.
@@ -209,13 +209,13 @@ def local_gaussian_rule(
         `local_gaussian_aggregator`.
       rule: aggregates the noised updates. Its measurements are returned, together with
         `client_noise_stddev`, float32 `[1]`.
-      secure_sums: the numbers of secure sums; None for plain sums. The rule must then
-        sum securely too.
+      secure_sums: the fixed-point formats of secure sums; None for plain sums. With
+        formats, the rule must sum securely too.
       client_secrets: see `local_gaussian_aggregator`.
 
     Raises:
-      ValueError: an argument outside of its range, or a rule that needs more from a
-        client than its update.
+      ValueError: an argument is outside of its range, or the rule needs more from a
+        client than the update.
     """
     check_settings(noise_multiplier, None, l2_norm_clip)
     members = declarations(rule).client_members

@@ -1,4 +1,4 @@
-"""A seeded, noised, clipped sum as a TFF aggregation factory."""
+"""A TFF aggregation factory of a clipped, noised sum whose noise has a seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Adaptation:
     Attributes:
       quantile: gamma, the share of clients that should stay unclipped.
       learning_rate: eta_C of the geometric update.
-      count_stddev: sigma_b, of the noise on the number of unclipped clients.
+      count_stddev: sigma_b, standard deviation of the noise on the number of unclipped
+        clients.
     """
 
     quantile: float
@@ -42,26 +43,26 @@ class Adaptation:
 
 
 def seed_tensor(noise_seed: int) -> tf.Tensor:
-    """The low 128 bits of a seed as the int64 `[2]` that stateless generators take."""
+    """Returns a seed's low 128 bits as int64 `[2]`, which stateless generators take."""
     words = [(noise_seed >> shift) & (2**64 - 1) for shift in (0, 64)]
     signed = [word - 2**64 if word >= 2**63 else word for word in words]
     return tf.constant(signed, tf.int64)
 
 
 def bounded_weight(weight: tf.Tensor) -> tf.Tensor:
-    """The weight within [0, 1]: 0 below 0 and for NaN, 1 above 1."""
+    """Bounds a weight to [0, 1]: a negative weight or NaN becomes 0."""
     return tf.where(weight > 0, tf.minimum(weight, 1.0), tf.zeros_like(weight))
 
 
 def bounded_record(
     value: list[tf.Tensor], weight: tf.Tensor, clip: tf.Tensor
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """A client's contribution to the sum, of l2 norm at most `clip`, and its norm.
+    """Returns a client's contribution to the sum, and the l2 norm of the value.
 
-    The bound holds for any value and weight. A value that is not finite contributes
-    zero and has an infinite norm; the weight is bounded by `bounded_weight`. The norm
-    is computed on values scaled by their largest magnitude, since squares of large
-    float32 overflow.
+    The contribution's norm is at most `clip` for any value and weight. A value that is
+    not finite contributes zero and has an infinite norm. `bounded_weight` bounds the
+    weight. The norm is computed on values scaled by their largest magnitude, since
+    squares of large float32 numbers overflow.
     """
     finite = all_finite(value)
     value = [tf.where(finite, v, tf.zeros_like(v)) for v in value]
@@ -85,24 +86,24 @@ def _holds(tensor: tf.Tensor) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFactory):
-    """Clips, weighs, sums, adds a noise process, and divides; see `mechanisms`.
+    """Clips, weighs and sums updates, adds noise, and divides by a denominator.
 
     Attributes:
-      initial_clip: the l2 norm clip; for an adaptive clip, of the first round.
+      initial_clip: the l2 norm clip; an adaptive clip begins with it.
       value_noise_multiplier: the noise process' unit over the clip.
-      denominator: the denominator of the average, fixed; with `clipped_denominator` the
-        least.
+      denominator: the fixed denominator of the average; the least denominator if
+        `clipped_denominator`.
       noise_seed: secret; the noise is a pure function of this seed and of the round.
       adaptation: the adaptation of the clip, or None.
       sum_factory: sums the clients' contributions.
       noise_process: gives the noise that is added to the sum.
-      clipped_denominator: divide by the larger of `denominator` and the sum of the
-        weights; the average's noise is then 2 x unit / `denominator`.
+      clipped_denominator: whether the sum is divided by the larger of `denominator` and
+        the sum of the weights; the average's noise is then 2 x unit / `denominator`.
       unit_records: whether clients send their contributions over the clip, of norm at
         most 1, and the server multiplies the sum by the clip.
 
     Raises:
-      ValueError: an adaptive clip with a clipped denominator, or with correlated noise
+      ValueError: an adaptive clip has a clipped denominator, or has correlated noise
         (noise that cancels in later rounds must keep its size).
     """
 
@@ -128,11 +129,11 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """An aggregation of `value_type`, a structure of float32 tensors.
+        """Creates the aggregation of `value_type`, a structure of float32 tensors.
 
         Raises:
-          ValueError: values of another dtype, or of unknown shape if the noise process
-            depends on the shape.
+          ValueError: the values are not float32, or the noise process depends on a
+            shape that is not known.
         """
         if tff.types.count(value_type, _is_not_float32):
             raise ValueError(f"values must be float32 tensors, got {value_type}")
@@ -148,7 +149,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
                 value=tf.nest.pack_sequence_as(value, record)
             )
             if adaptation is not None:
-                # Centred, so that one client moves the count by at most a half.
+                # ±1/2 instead of 0 and 1, so that a client moves the count by a half.
                 parts["below"] = tf.where(norm <= clip, 0.5, -0.5)
             if self.clipped_denominator:
                 parts["weight"] = bounded_weight(weight)
@@ -183,7 +184,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
         def release(state: Any, total: Any) -> Any:
             clip, seed = state["clip_norm"], state["noise_seed"]
             round_number = state["round_number"]
-            # The points of a sweep that differ in it share their programs.
+            # The name makes the multiplier an argument of the compiled program, so that
+            # points of a sweep that differ only in the multiplier share the program.
             multiplier = tf.constant(
                 self.value_noise_multiplier, tf.float32, name=ARGUMENT
             )
@@ -208,7 +210,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
             measurements = collections.OrderedDict(clip_norm=clip, noise_stddev=spread)
             if adaptation is not None:
                 count_stddev = tf.constant(adaptation.count_stddev, tf.float32)
-                # A vector, since it is the same in every round.
+                # A vector `[1]` marks a measurement that is the same in every round.
                 measurements["clipped_count_stddev"] = count_stddev[tf.newaxis]
                 count = total["below"] + count_stddev * noise(
                     seed, round_number, 0, total["below"]
@@ -256,16 +258,17 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
 def over_secure_sums(
     factory: NoisedSumFactory, formats: Optional[SumFormats]
 ) -> NoisedSumFactory:
-    """The same mechanism with clients that send everything by secure sums.
+    """Returns the same mechanism with clients that send everything by secure sums.
 
-    Clients send their contributions over the clip, of norm at most 1, in steps that are
-    rounded towards zero. So a contribution's norm does not grow, the sum has the same
-    sensitivity, and no number is beyond its bound. With n clients a coordinate of the
-    sum is off by at most n steps times the clip.
+    Clients send their contributions over the clip, of norm at most 1, rounded towards
+    zero to whole steps. So a contribution's norm does not grow, the sum has the same
+    sensitivity, and no number is beyond its bound. With n clients, the error of a
+    coordinate of the sum is at most n steps times the clip.
 
     Args:
       factory: the aggregator factory of a mechanism that noises a sum at the server.
-      formats: the numbers of the secure sums; None for the factory itself.
+      formats: the fixed-point formats of the secure sums; None returns the factory
+        itself.
     """
     if formats is None:
         return factory
@@ -279,5 +282,5 @@ def _is_not_float32(part: tff.Type) -> bool:
 
 
 def np_float32() -> tff.TensorType:
-    """The TFF type of a float32 scalar."""
+    """Returns the TFF type of a float32 scalar."""
     return tff.TensorType(tf.float32.as_numpy_dtype)

@@ -27,7 +27,7 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """The members of a client's data that the inner aggregator needs."""
+        """Names the members of a client's data that the inner aggregator needs."""
         return declarations(self.inner).client_members
 
     @property
@@ -36,11 +36,11 @@ class PlannedAggregator(UpdateAggregator, tff.aggregators.WeightedAggregationFac
         return declarations(self.inner).screens_updates
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:
-        """The type of a client's message; None if the message is the plain update."""
+        """Returns a client's message type; None if the message is the plain update."""
         return declarations(self.inner).message_type(update_type)
 
     def create(
         self, value_type: tff.Type, weight_type: tff.Type
     ) -> tff.templates.AggregationProcess:
-        """The inner process."""
+        """Creates the inner aggregator's process."""
         return self.inner.create(value_type, weight_type)

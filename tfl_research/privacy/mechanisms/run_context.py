@@ -1,4 +1,4 @@
-"""What a mechanism needs of a run: for its event, and for its aggregator."""
+"""Values of a run from which a mechanism makes its event and its aggregator."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class MechanismContext:
         mean.
       secure: whether the computation has a secure sum; False for TFF's own runtime,
         which cannot execute a secure sum of 64-bit integers modulo a number.
-      secure_sums: the numbers of secure sums, if everything that clients report must go
-        through them; None otherwise. `secure` alone is about the integers of a
-        mechanism that needs a secure sum.
+      secure_sums: the fixed-point formats of secure sums if everything that clients
+        report must go through secure sums; None otherwise. `secure` only refers to the
+        integers of a mechanism that needs a secure sum.
       client_secrets: whether noise that clients add is drawn from the member
         `client_secret` of a client's value (`data.client_secrets`) instead of `seed`.
         The server does not know this secret.

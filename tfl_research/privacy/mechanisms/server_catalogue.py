@@ -1,4 +1,4 @@
-"""The mechanisms with independent noise at the server; no TensorFlow."""
+"""Mechanisms with independent noise at the server, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Gaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The noise that a round declares, and the clip."""
+        """Returns the noise that a round declares, and the clip."""
         return {
             **super().declared_noise(plan, measured),
             "clip_norm": plan.l2_norm_clip,
@@ -106,13 +106,13 @@ class AdaptiveGaussian(MechanismSettings):
     )
 
     def count_stddev(self, expected_cohort_size: float) -> float:
-        """σ_b, of the noise on the clipped count."""
+        """Returns σ_b, the standard deviation of the noise on the clipped count."""
         if self.clipped_count_stddev is not None:
             return self.clipped_count_stddev
         return 0.05 * expected_cohort_size
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """A Gaussian event, which covers the update and the clipped count together."""
+        """Returns a Gaussian event that covers the update and the clipped count."""
         return GaussianEvent.of(noise_multiplier, shape.amplification)
 
     def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:
@@ -159,7 +159,7 @@ class AdaptiveGaussian(MechanismSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """z_Δ x measured clip / denominator, and the noise of the clipped count."""
+        """Returns z_Δ x measured clip / denominator, and the clipped count's noise."""
         size = plan.expected_cohort_size
         stddev = self.count_stddev(size)
         noise = value_noise_multiplier(plan.noise_multiplier, stddev)
@@ -252,13 +252,13 @@ class BoundedWeight(MechanismSettings):
         return noised_sum.over_secure_sums(built, context.secure_sums)
 
     def denominator(self, expected_cohort_size: float) -> float:
-        """The mean of a cohort's sum of weights, or for f_c the least sum."""
+        """Returns the mean of a cohort's sum of weights, or for f_c the least sum."""
         return expected_cohort_size * self.expected_client_weight
 
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The noise that a round declares: for f_c twice as much."""
+        """Returns the noise that a round declares, which is twice as large for f_c."""
         del measured
         factor = 2 if self.clipped_denominator else 1
         unit = factor * plan.noise_multiplier * plan.l2_norm_clip

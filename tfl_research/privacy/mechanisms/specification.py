@@ -1,6 +1,7 @@
 """The base class of mechanisms of user-level privacy, and their registry.
 
-Without TensorFlow: mechanisms import it when they build their aggregator.
+This module does not import TensorFlow. Mechanisms import TensorFlow when they build
+their aggregator.
 """
 
 from __future__ import annotations
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
     from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
     from tfl_research.privacy.plans.user_level import UserLevelPlan
 
-# Where noise is added: to the sum at the server; in shares by clients, below a secure
-# sum; or by each client to its own update, before the update leaves it.
+# Where noise is added: by the server to the sum; by clients in shares, before a secure
+# sum; or by each client to its own update, before sending the update.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
 
-# A sweep checks all of its points before it runs them, which takes seconds each.
+# A sweep calibrates all of its points before it runs them, which takes seconds each.
 _remembered = functools.lru_cache(maxsize=256)(calibrate_event)
 
 
 def _says_all(value: Any) -> bool:
-    """Whether a value's fields say all of it: plain values and the toolkit's events.
+    """Whether a value is a plain value or an event of the toolkit.
 
-    A user's event can have further attributes, compare some of its fields alone, or
-    depend on something else, so that two equal events need another noise.
+    Equal values of these types need the same noise. A user's event can have further
+    attributes, compare only some of its fields, or depend on something else. So two
+    equal events of a user can need different noise.
     """
     if isinstance(value, tuple):
         return all(map(_says_all, value))
@@ -51,7 +53,7 @@ def _says_all(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class MechanismSettings(NamedSettings):
-    """A mechanism of user-level privacy: its name, parameters, event and aggregator.
+    """Base class of user-level mechanisms: name, parameters, event and aggregator.
 
     Subclasses are frozen dataclasses; their fields are the mechanism's parameters. A
     new mechanism is one registered class (`register_mechanism`): flags, compatibility,
@@ -110,22 +112,21 @@ class MechanismSettings(NamedSettings):
     # Every subclass defines these two.
 
     def event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """The event of each round of a run.
+        """Returns the event of each round of a run.
 
         Raises:
-          ValueError: a sampler or parameters that the event does not cover.
+          ValueError: the event does not cover the sampler or the parameters.
         """
         raise NotImplementedError(type(self).__name__)
 
     def aggregator(
         self, plan: UserLevelPlan, context: MechanismContext
     ) -> tff.aggregators.WeightedAggregationFactory:
-        """The aggregator that clips, weighs, sums and noises by the plan.
+        """Builds the aggregator that clips, weighs, sums and noises by the plan.
 
-        Its measurements have `noise_stddev`, a float32 scalar (or `[1]`): the
-        standard deviation of the noise in each coordinate of the round's release,
-        taken from the tensor that scaled the noise. An adaptive clip is measured as
-        `clip_norm`.
+        The aggregator must measure `noise_stddev`, float32 `[]` or `[1]`: the standard
+        deviation of the noise in each coordinate of the round's release, taken from the
+        tensor that scaled the noise. It measures an adaptive clip as `clip_norm`.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -134,7 +135,7 @@ class MechanismSettings(NamedSettings):
     def declared_noise(
         self, plan: UserLevelPlan, measured: Mapping[str, float]
     ) -> dict[str, float]:
-        """The measurements that a round must give, by name.
+        """Returns the values that a round's measurements must have, by name.
 
         Args:
           plan: the plan of the run.
@@ -148,11 +149,11 @@ class MechanismSettings(NamedSettings):
         return {"noise_stddev": unit / plan.expected_cohort_size}
 
     def draws(self, plan: UserLevelPlan, size: RunSize) -> Draws:
-        """How many random numbers the noise of a run is made of, at most.
+        """Bounds the number of random numbers from which a run's noise is made.
 
-        By default a normal number for each scalar of an update in each round, and one
-        more for a noised count; where the clients add the noise, for each client. A
-        mechanism that draws more, or other numbers, redefines this.
+        By default, this is a normal number for each scalar of an update in each round,
+        and one more for a noised count. If the clients add the noise, each client draws
+        these numbers. A mechanism that draws more or other numbers overrides this.
         """
         del plan
         drawers = 1 if self.NOISED_AT == SERVER else size.clients
@@ -161,23 +162,24 @@ class MechanismSettings(NamedSettings):
     def distributed_plan(
         self, noise_multiplier: float, shape: RunShape
     ) -> Optional[DistributedPlan]:
-        """Grid and noise shares of a distributed mechanism; None by default."""
+        """Returns grid and noise shares of a distributed mechanism; None by default."""
         del noise_multiplier, shape
         return None
 
     def calibrate(
         self, target_epsilon: float, shape: RunShape, delta: float, accountant: str
     ) -> float:
-        """The least noise multiplier for ε after all rounds, to a thousandth.
+        """Finds the least noise multiplier for ε after all rounds, in steps of 0.001.
 
         Args:
-          target_epsilon: ε not to be exceeded after the last round.
+          target_epsilon: largest allowed ε after the last round.
           shape: the shape of the run.
           delta: target δ.
           accountant: "pld", "rdp", or "auto" for the tightest that applies.
 
         Raises:
-          SettingError: see `checked_event` and `checked_accountant`.
+          SettingError: the event does not cover the run, or the accountant does not
+            apply to the event.
           ValueError: no noise meets the target.
         """
         event = self.checked_event(1.0, shape)
@@ -188,10 +190,10 @@ class MechanismSettings(NamedSettings):
         return calibrate_event(*arguments)
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
-        """`event`, with errors that name the mechanism's setting.
+        """Returns `event`, with errors that name the mechanism's setting.
 
         Raises:
-          SettingError: a sampler or parameters that the event does not cover.
+          SettingError: the event does not cover the sampler or the parameters.
         """
         try:
             return self.event(noise_multiplier, shape)
@@ -201,10 +203,18 @@ class MechanismSettings(NamedSettings):
             raise self.refused_mechanism(str(error)) from error
 
     def check_shape(self, shape: RunShape) -> None:
-        """Raises SettingError for parameters that do not fit the run's cohorts."""
+        """Checks that the parameters fit the run's cohorts.
+
+        Raises:
+          SettingError: a parameter does not fit.
+        """
 
     def check_noise(self, noise_multiplier: float, shape: RunShape) -> None:
-        """Raises SettingError for noise that the mechanism cannot give."""
+        """Checks that the mechanism can give this noise.
+
+        Raises:
+          SettingError: the mechanism cannot give the noise.
+        """
 
     def check_cohorts(self, sampler: str, weighting: str) -> None:
         """Checks that sampler and client weights keep the guarantee.
@@ -214,8 +224,8 @@ class MechanismSettings(NamedSettings):
           weighting: "uniform", "capped" or "examples".
 
         Raises:
-          SettingError: weights that have no bound or that the mechanism does not take,
-            or a sampler that the event does not cover.
+          SettingError: the weights have no bound, the mechanism does not take them, or
+            the event does not cover the sampler.
         """
         if weighting == "examples":
             raise SettingError(
@@ -234,7 +244,11 @@ class MechanismSettings(NamedSettings):
         self.check_sampler(sampler)
 
     def check_sampler(self, sampler: str) -> None:
-        """Raises SettingError if the event does not cover the sampler's cohorts."""
+        """Checks that the event covers the sampler's cohorts.
+
+        Raises:
+          SettingError: the event does not cover the sampler.
+        """
         if sampler not in self.SAMPLERS:
             raise self.refused_mechanism(
                 f"its account does not cover --sampler={sampler}; give "
@@ -242,10 +256,13 @@ class MechanismSettings(NamedSettings):
             )
 
     def check_devices(self, devices: int) -> None:
-        """Raises SettingError if simulated devices break the account.
+        """Checks that the guarantee holds with simulated devices.
 
         Args:
           devices: number of devices.
+
+        Raises:
+          SettingError: devices break the guarantee.
         """
         if self.DEVICES_REFUSAL is not None:
             raise SettingError(
@@ -254,11 +271,11 @@ class MechanismSettings(NamedSettings):
             )
 
     def clip_words(self, l2_norm_clip: float) -> str:
-        """The clip, in a statement's words."""
+        """Describes the clip for a privacy statement."""
         return f"l2 norm clip {l2_norm_clip:g}"
 
     def denominator_words(self, expected_cohort_size: float) -> str:
-        """The divisor of the sum, in a statement's words."""
+        """Describes the divisor of the sum for a privacy statement."""
         return (
             f"the sum is divided by the expected cohort size, {expected_cohort_size:g}"
         )
@@ -269,23 +286,24 @@ class MechanismSettings(NamedSettings):
         return self.NOISED_AT == CLIENT
 
     def sentence(self) -> str:
-        """Name, summary and papers."""
+        """Returns name, summary and papers."""
         return f"Mechanism {self.NAME}: {self.title()}."
 
     def refused_mechanism(self, why: str) -> SettingError:
-        """The error for this mechanism: "--mechanism=tree: ..."."""
+        """Returns the error for this mechanism: "--mechanism=tree: ..."."""
         return SettingError(f"--mechanism={self.NAME}: {why}")
 
     def record(self) -> dict[str, Any]:
-        """Name and parameters, JSON values."""
+        """Returns name and parameters as JSON values."""
         return {"name": self.NAME, **self.flat()}
 
 
 def checked_accountant(accountant: str, event: Event) -> str:
-    """The accountant for an event, "auto" resolved.
+    """Chooses the accountant for an event.
 
     Raises:
-      SettingError: the accountant does not apply; names the accountants that apply.
+      SettingError: the accountant does not apply; the message names the accountants
+        that apply.
     """
     try:
         return resolve_accountant(accountant, event)
@@ -297,7 +315,7 @@ def checked_accountant(accountant: str, event: Event) -> str:
 
 
 class MechanismRegistry(SettingsRegistry[MechanismSettings]):
-    """Mechanisms by name."""
+    """Maps names to mechanisms."""
 
     def add(self, chosen: type[MechanismSettings]) -> type[MechanismSettings]:
         """Adds a mechanism, under its NAME, and returns it.

@@ -1,5 +1,6 @@
-"""The privacy plan of a run, as one object; no TensorFlow.
+"""The privacy plan of a run as one object, without TensorFlow.
 
 A `UserLevelPlan` or `RecordLevelPlan` has mechanism, clip, noise, sampling, δ,
-accountant and event. It builds what adds the noise; `privacy.ledger` charges its event.
+accountant and event. The plan builds the mechanism that adds the noise.
+`privacy.ledger` charges the plan's event.
 """

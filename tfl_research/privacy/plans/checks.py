@@ -19,7 +19,7 @@ def check_settings(
     delta: Optional[float],
     budget_epsilon: Optional[float],
 ) -> None:
-    """Checks ranges, and that either the noise or a target is set.
+    """Checks ranges, and that either the noise or a target ε is set.
 
     Args:
       prefix: the prefix of the settings' names, "" or "record_".
@@ -31,7 +31,7 @@ def check_settings(
       budget_epsilon: at least the target, or None.
 
     Raises:
-      SettingError: names the setting.
+      SettingError: a setting is missing or out of range; the message names it.
     """
     flag = f"--{prefix}"
     if noise_multiplier is not None and target_epsilon is not None:

@@ -1,4 +1,4 @@
-"""The plan of a process that the toolkit did not build: its user declares the event."""
+"""The plan of a process that the toolkit did not build, with the user's event."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tfl_research.sampling import Amplification
 
 @dataclasses.dataclass(frozen=True)
 class DeclaredPlan:
-    """What each execution of a process releases, as its user declares.
+    """The plan of a process whose user declares what each execution releases.
 
-    No round measures the noise, so that nothing compares it with the declaration.
+    No round measures the noise, so the noise is not compared with the declaration.
 
     Attributes:
       event: each execution of a round is charged as this event.
       delta: target δ.
       accountant: "pld" or "rdp".
-      rounds: planned.
-      repeatable: whether a repeated round has the same noise on the same sums, so that
-        it is charged once; otherwise every execution is charged.
+      rounds: number of planned rounds.
+      repeatable: whether a repeated round has the same noise on the same sums. If so,
+        the round is charged once; otherwise every execution is charged.
       budget_epsilon: ε that no round may exceed, or None.
     """
 
@@ -51,7 +51,7 @@ class DeclaredPlan:
         accountant: str = "auto",
         budget_epsilon: Optional[float] = None,
     ) -> DeclaredPlan:
-        """Makes a plan, once the event fits the run's cohorts.
+        """Makes a plan, after checking that the event covers the run's cohorts.
 
         Args:
           event: the event of one execution of a round.
@@ -63,8 +63,8 @@ class DeclaredPlan:
           budget_epsilon: ε that no round may exceed, or None.
 
         Raises:
-          SettingError: an event that is not registered or does not cover the cohorts,
-            or an accountant or budget that does not go with the event.
+          SettingError: the event is not registered or does not cover the cohorts, or
+            the accountant or the budget does not fit the event.
         """
         try:
             events.check_registered(event)
@@ -86,11 +86,11 @@ class DeclaredPlan:
 
     @property
     def planned_releases(self) -> tuple[tuple[Event, int], ...]:
-        """No releases in addition to the rounds."""
+        """Returns (): there are no releases in addition to the rounds."""
         return ()
 
     def record(self) -> dict[str, Any]:
-        """The values that must not change between two starts of a run, for JSON."""
+        """Returns JSON values that must not change between two starts of a run."""
         return {
             "declared": True,
             "repeatable": self.repeatable,
@@ -100,12 +100,12 @@ class DeclaredPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """No draws: it is not known from which numbers the process makes its noise."""
+        """Counts no draws, since nobody knows how the process makes its noise."""
         del size
         return Draws()
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """Compares nothing, see the class."""
+        """Checks nothing, since no round measures the noise."""
 
 
 def check_covers(event: Event, amplification: Amplification, rounds: int) -> None:
@@ -115,15 +115,16 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
     event's rate, under the same neighbouring relation. An event that does not assume
     sampling may also be under zero-out or replace-one. Under these, the same clients
     take part in both populations. Events of correlated noise need clients that take
-    part at most as often as they say.
+    part at most as often as the events say.
 
     Args:
       event: the event of a round.
       amplification: the amplification of the sampler.
-      rounds: planned.
+      rounds: number of planned rounds.
 
     Raises:
-      ValueError: says what the event assumes, and what the cohorts are.
+      ValueError: the event does not cover the cohorts; the message says what the event
+        assumes, and what the cohorts are.
     """
     if event.is_search or event.unit != "client":
         raise ValueError(

@@ -13,20 +13,21 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
 from tfl_research.storage import nest
 
-# Relative; measured scales are sums of few float32 numbers.
+# Largest relative difference from the plan; measured scales are sums of few float32
+# numbers.
 MEASURED_TOLERANCE = 1e-4
 
 
 class PrivacyPlan(Protocol):
-    """What a run does for privacy, and what its account charges.
+    """Protocol of plans: a run's noise, and the event that is charged for it.
 
-    The members are read-only: a plan compares its noise with its event when it is
-    made.
+    The members are read-only, since a plan compares its noise with its event only when
+    the plan is made.
     """
 
     @property
     def event(self) -> Event:
-        """The event that each round is charged as."""
+        """The event that is charged for each round."""
 
     @property
     def delta(self) -> float:
@@ -38,7 +39,7 @@ class PrivacyPlan(Protocol):
 
     @property
     def rounds(self) -> int:
-        """Rounds that the run intends."""
+        """Number of planned rounds."""
 
     @property
     def budget_epsilon(self) -> Optional[float]:
@@ -46,16 +47,16 @@ class PrivacyPlan(Protocol):
 
     @property
     def planned_releases(self) -> Sequence[tuple[Event, int]]:
-        """Releases that the run plans in addition to its rounds, and how many."""
+        """Releases that are planned in addition to the rounds, with their counts."""
 
     def record(self) -> dict[str, Any]:
-        """The values that must not change between two starts of a run, for JSON.
+        """Returns JSON values that must not change between two starts of a run.
 
-        `storage.RunFolder.open` compares them.
+        `storage.RunFolder.open` compares these values.
         """
 
     def draws(self, size: RunSize) -> Draws:
-        """How many random numbers the noise of a run of this size is made of."""
+        """Bounds the number of random numbers in the noise of a run of this size."""
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """Checks that a round added the noise that is charged.
@@ -64,15 +65,16 @@ class PrivacyPlan(Protocol):
           metrics: the metrics of the round, from the process.
 
         Raises:
-          SettingError: another scale of the noise, or none measured; names the declared
-            and the measured values.
+          SettingError: the round measured noise of another scale, or no noise; the
+            message names the declared and the measured values.
         """
 
 
 def measured_scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The scalars in a round's metrics, by the last name of their path.
+    """Returns the scalars in a round's metrics, by the last name of their path.
 
-    Arrays of one element are scalars too. Of equal names the first counts.
+    Arrays with one element count as scalars. If two scalars have the same name, the
+    first is used.
     """
     scalars: dict[str, float] = {}
     for path, leaf in nest.flatten(metrics):
@@ -86,15 +88,15 @@ def measured_scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 def check_declared(
     setting: str, declared: Mapping[str, float], measured: Mapping[str, float]
 ) -> None:
-    """Checks measured numbers against the numbers that a plan declares.
+    """Compares measured numbers with the numbers that a plan declares.
 
     Args:
       setting: the mechanism's setting, which begins the message: "--mechanism=tree".
-      declared: by name.
-      measured: by name.
+      declared: the declared numbers by name.
+      measured: the measured numbers by name.
 
     Raises:
-      SettingError: see `PrivacyPlan.check_measured`.
+      SettingError: a number was not measured, or differs; or none is declared.
     """
     if not declared:
         raise SettingError(

@@ -1,4 +1,4 @@
-"""A test of the noise that an aggregator adds, by its releases."""
+"""Tests the noise that an aggregator adds, by looking at its releases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 # The probability that a sound mechanism is refused by mistake.
 FALSE_ALARM = 1e-9
-# Coordinates of the probe's update; they give the noise to about 2% at this rate.
+# Coordinates of the probe's update; this many show a deviation of about 2% in the noise
+# at this rate of false alarms.
 COORDINATES = 1 << 16
 
 
 def stddev_bounds(
     declared: float, coordinates: int, false_alarm: float = FALSE_ALARM
 ) -> tuple[float, float]:
-    """The bounds of the root mean square of a sample of zero-mean normals.
+    """Computes bounds of the root mean square of a sample of zero-mean normals.
 
     Let s be the root mean square of n independent normals of standard deviation σ.
     Then n s²/σ² has a chi-square distribution of n degrees of freedom. Each bound is
@@ -37,7 +38,7 @@ def stddev_bounds(
       false_alarm: probability that a sound sample is outside, in (0, 1).
     """
     low, high = stats.chi2.isf([1 - false_alarm / 2, false_alarm / 2], coordinates)
-    # 1 - p loses its digits for small p.
+    # The upper bound uses p itself, since 1 - p loses digits for small p.
     low = stats.chi2.ppf(false_alarm / 2, coordinates)
     return (
         declared * math.sqrt(low / coordinates),
@@ -56,12 +57,12 @@ def check_sample(
       false_alarm: see `stddev_bounds`.
 
     Raises:
-      ValueError: the sample is too small or too large; names both scales.
+      ValueError: the noise is too small or too large; the message names both scales.
     """
     values = np.ravel(np.asarray(sample, np.float64))
     root_mean_square = math.sqrt(float(np.mean(values**2)))
     low, high = stddev_bounds(declared, len(values), false_alarm)
-    # For the rounding of float32.
+    # Allows for the rounding of float32.
     slack = 1e-6 * declared
     if not low - slack <= root_mean_square <= high + slack:
         raise ValueError(
@@ -79,18 +80,18 @@ def probe_noise(
     clients: Optional[int] = None,
     other: Optional[Mechanism] = None,
 ) -> float:
-    """Runs a few rounds of made-up updates and tests the noise in their releases.
+    """Runs a few rounds of made-up updates, and tests the noise in their releases.
 
-    An aggregator's measurements only report its noise; this tests the noise itself.
-    The aggregator is executed in this process, on updates of two tensors: about a
-    second. The tests are:
+    An aggregator's measurements only report its noise; this function tests the noise
+    itself. It executes the aggregator in this process, on updates of two tensors, which
+    takes about a second. The tests are:
 
     * Two rounds of zeros have the declared noise in both tensors, and the two rounds
       have different noise.
     * The same round has the same noise when it is repeated, since a resumed run
       repeats rounds.
     * One client with a large update moves the result by no more than the clip. Noise
-      shares on a grid are excepted: there the sum wraps around.
+      shares on a grid are not tested in this way, because their sum wraps around.
 
     The test is for normal noise. Noise with heavier tails is refused by mistake more
     often than with probability `FALSE_ALARM`.
@@ -175,12 +176,12 @@ def _are_equal(one: np.ndarray, two: np.ndarray) -> bool:
     one, two = one[:length], two[:length]
     size = float(np.linalg.norm(one))
     distances = (np.linalg.norm(one - two), np.linalg.norm(one + two))
-    # By chance a handful of coordinates of a grid can agree.
+    # A few coordinates of a grid can agree by chance.
     return length >= 16 and size > 0 and float(min(distances)) < 1e-3 * size
 
 
 class _Rounds:
-    """Rounds of an aggregator on made-up updates, in this process."""
+    """Executes rounds of an aggregator on made-up updates, in this process."""
 
     def __init__(self, mechanism: Mechanism, coordinates: int, clients: int):
         import tensorflow_federated as tff
@@ -224,14 +225,15 @@ class _Rounds:
     def do(
         self, state: Any, round_number: int, size: float = 0.0
     ) -> tuple[Any, list[np.ndarray], float]:
-        """A round in which one client's update has the given l2 norm, others none.
+        """Executes a round: one client's update has the given l2 norm, others are zero.
 
         Returns:
-          The next state, what is released of each tensor, float64, and the declared
-          standard deviation.
+          The next state, the release of each tensor, float64, and the declared standard
+          deviation of the noise.
 
         Raises:
-          SettingError: as `probe_noise`, of the noise of a round of zeros.
+          SettingError: the mechanism declares no noise, or `size` is 0 and the release
+            does not fit the declared noise.
         """
         plan, name = self._plan, f"--mechanism={self._plan.mechanism.NAME}"
         entry = np.float32(size / math.sqrt(sum(self._sizes)))
@@ -262,7 +264,7 @@ class _Rounds:
         return state, parts, stddev
 
     def _check(self, parts: list[np.ndarray], stddev: float) -> None:
-        # All samples together come first, because their bounds are the tightest.
+        # The joined sample comes first, because its bounds are the tightest.
         samples = [_joined(parts), *parts] if len(parts) > 1 else parts
         for sample in samples:
             try:
@@ -275,7 +277,7 @@ class _Rounds:
 
 
 def _iterative(process: Any) -> Any:
-    """An aggregation process in which a client holds a value and a weight together."""
+    """Makes a process in which a client's value is the pair of update and weight."""
     import tensorflow_federated as tff
 
     _, value, weight = process.next.type_signature.parameter

@@ -1,4 +1,4 @@
-"""The plan of a run with record-level differential privacy; no TensorFlow."""
+"""The plan of a run with record-level differential privacy, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RecordLevelPlan:
-    """Clip, noise, local steps, δ and event of DP-SGD inside clients: one object.
+    """The plan of DP-SGD inside clients: clip, noise, local steps, δ and event.
 
-    Make it with `create`. `client_work` adds the noise, and `RecordAccount` charges the
-    event.
+    Make a plan with `create`. `client_work` adds the noise, and `RecordAccount` charges
+    the event.
 
     Attributes:
-      event: each round is charged as this event, at every client.
+      event: the event that is charged for each round, at every client.
       l2_norm_clip: largest l2 norm of a record's (or microbatch's) gradient.
       deltas: δ_k of each client, in the order of the event's clients.
       accountant: "pld" or "rdp".
-      rounds: planned.
+      rounds: number of planned rounds.
       budget_epsilon: ε of a client that no round may exceed, or None.
       planned_releases: releases in addition to the rounds, and how many of each.
 
     Raises:
-      ValueError: fields that do not fit each other.
+      ValueError: the fields do not fit each other.
 
     Example:
       >>> from tfl_research import data, privacy
@@ -99,10 +99,11 @@ class RecordLevelPlan:
     ) -> RecordLevelPlan:
         """Makes a plan with this noise, or with the least noise for a target ε.
 
-        Reads every client's data once, to count its records. Warns of a large δ.
+        Every client's data are read once, to count the records. A large δ gives a
+        warning.
 
         Args:
-          clients: with local steps that are drawn by Poisson sampling.
+          clients: client data with local steps that are drawn by Poisson sampling.
           l2_norm_clip: largest l2 norm of a gradient, above 0.
           rounds: planned, at least 1.
           noise_multiplier: standard deviation of the noise over the clip, at least 0;
@@ -113,13 +114,14 @@ class RecordLevelPlan:
             None.
           accountant: "pld", "rdp" or "auto" for the tightest.
           budget_epsilon: ε of a client that no round may exceed, or None.
-          planned_releases: releases that are charged in addition to the rounds, each of
-            every client's records: an event, and how often. `target_epsilon` covers
-            them.
+          planned_releases: releases that are charged in addition to the rounds, as
+            pairs of an event and a count. Each is charged to every client's records.
+            `target_epsilon` covers the releases.
 
         Raises:
-          SettingError: values out of range, or a target or budget out of reach.
-          ValueError: local steps that are not drawn by Poisson sampling.
+          SettingError: a value is out of range, no noise meets the target, or the first
+            round exceeds the budget.
+          ValueError: the local steps are not drawn by Poisson sampling.
         """
         check_settings(
             "record_",
@@ -152,7 +154,7 @@ class RecordLevelPlan:
                     f"--record_target_epsilon={target_epsilon:g}: {error}"
                 ) from error
             event = dataclasses.replace(event, noise_multiplier=noise)
-        # At the smallest δ: "auto" depends on it.
+        # "auto" depends on δ; the smallest δ decides.
         charged = [(event, int(rounds)), *releases]
         resolved = accountant_of(accountant, charged, min(deltas))
         if budget_epsilon is not None:
@@ -193,10 +195,10 @@ class RecordLevelPlan:
         learning_rate_schedule: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
         report_metrics: bool = False,
     ) -> PlannedTraining:
-        """DP-SGD with this plan's clip, noise and local steps; imports TensorFlow.
+        """Builds DP-SGD with this plan's clip, noise and steps; imports TensorFlow.
 
         Args:
-          optimizer: applied to the noised gradients.
+          optimizer: takes the noised gradients.
           learning_rate_schedule: see `clients.RecordLevelTraining`.
           report_metrics: see `clients.RecordLevelTraining`.
         """
@@ -213,7 +215,7 @@ class RecordLevelPlan:
         )
 
     def record(self) -> dict[str, Any]:
-        """The values that must not change between two starts of a run, for JSON."""
+        """Returns JSON values that must not change between two starts of a run."""
         return {
             "unit": self.event.unit,
             "l2_norm_clip": self.l2_norm_clip,
@@ -226,14 +228,14 @@ class RecordLevelPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """A normal number for each weight in each local step."""
+        """Counts a normal number for each weight in each local step."""
         steps = size.rounds * size.clients * self.event.local_steps
         return Draws(normal=steps * size.dimension)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
-        """Compares the noise that the clients report with the plan's.
+        """Compares the noise that the clients report with the plan's noise.
 
-        A round without clients adds no noise and releases nothing.
+        A round without clients adds no noise, releases nothing, and is not compared.
         """
         measured = plan_module.measured_scalars(metrics)
         if measured.get("clients") == 0:

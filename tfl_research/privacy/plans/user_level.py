@@ -1,4 +1,4 @@
-"""The plan of a run with user-level differential privacy; no TensorFlow."""
+"""The plan of a run with user-level differential privacy, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class UserLevelPlan:
-    """Mechanism, clip, noise, sampling, δ, accountant and event of a run: one object.
+    """The plan of a run: mechanism, clip, noise, sampling, δ, accountant and event.
 
-    Make it with `create`. The event must be the mechanism's event for this noise and
-    these cohorts, so that the noise that is charged is the noise that `build` adds.
+    Make a plan with `create`. The event must be the mechanism's event for this noise
+    and these cohorts, so that the noise that is charged is the noise that `build` adds.
 
     Attributes:
-      mechanism: with its parameters.
+      mechanism: the mechanism with its parameters.
       l2_norm_clip: largest l2 norm of an update.
       noise_multiplier: the noise multiplier of the event.
       amplification: the amplification of the run's sampler.
       expected_cohort_size: the denominator of the mean.
-      rounds: planned.
-      event: each round is charged as this event.
+      rounds: number of planned rounds.
+      event: the event that is charged for each round.
       delta: target δ.
       accountant: "pld" or "rdp".
       budget_epsilon: ε that no round may exceed, or None.
@@ -62,7 +62,7 @@ class UserLevelPlan:
       planned_releases: releases in addition to the rounds, and how many of each.
 
     Raises:
-      ValueError: fields that do not fit each other.
+      ValueError: the fields do not fit each other.
 
     Example:
       >>> from tfl_research import privacy, sampling
@@ -126,7 +126,7 @@ class UserLevelPlan:
         events.check_delta(self.delta)
         events.check_accountant(self.event, self.accountant)
         if events.plugin_of(self.event) is not None:
-            # What the toolkit's events do is tested.
+            # Only users' events are checked here; tests check the toolkit's events.
             events.check_readable(self.event)
             EpsilonCurve(self.event, self.delta, self.accountant).up_to(2)
 
@@ -149,7 +149,7 @@ class UserLevelPlan:
     ) -> UserLevelPlan:
         """Makes a plan with this noise, or with the least noise for a target ε.
 
-        Warns of a large δ.
+        A large δ gives a warning.
 
         Args:
           mechanism: settings of a mechanism, or its name.
@@ -169,8 +169,8 @@ class UserLevelPlan:
             event, and how often it is released. `target_epsilon` covers them.
 
         Raises:
-          SettingError: values that are out of range or do not fit each other, or a
-            target or budget out of reach.
+          SettingError: a value is out of range, two values do not fit each other, no
+            noise meets the target, or the first round exceeds the budget.
         """
         mechanism = MECHANISMS.resolve(mechanism)
         check_settings(
@@ -241,15 +241,15 @@ class UserLevelPlan:
 
     @property
     def plugin(self) -> Optional[str]:
-        """The module that registered the mechanism; None for the toolkit's own.
+        """Returns the module that registered the mechanism; None for the toolkit's own.
 
-        `privacy.probe_noise` tests a plugin's noise before the first round.
+        `privacy.probe_noise` tests the noise of a plugin before the first round.
         """
         return MECHANISMS.origin(self.mechanism.NAME)
 
     @property
     def grid(self) -> DistributedPlan:
-        """Grid and noise shares.
+        """Returns grid and noise shares of a distributed mechanism.
 
         Raises:
           ValueError: the mechanism has no grid.
@@ -262,15 +262,15 @@ class UserLevelPlan:
         return self.distributed
 
     def build(self, context: MechanismContext) -> Mechanism:
-        """The aggregator that adds this plan's noise; imports TensorFlow.
+        """Builds the aggregator that adds this plan's noise; imports TensorFlow.
 
         Args:
-          context: what the aggregator depends on in addition to the plan.
+          context: values on which the aggregator depends in addition to the plan.
 
         Raises:
           SettingError: a rule is given with a mechanism that noises a sum, or the
             aggregator of a user's mechanism takes no weights.
-          ValueError: values that the mechanism's aggregator refuses.
+          ValueError: the mechanism's aggregator refuses a value.
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
             raise self.mechanism.refused_mechanism(
@@ -291,7 +291,7 @@ class UserLevelPlan:
         return Mechanism(self, PlannedAggregator(built, self))
 
     def record(self) -> dict[str, Any]:
-        """The values that must not change between two starts of a run, for JSON."""
+        """Returns JSON values that must not change between two starts of a run."""
         return {
             "unit": self.event.unit,
             "mechanism": self.mechanism.record(),
@@ -305,7 +305,7 @@ class UserLevelPlan:
         }
 
     def draws(self, size: RunSize) -> Draws:
-        """How many random numbers the noise of a run of this size is made of."""
+        """Bounds the number of random numbers in the noise of a run of this size."""
         return self.mechanism.draws(self, size)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
@@ -320,13 +320,13 @@ class UserLevelPlan:
     def statement_notes(
         self, weights: str, before_clip: str = "", divided: Optional[str] = None
     ) -> list[str]:
-        """Sentences of a privacy statement about what is not in the event.
+        """Returns sentences for a privacy statement about steps outside the event.
 
         Args:
-          weights: the weights of clients, in words.
-          before_clip: the steps before the clip, in words.
-          divided: the aggregation of the noised updates, in words; by default the
-            mechanism's denominator.
+          weights: words for the weights of clients.
+          before_clip: words for the steps before the clip.
+          divided: words for the aggregation of the noised updates; by default words for
+            the mechanism's denominator.
         """
         clip = self.mechanism.clip_words(self.l2_norm_clip) + before_clip
         if divided is None:

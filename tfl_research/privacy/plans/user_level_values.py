@@ -1,4 +1,4 @@
-"""Values that a user-level plan takes when its user leaves them out."""
+"""Default values of user-level plans."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tfl_research.privacy.mechanisms.specification import MechanismSettings
 
 
 def checked_delta(delta: Optional[float], population: int) -> float:
-    """δ of a plan: `default_delta` of the population for None.
+    """Returns a plan's δ, by default `default_delta` of the population.
 
-    Warns of a large δ on behalf of the caller of a plan's `create`.
+    A large δ gives a warning at the place where a plan's `create` is called.
     """
     if delta is None:
         delta = default_delta(population)
@@ -36,7 +36,7 @@ def calibrated_noise_multiplier(
     accountant: str,
     releases: Sequence[tuple[Event, int]] = (),
 ) -> float:
-    """The least noise multiplier for a target ε after all rounds, to a thousandth.
+    """Finds the least noise multiplier for a target ε after all rounds, to 0.001.
 
     Args:
       mechanism: the mechanism whose noise is calibrated.
@@ -67,10 +67,10 @@ def calibrated_noise_multiplier(
 
 
 def unknown_dimension() -> int:
-    """The `Dimension` of a run that gave none.
+    """Stands for the `Dimension` of a run that gave no model dimension.
 
     Raises:
-      ValueError: always; says what to give.
+      ValueError: always; the message says what to give.
     """
     raise ValueError(
         "the noise depends on the size of the model: give model_dimension, a function "
@@ -81,10 +81,11 @@ def unknown_dimension() -> int:
 def checked_releases(
     releases: Sequence[tuple[Event, int]], event: Event
 ) -> tuple[tuple[Event, int], ...]:
-    """Planned releases that can be composed with a run's rounds; none without a count.
+    """Checks planned releases, and drops releases with count 0.
 
     Raises:
-      SettingError: another neighbouring relation or unit than the rounds'.
+      SettingError: a count is negative, or a release has another neighbouring relation
+        or unit of privacy than the rounds.
     """
     for release, count in releases:
         if count < 0:

@@ -1,4 +1,4 @@
-"""What a run leaves behind at its end: models, summary and report.
+"""Writes the results of a finished run: models, summary and report.
 
-Files that are written in each round are in `program` and `storage`.
+`program` and `storage` write the files of each round.
 """

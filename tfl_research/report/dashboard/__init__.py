@@ -1,6 +1,6 @@
-"""A page that follows runs while they train: what scripts/dashboard serves.
+"""The web page that scripts/dashboard serves: runs in progress.
 
-`watched` finds and reads the runs of a folder, `ledgers` the shared ledgers, `access`
-says who may look, and `app` is the web application. All of it only reads files. Nothing
-is locked, so that no run that begins finds its folder in use.
+`watched` finds and reads the runs of a folder, and `ledgers` reads shared ledgers.
+`access` says who may look, and `app` is the web application. The dashboard only reads
+files. It locks no file, so a starting run never finds its folder in use.
 """

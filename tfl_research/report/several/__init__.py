@@ -1,5 +1,5 @@
-"""Several runs on one page: overlaid curves, results, and settings that differ.
+"""Compares several runs on one page: curves, results, and settings that differ.
 
-`groups` puts runs together that differ in their seed alone, `figures` and `grids` draw
-them, and `page` makes the page.
+`groups` groups runs that differ only in their seed, `figures` and `grids` draw the
+groups, and `page` makes the page.
 """

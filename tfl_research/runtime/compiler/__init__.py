@@ -1,4 +1,4 @@
-"""From a TFF process to compiled TensorFlow programs: graphs, modes, chunks.
+"""Compiles a TFF process to TensorFlow programs: graphs, modes, chunks.
 
-Engines, which call the programs, are in `runtime`.
+`runtime` has the engines, which call the programs.
 """

@@ -20,9 +20,9 @@ _LOG = logging.getLogger(__name__)
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 # Chunks whose sizes differ by at most this factor get the same mode.
 _NEAR = 4
-# The end of the reason of a choice that was measured for a chunk of other sizes.
+# The end of the reason if the choice was measured for a chunk of other sizes.
 _TAKEN = " (a chunk of other sizes, in the same process)"
-# The same, of one that was measured for a process whose clients take the same steps.
+# The end of the reason if it was measured for a process with the same client steps.
 _ALIKE = " (a process whose clients take the same steps)"
 
 
@@ -30,8 +30,8 @@ class Choice(NamedTuple):
     """The mode that was chosen.
 
     Attributes:
-      mode: as chosen.
-      reason: the measurements in words.
+      mode: the chosen mode.
+      reason: words about the measurements.
       is_compiled: whether the mode's program has executed clients of the chunk.
     """
 
@@ -44,7 +44,7 @@ def candidates(programs: MapReduce, hardware: str = "") -> list[Mode]:
     """The modes to measure first.
 
     Args:
-      programs: of the process.
+      programs: the programs of the process.
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
     """
     modes = [Mode("folded", "graph")]
@@ -55,7 +55,7 @@ def candidates(programs: MapReduce, hardware: str = "") -> list[Mode]:
 
 
 def refusals(programs: MapReduce, mode: Mode) -> list[str]:
-    """Why a mode cannot execute a process as TFF does; empty if it can."""
+    """Lists why a mode cannot execute a process as TFF does; empty if it can."""
     if mode.clients == "vectorised" and not programs.vectorises:
         return ["its clients hold datasets, variables or effects"]
     if mode.clients == "separate" and programs.layout.has_sequences:
@@ -74,20 +74,21 @@ def choose(
 ) -> Choice:
     """Measures the fastest mode for this process on this machine.
 
-    Executes the cohort's first chunk in each possible mode and ignores the results; the
-    state does not change. For an empty cohort, the first candidate is chosen. The
-    choice is stored for this user. So a second run does not measure again, unless its
-    cohorts are of another size class (`measurement.size_class`). Another
-    machine, or another user, may choose another mode, whose results are rounded
-    differently: an engine's `choice_file` keeps the mode for the starts of one run.
+    The cohort's first chunk is executed in each possible mode, and the results are
+    ignored; the state does not change. For an empty cohort, the first candidate is
+    chosen. The choice is stored for this user. So a second run does not measure again,
+    unless its cohorts are of another size class (`measurement.size_class`). Another
+    machine or another user may choose another mode, whose results are rounded
+    differently. So an engine's `choice_file` keeps the mode for all starts of a run.
 
     Args:
-      programs: of the process.
+      programs: the programs of the process.
       state: the leaves of the server's state.
       jobs: functions that make the chunks of the cohort.
       hardware: the kind of the GPUs that execute clients' work; empty for the CPU.
-      fills_cores: whether the round has a chunk for each core. Then the mode is chosen
-        that needs the least time of all cores: the measured chunk could use several.
+      fills_cores: whether the round has a chunk for each core. If so, the mode with the
+        least time of all cores is chosen, since the measured chunk could use several
+        cores.
       cohort_size: the number of clients of the round.
 
     Raises:
@@ -105,7 +106,7 @@ def choose(
         return Choice(modes[0], reasons[0])
     chunk = first()
     shapes = tuple(tuple(leaf.shape) for leaf in chunk.leaves)
-    # XLA's products on the CPU are others where GPUs are visible (`one_thread`).
+    # XLA computes products on the CPU differently if GPUs are visible (`one_thread`).
     sees_gpus = bool(tf.config.get_visible_devices("GPU"))
     kind = hardware or ("CPU beside GPUs" if sees_gpus else "")
     if fills_cores and not hardware:
@@ -128,7 +129,7 @@ def choose(
     if remembered is not None:
         clients, compiler, reason = remembered
         mode = Mode(clients, compiler)
-        # Another version of the toolkit may have measured what this one refuses.
+        # Another version of the toolkit may have chosen a mode that this one refuses.
         if not refusals(programs, mode):
             if not reason.endswith((_TAKEN, _ALIKE)):
                 measured[shapes, kind] = remembered
@@ -155,20 +156,20 @@ def _of_near(
     kind: str,
     ending: str,
 ) -> Optional[tuple[str, str, str]]:
-    """The choice for the same work in the chunk whose shapes are nearest to these.
+    """Returns the choice for the same work in a chunk of the nearest shapes.
 
     Cohorts of a Poisson sampler have another size in each run. Measuring takes seconds,
     and a client's work does not depend on how many others are in its chunk.
 
     Args:
-      measured: choices by shapes and kind. None of them was taken from another
-        chunk, so that the shapes that share a choice stay near each other.
-      shapes: of the chunk's leaves.
-      kind: of the hardware, and of the time that was compared.
-      ending: of the reason.
+      measured: choices by shapes and kind. None of these choices was taken from another
+        chunk, so that shapes that share a choice stay near each other.
+      shapes: the shapes of the chunk's leaves.
+      kind: the kind of hardware, and of the compared time.
+      ending: the end of the reason.
 
     Returns:
-      The choice, with the ending; None if no shapes are near.
+      The choice, with the ending in its reason; None if no shapes are near.
     """
     near = {
         _ratio(shapes, others): found
@@ -183,10 +184,10 @@ def _of_near(
 
 
 def _ratio(shapes: Any, others: Any) -> float:
-    """The largest factor by which a size of the arrays differs; infinite for a rank.
+    """Returns the largest factor between sizes of arrays; inf if a rank differs.
 
-    Where there are larger arrays, those with one number for each client do not count:
-    an attack has some of its own.
+    If there are larger arrays, arrays with one number for each client do not count,
+    since an attack has such arrays of its own.
     """
     shapes, others = _larger(shapes), _larger(others)
     if [len(shape) for shape in shapes] != [len(shape) for shape in others]:

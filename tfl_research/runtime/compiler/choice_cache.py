@@ -18,25 +18,25 @@ _FILE = "execution.json"
 
 
 def _path() -> Optional[pathlib.Path]:
-    """The file; None for a user without a home folder and without a cache."""
+    """Returns the file's path; None for a user without a home and a cache folder."""
     base = user_paths.cache()
     return None if base is None else base / "tfl_research" / _FILE
 
 
 def key(fingerprint: str, shapes: Sequence[tuple[int, ...]], hardware: str = "") -> str:
-    """Digest of all that a choice depends on: client work, shapes and machine.
+    """Computes a digest of everything that decides a choice: work, shapes, machine.
 
     Args:
-      fingerprint: of the clients' work.
-      shapes: of a chunk's leaves.
-      hardware: the kind of the GPUs that execute clients' work, or what else of the
-        machine decided; empty for the CPU of a process that sees no GPUs.
+      fingerprint: the fingerprint of the clients' work.
+      shapes: the shapes of a chunk's leaves.
+      hardware: the kind of the GPUs that execute clients' work, or another property of
+        the machine that decided; empty for the CPU of a process that sees no GPUs.
     """
     import tensorflow as tf
 
     machine = (*user_cache.machine(), len(os.sched_getaffinity(0)), hardware)
-    # How XLA's programs compute in this version. Choices that were measured with other
-    # programs do not count.
+    # Says how XLA's programs compute in this version, so that choices that were
+    # measured with other programs do not count.
     programs = "one thread, products of a pool, other forms, positions gathered"
     given = [tuple(shape) for shape in shapes]
     parts = (fingerprint, given, machine, tf.__version__, programs)
@@ -47,9 +47,9 @@ class _Stored(NamedTuple):
     """The content of the file of choices.
 
     Attributes:
-      choices: by key.
-      problem: what is wrong with the file, in words.
-      is_anothers: whether the file is of another user.
+      choices: the choices by key.
+      problem: words for what is wrong with the file.
+      is_anothers: whether the file belongs to another user.
     """
 
     choices: dict[str, Any]
@@ -108,14 +108,14 @@ def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
         return
     choices, problem, is_anothers = _read()
     if is_anothers:
-        # It holds all choices of its owner. `recall` has told of it.
+        # The file has another user's choices. `recall` has warned of this.
         return
     try:
         choices[key_digest] = [*choice, _digest(key_digest, *choice)]
         content = json.dumps(choices, indent=1)
         user_cache.replace(path, content.encode())
     except OSError as error:
-        # `recall` has told of a damaged file.
+        # `recall` has warned of a damaged file.
         if not problem:
             warnings.warn(
                 f"cannot remember the choice in {path}: {error}", stacklevel=2

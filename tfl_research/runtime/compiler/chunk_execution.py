@@ -46,12 +46,12 @@ def run_chunk(
     """The accumulator of a chunk in a mode.
 
     Args:
-      programs: of the process.
-      mode: how its clients are executed.
-      context: what the server sends to clients.
+      programs: the programs of the process.
+      mode: how the clients are executed.
+      context: the values that the server sends to clients.
       chunk: the clients' values.
-      refused: is called if the mode cannot compile the chunk. Then TensorFlow's
-        executor executes its clients one after another.
+      refused: is called if the mode cannot compile the chunk. TensorFlow's executor
+        then executes the clients one after another.
 
     Raises:
       tf.errors.OpError: a client's computation fails.

@@ -1,4 +1,4 @@
-"""The program that executes the clients of a chunk and accumulates what they report."""
+"""The program that executes the clients of a chunk and accumulates their reports."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ChunkProgram:
     def __init__(self, form: MapReduce, mode: Mode):
         self._form, self._mode = form, mode
         self._xla = mode.compiler == "xla"
-        # Where clients hold datasets, XLA compiles a part of the work alone.
+        # If clients hold datasets, XLA compiles only a part of the work.
         loops = form.layout.has_sequences
         self._use = Use(
             guarded=self._xla and not loops, compiled_loops=self._xla and loops
         )
 
     def trace(self, context: Any, leaves: Any, count: tf.Tensor) -> list[tf.Tensor]:
-        """Traces it; see `MapReduce.chunk`."""
+        """Traces the program; see `MapReduce.chunk`."""
         report = self._folded if self._mode.clients == "folded" else self._vectorised
         return self._accumulated(report(context, leaves), count)
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from tfl_research.data import Cohort
 
-# Bytes of client data in a chunk. So memory does not grow with the cohort's size.
+# Bytes of client data in a chunk, so that memory does not grow with the cohort's size.
 CHUNK_BYTES = 32 * 2**20
 CHUNK_CLIENTS = 50
-# Padding that takes no noticeable time; compiling another shape takes a second.
+# Bytes of padding that take no noticeable time; compiling another shape takes a second.
 SPARE_BYTES = 512 * 2**10
-# Size of a small chunk with padding for further clients. Copying it takes 0.13 ms.
+# Bytes of a small chunk with padding for further clients; copying takes 0.13 ms.
 ROOM_BYTES = 256 * 2**10
 
 
@@ -54,16 +54,16 @@ class Shapes:
 
     The first few shapes have as many clients as the chunk, so that cohorts of a fixed
     size need no padding. Further shapes have sizes of `bucket`. A chunk takes a shape
-    that another chunk had, if little of it would be padding: then nothing is compiled.
-    Padding does not change results.
+    that another chunk had, if little of it would be padding; then no program is
+    compiled. Padding does not change results.
 
-    Where clients are executed one after another, padding clients take no time. Small
-    chunks then have room for further clients, so that cohorts whose size varies, as
-    under Poisson sampling, need one shape.
+    If clients are executed one after another, padding clients take no time. Small
+    chunks then have room for further clients, so that cohorts of varying size, as under
+    Poisson sampling, need only one shape.
 
     Args:
-      known: shapes that were taken before, by engines that share their programs with
-        this one; gets the new ones.
+      known: shapes of earlier chunks, of engines that share their programs with this
+        engine; new shapes are added.
       one_by_one: whether clients are executed one after another.
     """
 
@@ -90,9 +90,9 @@ class Shapes:
         """The shape (clients, steps) to which a chunk is padded.
 
         Args:
-          clients, steps: of the chunk.
+          clients, steps: the numbers of clients and steps of the chunk.
           cell: bytes of a client's step.
-          client_bytes: of a client's further values; None if nobody knows.
+          client_bytes: bytes of a client's further values; None if unknown.
         """
         known = sorted(self._known, key=lambda shape: (shape[0] * shape[1], shape))
         has_room = self._one_by_one and client_bytes is not None
@@ -102,12 +102,13 @@ class Shapes:
             if clients > shape[0] or steps > shape[1]:
                 return False
             if shape[0] > most_clients:
-                # Programs for all clients at once compute for padding clients too.
+                # Programs for all clients at once also compute for padding clients.
                 further = (shape[0] - clients) * (client_bytes or 0)
                 return has_room and spare + further <= SPARE_BYTES
             return shape[1] <= most_steps or spare <= SPARE_BYTES
 
-        # The longest, so that a process with other constants compiles for it alone.
+        # The longest shape first, so that a process with other constants compiles only
+        # for this shape.
         for shape in reversed(known):
             if is_near(shape, clients, steps):
                 return shape
@@ -117,7 +118,7 @@ class Shapes:
         shape = clients, steps
         if self._number >= self._EXACT:
             shape = bucket(clients), bucket(steps)
-        # As long as the longest, so that the next chunk may fit too.
+        # The new shape is as long as the longest, so that the next chunk may fit too.
         longest = shape[0], max((steps for _, steps in known), default=0)
         if is_near(longest, shape[0], shape[1]):
             shape = longest
@@ -129,7 +130,7 @@ class Shapes:
 
 
 def _with_room(shape: tuple[int, int], cell: int, client_bytes: int) -> tuple[int, int]:
-    """The shape of a small chunk, with room for longer clients and for more of them."""
+    """Returns the shape of a small chunk, with room for longer and more clients."""
     clients, steps = shape
     for longer in (bucket(2 * steps), bucket(steps)):
         if clients * (longer * cell + client_bytes) <= ROOM_BYTES:

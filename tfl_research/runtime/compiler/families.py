@@ -9,9 +9,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-# Numbers that compilers leave out of products and sums.
+# Numbers that compilers remove from products and sums.
 _LEFT_OUT = frozenset((0.0, 1.0, -1.0))
-# Programs with constants of their own that are kept for each name and mode.
+# The number of programs with their own constants that are kept for each name and mode.
 _MOST = 8
 
 
@@ -23,17 +23,19 @@ def _bits(constants: Sequence[float]) -> np.ndarray:
 def _is_exact(value: float) -> bool:
     """Whether a product with a number, or a quotient, is not rounded.
 
-    So powers of two: x / 2 and x * (1 / 2) have the same bits, and so have (x * 2) * c
-    and x * (2 * c). Zero, infinity and NaN show nothing either.
+    This is so for powers of two: x / 2 and x * (1 / 2) have the same bits, and so have
+    (x * 2) * c and x * (2 * c). A trial with such numbers, or with zero, infinity or
+    NaN, shows nothing.
     """
     mantissa, _ = np.frexp(np.float32(value))
     return not np.isfinite(value) or abs(mantissa) in (0.0, 0.5)
 
 
 def _is_power(value: float) -> bool:
-    """Whether compilers may write a power with this exponent or base as another one.
+    """Whether compilers may replace a power with this exponent or base.
 
-    They do for some whole numbers, halves and quarters, as in square and square root.
+    They do so for some whole numbers, halves and quarters, as in square and square
+    root.
     """
     return not np.isfinite(value) or float(4 * value).is_integer()
 
@@ -43,12 +45,13 @@ class Program:
     """A compiled program.
 
     Attributes:
-      constants: of the process that it was built for, as far as the program has them.
+      constants: the constants of the process for which the program was built, as far as
+        the program uses them.
       lifted: indices of the constants that are arguments of the program.
       call: takes these constants and the program's arguments.
-      function: what must outlive `call`.
-      agrees: whether a trial showed that it gives the same bits as a program that has
-        the constants in it; None until this was tried.
+      function: the object that must outlive `call`.
+      agrees: whether a trial showed that the program gives the same bits as a program
+        that contains the constants; None before the trial.
     """
 
     constants: tuple[float, ...]
@@ -68,15 +71,15 @@ class Program:
 
 
 class Programs:
-    """The programs of one name and mode, of the processes of one structure.
+    """The programs of one name and mode, for the processes of one structure.
 
     Attributes:
-      used: indices of the structure's constants that the program has.
+      used: indices of the structure's constants that the program uses.
 
     Args:
       used: see the attribute.
-      first: a program with its constants. What it takes as arguments all others take,
-        too: no trial is needed for these.
+      first: a program with its constants. All other programs also take its arguments as
+        arguments; no trial is needed for these.
     """
 
     def __init__(self, used: Sequence[int], first: Program):
@@ -85,31 +88,31 @@ class Programs:
         self._whole, self._lifted = [first], list[Program]()
 
     def own(self, constants: Sequence[float]) -> tuple[float, ...]:
-        """The constants that the program has, of all of a process."""
+        """Selects the constants that the program uses from those of a process."""
         return tuple(constants[index] for index in self.used)
 
     def whole(self, constants: Sequence[float]) -> Optional[Program]:
-        """A program that has these constants in it, but for those that all take."""
+        """Finds a program with these constants in it, except the common arguments."""
         return next((p for p in self._whole if p.serves(constants)), None)
 
     def lifted(self, constants: Sequence[float]) -> Optional[Program]:
-        """A program that takes more constants as arguments, with the same results."""
+        """Finds a program with further arguments for constants, and equal results."""
         usable = (p for p in self._lifted if p.agrees is not False)
         return next((p for p in usable if p.serves(constants)), None)
 
     def to_try(
         self, constants: Sequence[float], *, powers: bool
     ) -> Optional[tuple[Program, list[int]]]:
-        """A program by which one with arguments can be tried.
+        """Finds a program for a trial of a new program with arguments.
 
         Args:
-          constants: that the program has.
-          powers: whether it raises to powers.
+          constants: the constants that the program uses.
+          powers: whether the program computes powers.
 
         Returns:
-          (a program with its constants in it, indices of the constants that the new
-          program takes as arguments). None if no program would show what compilers make
-          of these constants.
+          A program that contains its constants, and the indices of the constants that
+          the new program takes as arguments. None if no program can show how compilers
+          treat these constants.
         """
 
         def is_special(value: float) -> bool:
@@ -126,12 +129,12 @@ class Programs:
         return None
 
     def _earlier(self) -> set[int]:
-        """Indices of the constants that are arguments of a program that may be used."""
+        """Returns the indices of constants that are arguments of a usable program."""
         return {i for p in self._lifted if p.agrees is not False for i in p.lifted}
 
     @property
     def disagree(self) -> bool:
-        """Whether compilers make something of constants that arguments do not get."""
+        """Whether compilers compute other bits for constants than for arguments."""
         return any(p.agrees is False for p in self._lifted)
 
     def add(self, program: Program) -> None:
@@ -144,7 +147,7 @@ class Programs:
             del self._whole[1]
 
 
-# Modes and reasons, by what they were measured with.
+# Modes and reasons, by the shapes and hardware with which they were measured.
 Measured = dict[Hashable, tuple[str, str, str]]
 
 
@@ -153,13 +156,13 @@ class Family:
 
     Attributes:
       steps, sums: see `family`.
-      shapes: (clients, steps) of the chunks that they executed, or processes whose
-        clients take the same steps; see `chunks.Shapes`.
+      shapes: (clients, steps) of the chunks of all processes whose clients take the
+        same steps; see `chunks.Shapes`.
       measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
-        and the kind of hardware and of time that was compared.
-      alike: the same of all processes whose clients take the same steps and are added
-        up in the same way. Under another attack, a client does the same work and
-        changes its update.
+        and the kind of hardware and of compared time.
+      alike: modes and reasons of all processes whose clients take the same steps, and
+        whose reports are summed in the same way. Under another attack, a client does
+        the same work and then changes its update.
     """
 
     def __init__(
@@ -183,8 +186,8 @@ class Family:
 
 
 # Families by the fingerprints of the graphs. A second engine of an equal process,
-# another seed, or a second run of a sweep compiles nothing. A process that differs in
-# some scalar constants shares the programs that do not have these constants, and
+# another seed, or a second run of a sweep compiles no program. A process that differs
+# in some scalar constants shares the programs that do not use these constants, and
 # programs in which these constants are arguments.
 _lock = threading.Lock()
 _families: dict[tuple[str, ...], Family] = {}
@@ -195,7 +198,7 @@ def family(structure: tuple[str, ...], steps: str = "", sums: str = "") -> Famil
 
     Args:
       structure: fingerprints of the process' graphs.
-      steps: digest of the loops over clients' steps; empty for none.
+      steps: digest of the loops over clients' steps; empty if there are no loops.
       sums: digest of the computation that adds a client's report.
     """
     with _lock:

@@ -86,7 +86,7 @@ class MapReduce:
         constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.
         layout = str(self.layout.specs) if self.layout.has_sequences else ""
-        # A graph does not have its arguments that it does not use.
+        # A graph lacks arguments that it does not use, so arguments count separately.
         arguments = tuple(
             ""
             if graph.parameter_type is None
@@ -97,7 +97,7 @@ class MapReduce:
         structure = (*fingerprints, *arguments, layout)
         programs = family(structure, self.work.loops, self.accumulate.fingerprint)
         self.sharing = SharedPrograms(programs, self.graphs, constants)
-        # Of processes of equal structure, see `Family`.
+        # Processes of equal structure share these, see `Family`.
         self.shapes, self.measured = programs.shapes, programs.measured
         self.measured_alike = programs.alike
 
@@ -179,7 +179,7 @@ class MapReduce:
 
     @property
     def untraceable(self) -> list[str]:
-        """Why the toolkit's programs cannot hold the process, in words."""
+        """Words for why the toolkit's programs cannot execute the process."""
         return [
             f"{name} has the operation {operation}"
             for name, graph in self.parts.items()
@@ -188,7 +188,7 @@ class MapReduce:
 
     @property
     def not_for_xla(self) -> list[str]:
-        """Why XLA must not compile the chunks, in words."""
+        """Words for why XLA must not compile the chunks."""
         loops = self.layout.has_sequences
         parts = {"work": self.work}
         if not loops:
@@ -240,12 +240,12 @@ class MapReduce:
         try:
             self.start(mode)
             if mode.clients != "separate":
-                # Others have programs of single clients (`runtime.separate`).
+                # The other mode has programs of single clients (`runtime.separate`).
                 self.chunk(mode)
             self.finish(mode, parts)
         except CannotTrace:
             raise
-        # What TensorFlow cannot build it says with any exception.
+        # If TensorFlow cannot build a program, it may raise any exception.
         except Exception as error:
             interrupts.check()
             reason = said_by(error)

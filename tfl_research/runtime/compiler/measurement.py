@@ -28,17 +28,17 @@ _SHORT_SECONDS = 0.0002
 _WORTH_SECONDS = 0.1
 # Cohorts whose sizes differ by a larger factor are measured anew.
 _NEAR_COHORTS = 4
-# Candidates are executed in turns, until one of them took so many seconds: in two
-# turns or three, or in a single one that is very long. The first turn has one client
-# of the chunk, and so have all turns if that client takes long.
+# Candidates are executed in turns until one of them has taken this many seconds: in two
+# or three turns, or in a single long turn. The first turn has one client of the chunk.
+# If this client takes long, all turns have one client.
 _ENOUGH_SECONDS = 0.3
 _LONG_SECONDS = 3.0
 _MOST_TURNS = 3
 _SHORT_CLIENT_SECONDS = 0.1
-# Executions that take so long are compared by the time of all cores: the kernel counts
-# some threads in steps of milliseconds.
+# Longer executions are compared by the time of all cores. Shorter ones are not, since
+# the kernel counts the time of some threads in steps of milliseconds.
 _COUNTED_SECONDS = 0.02
-# How TensorFlow says that it cannot build or compile a program.
+# Errors by which TensorFlow says that it cannot build or compile a program.
 _FAILURES = (
     tf.errors.OpError,
     ArithmeticError,
@@ -51,14 +51,14 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
-# Number of clients on which folded candidates are measured. The programs compile for
-# the whole chunk, and take the number of clients as an argument.
+# Number of clients on which folded candidates are measured. The programs are compiled
+# for the whole chunk, and take the number of clients as an argument.
 _FEW_CLIENTS = 8
-# XLA compiles that many operations in three seconds or more. Where TensorFlow needs so
-# much longer for an operation than for its call (about a microsecond), XLA has little
-# to save. It was 1.4 times as fast for a transformer with 5 microseconds for an
-# operation. For one with 70 (W8 of the benchmark) it needs about the same time, and
-# compiles for 10 s.
+# XLA compiles this many operations in three seconds or more. If TensorFlow's operations
+# take much longer than their calls (about a microsecond), XLA can save little. XLA was
+# 1.4 times as fast for a transformer with 5 microseconds for an operation. For a
+# transformer with 70 microseconds (W8 of the benchmark), XLA needs about the same time,
+# and compiles for 10 s.
 _MANY_OPERATIONS = 2000
 _LONG_OPERATION_SECONDS = 20e-6
 
@@ -66,8 +66,8 @@ _LONG_OPERATION_SECONDS = 20e-6
 class _Candidate:
     """A mode's compiled program, and its fastest execution so far.
 
-    The program is executed once as it is made: the first execution compiles it. A
-    folded program executes one client then, until it is given more.
+    Making a candidate executes the program once, which compiles the program. A folded
+    program then executes one client, until `take_more` is called.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class _Candidate:
     def execute(self) -> float:
         """Executes the program; returns the seconds that it took.
 
-        A program that fails on several clients, for want of memory, is never the
-        fastest.
+        A program that fails on several clients, because memory is not enough, is never
+        the fastest.
 
         Raises:
           InvalidArgumentError: the clients' values are bad.
@@ -131,7 +131,7 @@ class _Candidate:
 
     @property
     def cpu_seconds(self) -> float:
-        """The same of the time that all cores spent on it."""
+        """CPU seconds of all cores for a client in the fastest execution."""
         if self._has_failed:
             return float("inf")
         return self._best_cpu / max(self._clients, 1)
@@ -143,16 +143,16 @@ class _Candidate:
 
 
 def _wait(results: Optional[Sequence[tf.Tensor]]) -> None:
-    """Waits until a program's results are there: a GPU computes them later."""
+    """Waits for a program's results, which a GPU computes later."""
     for result in (results or ())[:1]:
         result.numpy()
 
 
 def _measure(candidates: Sequence[_Candidate]) -> None:
-    """Executes the programs in turns, so that all meet the same noise.
+    """Executes the programs in turns, so that all have the same disturbances.
 
-    A slow moment of the machine then delays all programs, or one execution of several:
-    the fastest execution of each program counts.
+    A slow moment of the machine then delays all programs, or only one of several
+    executions. The fastest execution of each program counts.
     """
     spent = [candidate.execute() for candidate in candidates]
     turns = _MOST_TURNS - 1
@@ -173,8 +173,8 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
     """How many operations the chunk's first client executes.
 
     Returns:
-      0 if XLA compiles the client's work in a few seconds, or if nobody knows: where
-      the work has other loops than that over the client's steps.
+      The number. 0 if XLA compiles the client's work in a few seconds, or if the number
+      is unknown, because the work has loops other than the one over the client's steps.
     """
     sizes = programs.work.sizes
     few = sum(sizes) < _MANY_OPERATIONS
@@ -184,7 +184,7 @@ def _executed_operations(programs: MapReduce, chunk: chunks.Chunk) -> int:
 
 
 def size_class(cohort_size: int) -> str:
-    """The class of a cohort's size, in words; cohorts of one class share a choice.
+    """Returns words for a cohort's size class; cohorts of one class share a choice.
 
     A vectorised program is worth its compilation only for many clients. So a choice
     that was measured for a few clients is not used for many, and the other way round.
@@ -218,10 +218,10 @@ def measured(
     Args:
       programs, state, hardware, fills_cores, cohort_size: see `choice.choose`.
       chunk: the clients.
-      modes: to measure; a vectorised mode is added for many short clients.
+      modes: the modes to measure; a vectorised mode is added for many short clients.
 
     Returns:
-      The fastest mode, and the measurements in words.
+      The fastest mode, and words about the measurements.
 
     Raises:
       CannotTrace: no mode can execute the process.
@@ -261,7 +261,7 @@ def measured(
         if plain in built:
             seconds = built[plain].execute() / executed
             if seconds > _LONG_OPERATION_SECONDS:
-                # Not of one slow moment of the machine.
+                # A second execution, in case the first met a slow moment.
                 seconds = min(seconds, built[plain].execute() / executed)
             if seconds > _LONG_OPERATION_SECONDS:
                 return plain, (
@@ -276,18 +276,18 @@ def measured(
     if not built:
         bad = [e for e in failures if isinstance(e, tf.errors.InvalidArgumentError)]
         if bad:
-            # Bad values of a client, which fail on TFF's runtime too.
+            # A client's values are bad, and would fail on TFF's runtime too.
             raise bad[-1]
         raise CannotTrace("; ".join(notes))
     if len(built) > 1 or programs.vectorises:
         _measure(list(built.values()))
     best = fastest()
-    # A GPU executes many small clients at once as fast as one.
+    # A GPU executes many small clients at once as fast as one client.
     seconds = built[best].seconds
     is_worth = seconds * cohort_size >= _WORTH_SECONDS
     if programs.vectorises and (hardware or (seconds < _SHORT_SECONDS and is_worth)):
         build(Mode("vectorised", best.compiler))
-        # The folded program again too, in the same turns.
+        # The folded program is measured again, in the same turns.
         _measure([built[best], *list(built.values())[-1:]])
         best = fastest()
     taken_by = {m: c.cpu_seconds if by_cores() else c.seconds for m, c in built.items()}

@@ -14,15 +14,15 @@ class Mode:
 
     Attributes:
       clients: "folded" (one after another in one program), "vectorised" (all at once)
-        or "separate" (each by a program of its own, as at the sites of a federation;
-        their reports are added up one by one in the order of the cohort). Where XLA
-        cannot compile a client's program, "separate" executes the client in
-        TensorFlow's executor, as a site does, with a warning; the others are refused.
-      compiler: "xla" or "graph" (TensorFlow's own executor). Where clients hold
-        datasets, XLA compiles the loops over full batches alone.
+        or "separate" (each in its own program, as at the sites of a federation; reports
+        are added up one by one in the order of the cohort). If XLA cannot compile a
+        client's program, "separate" executes the client in TensorFlow's executor, as a
+        site does, with a warning; other modes are refused.
+      compiler: "xla" or "graph" (TensorFlow's own executor). If clients hold datasets,
+        XLA compiles only the loops over full batches.
 
     Raises:
-      ValueError: another value.
+      ValueError: an attribute has another value.
     """
 
     clients: str = "folded"

@@ -23,17 +23,17 @@ _tracing = threading.RLock()
 class SharedPrograms:
     """Builds programs, or takes the programs of an earlier process of equal structure.
 
-    A process' results are to the last bit the same as if there had been no other one.
-    Compilers compute with constants: they turn a division by one into a product, and
-    join two products. So some constants are arguments always: learning rates of
-    clients, where XLA compiles, and noise multipliers. Of others, TensorFlow's executor
-    gets each process' own. XLA compiles for a second; there, constants that differ from
-    the earlier process' become arguments, once a trial has shown that this changes no
-    bit.
+    A process' results are the same, to the last bit, as if there were no other process.
+    Compilers compute with constants: they turn a division into a product, and join two
+    products. So some constants are always arguments: noise multipliers, and clients'
+    learning rates under XLA. For other constants, TensorFlow's executor gets a program
+    for each process. XLA takes a second to compile a program. So under XLA, constants
+    that differ from those of an earlier process become arguments, after a trial has
+    shown that this changes no bit.
 
     Args:
-      family: of the process.
-      graphs: that programs consist of.
+      family: the family of the process.
+      graphs: the graphs of which programs consist.
       constants: scalar constants of all graphs, in order.
     """
 
@@ -42,12 +42,12 @@ class SharedPrograms:
     ):
         self._family, self._graphs, self._constants = family, graphs, constants
         self._own: dict[Hashable, Callable[..., list[tf.Tensor]]] = {}
-        # While a program is traced: graphs in it, and lifted constants of each.
+        # While a program is traced: its graphs, and the lifted constants of each graph.
         self._traced: set[Graph] = set()
         self._tensors: dict[Graph, dict[int, tf.Tensor]] = {}
 
     def lifted_in(self, graph: Graph) -> Optional[Mapping[int, tf.Tensor]]:
-        """The arguments in the place of a graph's constants, as it is traced."""
+        """Returns the arguments that replace a graph's constants while it is traced."""
         self._traced.add(graph)
         return self._tensors.get(graph)
 
@@ -64,10 +64,10 @@ class SharedPrograms:
         Args:
           key: name and mode of the program.
           trace: adds the program to a graph.
-          signature: specs of its arguments.
-          compiled: whether XLA compiles it.
-          whole: graphs of the program whose constants `constants.ARGUMENT` are
-            arguments, with a sweep and without one. It has all of each.
+          signature: specs of the program's arguments.
+          compiled: whether XLA compiles the program.
+          whole: graphs of the program whose constants `constants.ARGUMENT` are always
+            arguments, in a sweep or not. The program has these graphs completely.
         """
         with _tracing:
             if key not in self._own:
@@ -79,7 +79,7 @@ class SharedPrograms:
     def with_arguments(
         self, trace: Callable[..., Any], whole: Sequence[Graph]
     ) -> tuple[Callable[..., Any], list[float]]:
-        """A program that is not shared, with the arguments that all shared ones have.
+        """Makes an unshared program with the arguments of all shared programs.
 
         Args:
           trace: see `program`, as `whole`.
@@ -96,7 +96,7 @@ class SharedPrograms:
         return program, [self._constants[index] for index in always]
 
     def _always(self, whole: Sequence[Graph]) -> tuple[int, ...]:
-        """Indices of the constants that are arguments of a program in any case."""
+        """Returns the indices of constants that are always arguments of a program."""
         found, first = list[int](), 0
         for graph in self._graphs:
             if graph in whole:
@@ -157,7 +157,7 @@ class SharedPrograms:
         own: Sequence[float],
         whole: Callable[[], Program],
     ) -> Callable[..., list[tf.Tensor]]:
-        """Calls the lifted program if it does as the reference, else one of our own."""
+        """Calls the lifted program if it agrees with the reference, else our own."""
         chosen: list[Callable[..., list[tf.Tensor]]] = []
 
         def run(*values: Any) -> list[tf.Tensor]:
@@ -192,8 +192,8 @@ class SharedPrograms:
 
         Args:
           trace, signature, compiled: see `program`.
-          used: indices of the constants that the program has.
-          lifted: indices among these, of constants that are arguments.
+          used: indices of the constants that the program uses.
+          lifted: the indices among `used` of constants that are arguments.
         """
         places = [used[index] for index in lifted]
 

@@ -1,4 +1,4 @@
-"""Trials of programs whose constants are arguments, against one that has them in it."""
+"""Tries whether constants as arguments change the bits of a program's results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tensorflow as tf
 from tfl_research import _tff_compat, interrupts
 from tfl_research.runtime.compiler.families import Program
 
-# Numbers in results that must depend on a constant, so that equal bits are no chance:
-# joining two products changes a tenth of the numbers or more.
+# How many numbers of the results must depend on a constant, so that equal bits are no
+# chance: joining two products changes a tenth of the numbers or more.
 _NUMBERS = 256
-# Executions with other values, for results of few numbers.
+# Largest number of executions with other values, if results have few numbers.
 _MOST = 64
 
 
@@ -31,7 +31,7 @@ def calling(
     given = [tf.constant(constants[index]) for index in program.lifted]
 
     def run(*values: Any) -> list[tf.Tensor]:
-        # A function without results, as of clients that send nothing, gives None.
+        # A function without results, if clients send nothing, returns None.
         results = list(call(*given, *tf.nest.flatten(values)) or ())
         _tff_compat.free_attributes(results)
         return results
@@ -42,18 +42,18 @@ def calling(
 def agree(lifted: Program, reference: Program, values: Sequence[Any]) -> Optional[bool]:
     """Whether both give the same bits with the reference's constants.
 
-    Values can hide a difference: zeros stay zeros, whatever compilers make of a factor,
-    and few numbers may be equal by chance. So both programs get values near the given
-    ones too, and enough numbers of the results must depend on each constant.
+    Values can hide a difference: zeros stay zeros for any factor, and a few numbers may
+    be equal by chance. So both programs also get values near the given ones, and enough
+    numbers of the results must depend on each constant.
 
     Args:
       lifted: the program with arguments.
-      reference: has its constants in it, but for those that both take.
-      values: arguments of both programs but for the constants.
+      reference: the program that contains its constants, except common arguments.
+      values: the arguments of both programs without the constants.
 
     Returns:
-      False as well if too few numbers depend on a constant. None if the programs fail
-      on the values, which then tell nothing.
+      Whether the bits are equal. False also if too few numbers depend on a constant.
+      None if the programs fail on the values, so that the trial shows nothing.
     """
     constants = reference.constants
     theirs, ours = calling(reference, constants), calling(lifted, constants)
@@ -89,7 +89,7 @@ def _changed(constants: Sequence[float], index: int) -> list[float]:
 
 
 def _near(value: Any, generator: np.random.Generator) -> tf.Tensor:
-    """Slightly different floats than a tensor has; other dtypes do not change."""
+    """Changes floats slightly; tensors of other dtypes do not change."""
     tensor = tf.convert_to_tensor(value)
     if not tensor.dtype.is_floating:
         return tensor

@@ -34,7 +34,7 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
     """The program of a chunk in a mode, which XLA compiles on the worker or not.
 
     Args:
-      programs: of a process without datasets.
+      programs: the programs of a process without datasets.
       mode: how clients are executed; not "separate".
     """
     trace = ChunkProgram(programs, mode).trace
@@ -53,7 +53,7 @@ def worker_program(programs: MapReduce, mode: Mode) -> WorkerProgram:
 
 
 def _compiled(programs: MapReduce, trace: Any) -> Any:
-    """A program for XLA with the arguments that it has in process: the same results."""
+    """Makes an XLA program with the arguments, and so the results, as in process."""
     lifted, constants = programs.sharing.with_arguments(trace, [programs.work])
     program = on_one_thread(tf.function(lifted, jit_compile=True, autograph=False))
     return lambda *values: program(list(map(tf.constant, constants)), *values)

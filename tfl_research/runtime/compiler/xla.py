@@ -1,4 +1,4 @@
-"""XLA's settings, and what it cannot compile told from what clients' values do."""
+"""Sets XLA's flags, and tells XLA's compile errors from bad client values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfl_research import interrupts
 from tfl_research.private_worker import xla_flags
 
-# What TensorFlow raises where XLA cannot compile a program. Bad values of clients raise
-# the same.
+# Errors that TensorFlow raises if XLA cannot compile a program. Bad values of clients
+# raise the same errors.
 _ERRORS = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
@@ -21,9 +21,9 @@ _ERRORS = (
     tf.errors.UnimplementedError,
 )
 _NODE = re.compile(r"\{\{node (?P<name>[^}]+)\}\}")
-# Where the names of the places begin at which an operation was made.
+# The beginning of the list of places where an operation was made.
 _TRACE = re.compile(r"\s*(Stack trace for op definition|\[\[|File \"|$)")
-# What TensorFlow says before the reason for the parts of a program on one thread.
+# TensorFlow's words before the reason, for the parts of a program on one thread.
 _PREAMBLE = re.compile(
     r"\s*Graph execution error:\s*Detected at node.*?"
     r"(<stack traces unavailable>|\nNode: [^\n]*)\n",
@@ -40,10 +40,10 @@ def set_flags() -> None:
 
 
 class CannotCompile(ValueError):
-    """A mode cannot compile clients that are executed one after another without XLA."""
+    """A mode cannot compile clients, which are then executed one by one without XLA."""
 
 
-# Gets the reason why a program was not executed by XLA; may raise an error.
+# A function that gets the reason why XLA did not execute a program; it may raise.
 Refused = Callable[[CannotCompile], None]
 
 
@@ -53,17 +53,17 @@ def executed(
     refused: Refused,
     what: str = "XLA cannot compile",
 ) -> list[tf.Tensor]:
-    """The results of a compiled program, or of the plain one in its place.
+    """Returns the results of a compiled program, or of the plain program instead.
 
-    Where XLA would compute something from bad values, on which TensorFlow fails, and
-    where a mode cannot compile the program, TensorFlow executes the plain one.
+    TensorFlow executes the plain program if the mode cannot compile the program, or if
+    XLA computed results from bad values, on which TensorFlow fails.
 
     Args:
       by_mode: executes the program; its last result is whether a guard was violated.
       by_graph: executes the clients one after another in TensorFlow's executor, without
         that result.
       refused: is called if the mode cannot compile the program.
-      what: begins the reason.
+      what: the beginning of the reason.
 
     Raises:
       tf.errors.OpError: the plain program fails too.
@@ -72,7 +72,7 @@ def executed(
         *results, violated = by_mode()
     except _ERRORS as error:
         interrupts.check()
-        # A kernel that fails on a client's values fails here again.
+        # If a kernel failed on a client's values, it fails here again.
         results = by_graph()
         refused(CannotCompile(_reason(what, error)))
         return results
@@ -80,9 +80,9 @@ def executed(
 
 
 def said_by(error: Exception) -> str:
-    """The first line of an error; of one that AutoGraph repeats, the error's own text.
+    """Returns the first line of an error, without text that AutoGraph put before.
 
-    `tf.vectorized_map` lets AutoGraph put "in user code:" and a trace before it.
+    `tf.vectorized_map` makes AutoGraph put "in user code:" and a trace before the text.
     """
     text = str(error).strip()
     own = _OWN_TEXT.findall(text) if text.startswith("in user code:") else []

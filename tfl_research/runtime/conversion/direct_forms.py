@@ -1,9 +1,9 @@
 """The map-reduce form of a round, taken from its building blocks.
 
 TFF's own compiler goes through the building blocks dozens of times, which takes half a
-second. A round whose computations depend on their arguments alone needs no more than
-each of its tensors written into the part of the form that computes it. All other rounds
-are left to TFF.
+second. If the computations of a round depend only on their arguments, it is enough to
+write each tensor into the part of the form that computes the tensor. TFF's compiler
+converts all other rounds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def form_of(computation: tff.Computation) -> Form:
     """The form of `process.next`.
 
     Raises:
-      Unknown: only TFF knows its form, or it has none.
+      Unknown: only TFF's compiler knows the form, or there is no form.
     """
     evaluation = Evaluation()
     state, client = (
@@ -125,9 +125,9 @@ def _members(value_type: tff.Type) -> list[tff.Type]:
 
 
 def _needed(tensors: Sequence[Tensor], kinds: tuple[type, ...]) -> list[Any]:
-    """The owners of some kinds that tensors need, in the order of their first use.
+    """Returns the owners of some kinds that tensors need, in the order of first use.
 
-    What these owners need themselves does not count.
+    The owners that these owners need are not included.
     """
     found: dict[int, Any] = {}
     seen: set[int] = set()

@@ -35,7 +35,7 @@ _EVALS = ("federated_eval_at_clients", "federated_eval_at_server")
 
 
 class Evaluation:
-    """Evaluates building blocks; tensors of equal calls are the same ones."""
+    """Evaluates building blocks; equal calls give the same tensors."""
 
     def __init__(self) -> None:
         self._leaves: dict[Any, Leaf] = {}
@@ -143,7 +143,7 @@ class Evaluation:
         if uri in (BITWIDTHS, LARGEST, MODULI):
             value, bound = values.members(argument)
             return _secure_sum(uri, value, values.tensors(bound))
-        # Among them means, whose bodies TFF has.
+        # For example means, whose bodies TFF has.
         raise Unknown(f"the operation {uri}")
 
     def _taking(self, function: Value) -> Callable[..., Value]:
@@ -193,7 +193,7 @@ def _aggregate(
     one = values.alike(Source(), value)
     accumulated, merged = accumulate(total, one), merge(total, other)
     for result in (accumulated, merged):
-        # TFF takes the wider one of several types.
+        # TFF takes the wider of several types.
         if values.types(result) != values.types(zero):
             raise Unknown("accumulators of several types")
     reported = report(total)
@@ -217,10 +217,10 @@ def _secure_sum(uri: str, given: Value, bounds: Sequence[Tensor]) -> Value:
 
 
 def _check_pure(part: Part) -> None:
-    """Refuses what does not depend on its arguments alone.
+    """Refuses a computation that does not depend only on its arguments.
 
-    Of what is refused, it counts how often and in which order it is executed. An
-    assertion may be executed twice.
+    The result of such a computation depends on how often and in which order it is
+    executed. Assertions are allowed, since they may be executed twice.
     """
     if part.initialize_op or part.graph_def.library.gradient:
         raise Unknown("a computation with an initialisation or a gradient of its own")

@@ -1,10 +1,10 @@
-"""The map-reduce forms that were compiled in this process, for other constants.
+"""Reuses map-reduce forms that were compiled in this process, with other constants.
 
-TFF takes seconds to compile a form, and moves the TensorFlow graphs of a computation
-into it without looking at the numbers in them. So each float constant of the
-computation gets a number as an attribute, and the form tells where the constant went. A
-computation that differs from an earlier one in float constants alone, such as a
-learning rate, takes the earlier form with its own constants.
+TFF takes seconds to compile a form. It moves the TensorFlow graphs of a computation
+into the form without looking at their numbers. So each float constant of the
+computation gets a number as an attribute, and the form shows where the constant is. If
+a computation differs from an earlier one only in float constants, such as a learning
+rate, it gets the earlier form with its own constants.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tfl_research.runtime.graphs.structures import tensor_names as names
 
 # An attribute whose name begins with "_" means nothing to TensorFlow, and is kept.
 _NUMBER = "_tfl_research_constant"
-# Forms that are kept. A sweep alternates between a few.
+# The largest number of kept forms; a sweep alternates between a few forms.
 _MOST = 16
 
 
@@ -55,7 +55,7 @@ _known: collections.OrderedDict[str, tuple[Any, ...]] = collections.OrderedDict(
 def form_of(
     computation: tff.Computation, compile_form: Callable[[tff.Computation], Any]
 ) -> Form:
-    """The form of a computation, from an equal one's where there was one.
+    """Returns the form of a computation, from an equal earlier computation if possible.
 
     Args:
       computation: `process.next`.
@@ -79,7 +79,7 @@ def form_of(
 
 
 def forget() -> None:
-    """Forgets all forms, so that the next ones are compiled."""
+    """Drops all kept forms."""
     with _lock:
         _known.clear()
 
@@ -123,14 +123,14 @@ class _Numbered:
         message = type(given)()
         message.CopyFrom(given)
         self.constants: list[Any] = []
-        # What became of each computation of TensorFlow, by its bytes. Equal ones stay
-        # equal, since TFF may treat two equal computations as the same.
+        # The numbered form of each TensorFlow computation, by its bytes. Equal
+        # computations stay equal, since TFF may treat them as the same.
         self._taken: dict[bytes, tuple[int, bytes, Any]] = {}
         self.structure = BuildingBlocks(self._take).digest(message)
         self.computation = tff.framework.deserialize_computation(message)
 
     def _take(self, message: Any) -> Any:
-        """Numbers the constants of a computation; gives what else it consists of."""
+        """Numbers the constants of a computation; returns its other content."""
         given = message.SerializeToString(deterministic=True)
         if given not in self._taken:
             described = self._number(message.tensorflow)
@@ -141,11 +141,11 @@ class _Numbered:
         return index, described
 
     def _number(self, message: Any) -> Any:
-        """Numbers the constants of a `TensorFlow` message; gives all else of it."""
+        """Numbers a `TensorFlow` message's constants; returns its other content."""
         graph_def = _graph_def(message)
         inputs, outputs = names(message.parameter), names(message.result)
         roots = [*outputs, *filter(None, [message.initialize_op])]
-        # A shape could be another one with other constants: then all of them count.
+        # If a shape may depend on the constants, all constants belong to the structure.
         is_open = open_constants.is_float
         if not open_constants.decide_nothing(graph_def):
             is_open = _never
@@ -156,7 +156,7 @@ class _Numbered:
                 node.attr[_NUMBER].i = len(self.constants)
                 self.constants.append(node.attr["value"].tensor)
         message.graph_def.Pack(graph_def)
-        # Resources of one name are one resource.
+        # Two resources with the same name are the same resource.
         shared = [
             node.attr["shared_name"].s
             for node in open_constants.in_order(graph_def)

@@ -14,7 +14,7 @@ from tfl_research.runtime.conversion.round_values import Unknown
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.parts import Part
 
-# How TensorFlow names functions of the toolkit that are traced again.
+# Names of the toolkit's functions in TensorFlow's messages about repeated tracing.
 _OURS = ("tfl_research", "Evaluator.")
 
 
@@ -23,8 +23,8 @@ def _is_for_users(record: logging.LogRecord) -> bool:
 
     TensorFlow reports that vectorised programs use loops for some operations, that a
     function is deprecated, and that each experiment of a process traces its own
-    functions. A user can change none of this. It prints hundreds of lines about an
-    operation that it cannot vectorise, and raises the reason as well.
+    functions. A user cannot change these facts. TensorFlow also prints hundreds of
+    lines about an operation that it cannot vectorise, although it raises the reason.
     """
     message = record.getMessage()
     retraced = "triggered tf.function retracing" in message
@@ -71,14 +71,14 @@ def map_reduce_form(
             direct_forms.form_of(process.next),
         )
     except (Unknown, RecursionError):
-        # RecursionError: a chain of calls that is too long for Python's stack.
+        # RecursionError if a chain of calls is too long for Python's stack.
         return _by_tff(process)
 
 
 def _by_tff(
     process: tff.templates.IterativeProcess,
 ) -> tuple[Part, known_forms.Form]:
-    """`map_reduce_form` by TFF's compiler."""
+    """Computes `map_reduce_form` by TFF's compiler."""
     config = _without_grappler()
     try:
         form = known_forms.form_of(

@@ -1,7 +1,7 @@
-"""A round's values as expressions of the state and of a client's value.
+"""Expresses a round's values in terms of the state and of a client's value.
 
 A placed value is the expression of one member: the server's, or one client's. Each
-tensor tells which call of TensorFlow it comes from, so that a part of a round can be
+tensor says from which TensorFlow call it comes, so that a part of a round can be
 written as a graph.
 """
 
@@ -17,7 +17,7 @@ from tfl_research.runtime.graphs.parts import Part
 
 
 class Unknown(ValueError):
-    """A computation has something that these expressions cannot say."""
+    """These expressions cannot describe a computation."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Tensor:
     """A tensor: a result of a call, or an argument of a part of a round.
 
     Attributes:
-      owner: what it comes from.
-      index: its number among the owner's tensors.
-      type: its TFF type.
+      owner: the object from which the tensor comes.
+      index: the number of the tensor among the owner's tensors.
+      type: the TFF type.
     """
 
     owner: Owner
@@ -42,7 +42,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Struct:
-    """A structure. Its names do not count, since TFF's protocol selects by number."""
+    """A structure; member names are ignored, as TFF's protocol selects by number."""
 
     members: Sequence[Value]
 
@@ -91,7 +91,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Broadcast:
-    """A tensor of the server that clients get."""
+    """A tensor of the server that is broadcast to clients."""
 
     tensor: Tensor
 
@@ -101,12 +101,12 @@ class Aggregate:
     """A `federated_aggregate` of the clients' values.
 
     Attributes:
-      value: of a client.
+      value: the value of a client.
       zero: an accumulator of no client.
-      total, other, one: what the functions take: two accumulators, and a value.
-      accumulated: of `total` and `one`.
-      merged: of `total` and `other`.
-      reported: of `total`.
+      total, other, one: the arguments of the functions: two accumulators, and a value.
+      accumulated: the result of accumulating `total` and `one`.
+      merged: the result of merging `total` and `other`.
+      reported: the report of `total`.
     """
 
     value: Sequence[Tensor]
@@ -172,13 +172,13 @@ def _typed(owner: Owner, value_type: tff.Type, numbers: Iterator[int]) -> Value:
 
 
 def alike(owner: Owner, value: Value) -> Value:
-    """A value of another owner, with the structure and the types of a value."""
+    """Makes a value of another owner, with the structure and types of a value."""
     found = types(value)
     return again(value, (Tensor(owner, i, kind) for i, kind in enumerate(found)))
 
 
 def again(value: Value, given: Iterable[Value]) -> Value:
-    """A value of the structure of another one, with these tensors."""
+    """Makes a value with the structure of another value, from these tensors."""
     left = iter(given)
 
     def replaced(one: Value) -> Value:

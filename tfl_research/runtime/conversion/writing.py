@@ -20,18 +20,18 @@ def written(
     gives: Sequence[Tensor],
     result_type: Optional[tff.Type] = None,
 ) -> Part:
-    """The computation of some tensors from others.
+    """Writes the computation of some tensors from other tensors.
 
     Args:
-      takes: arguments, in order.
-      gives: results, in order.
-      result_type: by default a structure of the results' types.
+      takes: the arguments, in order.
+      gives: the results, in order.
+      result_type: the type of the result; by default a structure of the results' types.
 
     Returns:
-      The graph. Its calls are those that the results need, each of them once.
+      The graph. It has each call that the results need once.
 
     Raises:
-      Unknown: a result depends on another tensor than the arguments.
+      Unknown: a result depends on a tensor that is no argument.
     """
     graph = _Graph()
     for number, tensor in enumerate(takes):
@@ -69,7 +69,7 @@ class _Graph:
         self._names[tensor.key] = f"{name}:0"
 
     def add_result(self, name: str, tensor: Tensor) -> str:
-        """Adds a tensor and all that it needs; results and arguments have own names."""
+        """Adds a tensor and everything that it needs, under a name of its own."""
         source = self._name(tensor)
         node = self.graph_def.node.add(name=name, op="Identity", input=[source])
         node.attr["T"].type = tf.as_dtype(tensor.type.dtype).as_datatype_enum
@@ -98,7 +98,7 @@ class _Graph:
 
         def moved(reference: str) -> Optional[str]:
             if reference.startswith("^"):
-                # An argument needs no execution.
+                # Arguments are not executed.
                 is_argument = node_name(reference) in placeholders
                 return None if is_argument else f"^{prefix}{reference[1:]}"
             known = given.get(tensor_name(reference))
@@ -132,7 +132,7 @@ class _Graph:
         names = set(self._functions)
         names.update(function.signature.name for function in library.function)
         renamed = {}
-        # All are renamed, since each may call one whose name is taken.
+        # All functions are renamed, since each may call one whose name is taken.
         for function in library.function if taken else ():
             number = 1
             while (new := f"{function.signature.name}_{number}") in names:

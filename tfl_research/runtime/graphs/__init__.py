@@ -1,1 +1,1 @@
-"""TensorFlow graphs and TFF types: what is in them, and changes to them."""
+"""Inspects and changes TensorFlow graphs and TFF types."""

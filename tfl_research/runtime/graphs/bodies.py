@@ -49,8 +49,7 @@ class Body:
     def order(self, roots: Sequence[str]) -> list[Any]:
         """The nodes that the roots need, each after the nodes that it needs.
 
-        Where the graph leaves the order open, nodes come in the order in which they
-        were created.
+        If the graph does not determine the order, nodes come in the order of creation.
 
         Args:
           roots: names of tensors or nodes.

@@ -11,8 +11,8 @@ class BuildingBlocks:
     """Digests the building blocks of one computation, without the names in it.
 
     Args:
-      content: gives what counts of a computation of TensorFlow, a `Computation` of
-        TFF's protocol; its `repr` is digested.
+      content: returns the content to digest of a TensorFlow computation, which is a
+        `Computation` of TFF's protocol; the `repr` of the content is digested.
     """
 
     def __init__(self, content: Callable[[Any], Any]):

@@ -1,7 +1,7 @@
-"""Scalar constants of TensorFlow graphs, made arguments.
+"""Turns scalar constants of TensorFlow graphs into arguments.
 
 Processes that differ only in a learning rate or a noise multiplier have graphs that
-differ only in the value of a constant. With this constant as an argument the graphs are
+differ only in the value of a constant. If this constant is an argument, the graphs are
 equal, and one compiled program serves a whole sweep.
 """
 
@@ -20,8 +20,8 @@ _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 _LOOPS = ("While", "StatelessWhile")
 # Operations that can pass further arguments to the functions that they call.
 _OPEN = (*_CALLS, *_BRANCHES, *_LOOPS)
-# In the name of a constant: the programs that say so always take it as an argument. So
-# they have the same bits whatever the constants of a sweep's other points are.
+# Programs may always take constants with this text in their name as arguments. So a
+# point of a sweep has the same bits, whatever the constants of the other points are.
 ARGUMENT = "tfl_research_argument"
 
 # (0 for the graph itself or the number of a function, index of the node in it).
@@ -39,16 +39,16 @@ class ScalarConstants:
     """The scalar float constants of a graph that can become arguments.
 
     Attributes:
-      positions: the positions of the constants, in an order that only the graph's
-        structure decides, so that equal positions of two graphs of equal structure mean
-        the same constant.
+      positions: the positions of the constants. Only the graph's structure decides
+        their order. So the same position in two graphs of equal structure means the
+        same constant.
       values: float32 `[constants]`, by position.
       arguments: indices of the constants that are named `ARGUMENT`.
       functions: names of the functions that hold some of the positions.
     """
 
     def __init__(self, graph_def: Any):
-        """Finds them.
+        """Finds the constants.
 
         Args:
           graph_def: a GraphDef with its function library.
@@ -101,10 +101,11 @@ class ScalarConstants:
         """The graph with some of its constants as arguments.
 
         Args:
-          chosen: positions.
+          chosen: the positions of these constants.
 
         Returns:
-          (GraphDef, the names of the arguments' tensors in the order of `chosen`).
+          The GraphDef, and the names of the arguments' tensors in the order of
+          `chosen`.
         """
         return _Lifting(self._graph_def, self._numbers, chosen).result()
 

@@ -19,9 +19,9 @@ def fingerprint(
 ) -> str:
     """Computes a digest that is equal for graphs of equal structure.
 
-    Names do not count. The values of open constants in the graph itself and in
-    `open_functions` do not count either: by default those of scalar floats
-    (`constants.ScalarConstants`).
+    Names are ignored. The values of open constants in the graph itself and in
+    `open_functions` are also ignored; by default, the open constants are the scalar
+    floats (`constants.ScalarConstants`).
 
     Names have counters of the Python process: the layers of a second Keras model and
     further traced functions get higher numbers. So the same recipe, built twice, gives
@@ -31,8 +31,8 @@ def fingerprint(
       graph_def: a GraphDef with its function library.
       inputs: tensor names of the graph's arguments, in order.
       outputs: tensor names of its results, in order.
-      open_functions: names of functions in which open constants do not count.
-      is_open: whether the value of a NodeDef, a constant, does not count.
+      open_functions: names of functions in which open constants are ignored.
+      is_open: whether the value of a NodeDef, a constant, is ignored.
     """
     functions = {f.signature.name: f for f in graph_def.library.function}
     digests: dict[str, str] = {}

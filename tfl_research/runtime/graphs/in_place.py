@@ -1,10 +1,10 @@
-"""Additions to rows of a large tensor, executed without copying it.
+"""Adds to rows of a large tensor without copying the tensor.
 
 In TensorFlow's executor, `tf.tensor_scatter_nd_add` always copies its tensor. So an
 accumulator of a few hundred megabytes would be copied for every client that adds a row.
-`ScatterNdNonAliasingAdd` computes the same result. It writes into the tensor's buffer
-if no other operation uses the buffer. XLA reuses buffers without this operation, which
-XLA does not know.
+`ScatterNdNonAliasingAdd` computes the same result, and writes into the tensor's buffer
+if no other operation uses the buffer. XLA does not know this operation, and reuses
+buffers without it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Lists of tensors, which a `tf.TensorArray` and the gradient of a loop use.
+"""Checks lists of tensors, which a `tf.TensorArray` and the gradient of a loop use.
 
 XLA holds a list in a buffer of its largest size, and moves a place out of range into
-the range. TensorFlow's kernels fail there. A list that grows and shrinks has its
-largest size all the time under XLA, so that its length is another one. The gradient of
-a loop does not notice this: it pushes once in each iteration, and pops as often.
+the range. TensorFlow's kernels fail in this case. Under XLA, a list that grows and
+shrinks always has its largest size, so its length differs from TensorFlow's. This does
+not affect the gradient of a loop, which pushes once in each iteration, and pops as
+often.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tfl_research.runtime.graphs.bodies import Library
 from tfl_research.runtime.graphs.operations import LOOPS
 
 _PUSH_AND_POP = frozenset({"TensorListPushBack", "TensorListPopBack"})
-# How TensorFlow names the lists of a loop's gradient.
+# TensorFlow's names of the lists of a loop's gradient.
 _OF_GRADIENT = re.compile(r"(.*/)?accumulator(_\d+)?")
 
 
@@ -35,7 +36,7 @@ def has_number(node: Any) -> bool:
 
 
 def has_other_length(op: tf.Operation) -> Any:
-    """Whether a list that is stacked has another length than the operation says."""
+    """Whether a stacked list's length differs from the one that the operation says."""
     number = op.get_attr("num_elements")
     if number < 0:
         return None
@@ -43,9 +44,9 @@ def has_other_length(op: tf.Operation) -> Any:
 
 
 def growing(library: Library, nodes: Iterable[Any]) -> Iterator[Any]:
-    """The nodes among these that make, grow or shrink a list of changing length.
+    """Returns the nodes that make, grow or shrink a list of changing length.
 
-    Those of a loop's gradient are left out.
+    Nodes of a loop's gradient are left out.
 
     Args:
       library: the functions that nodes call.

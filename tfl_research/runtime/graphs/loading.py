@@ -1,4 +1,4 @@
-"""Functions of loops and branches, rebuilt for the graphs that use them."""
+"""Rebuilds the functions of loops and branches for the graphs that use them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tfl_research.runtime.graphs.inlining import Inlined, function_graph_def
 class Loader:
     """Rebuilds the functions of loops and branches, with inlined calls.
 
-    Vectorisation converts the graphs of these functions. A library that is imported
-    with a graph has only the serialised functions. Only for pure functions.
+    Vectorisation converts the graphs of these functions, but a library that is imported
+    with a graph has only the serialised functions. The functions must be pure.
     """
 
     def __init__(self, library: Any):

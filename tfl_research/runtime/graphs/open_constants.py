@@ -1,4 +1,4 @@
-"""Constants of graphs on which the shapes in the graphs do not depend."""
+"""Finds whether the shapes in a graph can depend on its float constants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _FLOATS = frozenset(
     dtype.as_datatype_enum
     for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 )
-# What TensorFlow may compute from constants as it builds a graph: floats from floats.
+# Operations by which TensorFlow computes floats from float constants while it builds a
+# graph.
 _FLOATS_FROM_FLOATS = frozenset(
     (
         *(
@@ -41,16 +42,16 @@ def is_float(node: Any) -> bool:
 def decide_nothing(graph_def: Any) -> bool:
     """Whether no shape in a graph can depend on the values of its float constants.
 
-    Shapes are integers. TensorFlow computes them where they follow from constants. So
-    the graph, and each of its functions, must have no operation that is known from
-    constants alone and that may make anything but floats from floats.
+    Shapes are integers, and TensorFlow computes shapes that follow from constants. So
+    consider the operations whose arguments are all known constants. In the graph and in
+    each of its functions, such an operation may only compute floats from floats.
     """
     bodies = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
     return all(map(_decide_nothing, bodies))
 
 
 def _decide_nothing(nodes: Any) -> bool:
-    # Names of nodes that are known from constants, and whether floats are among these.
+    # Names of nodes that follow from constants, and whether these include floats.
     known: dict[str, bool] = {}
     for node in nodes:
         if node.op == "Const":

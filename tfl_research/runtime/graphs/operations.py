@@ -1,8 +1,8 @@
-"""Which TensorFlow operations may be imported, inlined and compiled.
+"""Decides which TensorFlow operations may be imported, inlined and compiled.
 
-TensorFlow's registry says whether an operation has a state or an effect. An operation
-that the registry does not call free of both is used only if a list here has it. So an
-unknown operation is never taken for a pure one.
+TensorFlow's registry says whether an operation has a state or a side effect. If the
+registry does not say that an operation has neither, the operation is used only if it is
+in a list here. So an unknown operation is never treated as pure.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ REDUCE = "ReduceDataset"
 SAME_DATASET = frozenset({"OptionsDataset", "PrefetchDataset"})
 SEQUENCES = SAME_DATASET | {REDUCE}
 
-# The registry calls these stateful since a device decides about them. On one kind of
-# device they are functions of their arguments.
+# The registry calls these stateful since their results depend on the device. On one
+# kind of device they are functions of their arguments.
 _DEVICE_DEPENDENT = frozenset(
     {"StatelessRandomGetAlg", "StatelessRandomGetKeyCounterAlg"}
 )
@@ -55,7 +55,7 @@ _OUTSIDE = frozenset({"ReadFile", "MatchingFiles", "PyFuncStateless"})
 # and a `CheckNumerics` become guards, and a graph that prints is not compiled.
 ASSERTIONS = frozenset({"Assert", "CheckNumerics", "CheckNumericsV2"})
 _PRINTS = frozenset({"Print", "PrintV2"})
-# Generators with a state of their own.
+# Random generators with their own state.
 _GENERATORS = frozenset(
     {
         "RandomUniform",
@@ -73,11 +73,12 @@ _GENERATORS = frozenset(
 )
 EFFECTS = ASSERTIONS | _PRINTS | _GENERATORS
 
-# What XLA computes as TensorFlow does, where the guards of `limits_of_xla` hold. Random
-# numbers are other ones under XLA, except for Philox' integers; so are some transforms,
-# normalised responses and resized images of NaN, and SELU's derivative at 0.
-# Inverses and solutions of singular systems fail in TensorFlow, and are numbers in XLA.
-# Lists of tensors that grow or shrink are left to TensorFlow (`graphs.lists`).
+# Operations for which XLA's results equal TensorFlow's, if the guards of
+# `limits_of_xla` hold. Not included, because XLA's results differ: random numbers,
+# except for Philox' integers; some transforms, normalised responses and resized images
+# of NaN; and SELU's derivative at 0. Inverses and solutions of singular systems fail in
+# TensorFlow, but are numbers in XLA. TensorFlow executes lists of tensors that grow or
+# shrink (`graphs.lists`).
 _PURE_AND_COMPILED = """
 Abs Acos Acosh Add AddN AddV2 All Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan
 Atan2 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
@@ -124,11 +125,11 @@ _FUNCTIONS_OF_HANDLES = (tf.resource.as_datatype_enum,)
 
 @functools.cache
 def is_pure(operation: str) -> bool:
-    """Whether results depend on arguments alone, and nothing else happens.
+    """Whether results depend only on arguments, without side effects.
 
     Args:
-      operation: the name of an operation, `NodeDef.op`. Functions that it calls do not
-        count.
+      operation: the name of an operation, `NodeDef.op`. Functions that the operation
+        calls are not considered.
     """
     if operation in CONTROL_FLOW or operation in _DEVICE_DEPENDENT:
         return True
@@ -157,8 +158,8 @@ def is_traceable(operation: str) -> bool:
 def has_seed(node: Any) -> bool:
     """Whether a NodeDef is a generator with its own state and a seed.
 
-    Its numbers are functions of the seed and of the number of draws before, which is
-    another one in each runtime.
+    Its numbers are functions of the seed and of the number of earlier draws, which
+    differs between runtimes.
     """
     if node.op not in _GENERATORS:
         return False
@@ -166,5 +167,5 @@ def has_seed(node: Any) -> bool:
 
 
 def needs_interpretation(node: Any) -> bool:
-    """Whether a NodeDef has a state or an effect that importing it would lose."""
+    """Whether a NodeDef has a state or side effect that an import would lose."""
     return not is_pure(node.op)

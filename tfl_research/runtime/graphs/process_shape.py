@@ -1,4 +1,4 @@
-"""What a TFF process takes and gives."""
+"""Reads the types of a TFF process' arguments and results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow_federated as tff
 
 
 def parameters(process: tff.templates.IterativeProcess) -> list[tff.Type]:
-    """Types of what `process.next` takes, the state first."""
+    """Returns the types of the arguments of `process.next`, the state first."""
     parameter = process.next.type_signature.parameter
     if parameter == process.initialize.type_signature.result:
         return [parameter]
@@ -16,7 +16,7 @@ def parameters(process: tff.templates.IterativeProcess) -> list[tff.Type]:
 
 
 def client_type(process: tff.templates.IterativeProcess) -> Optional[tff.Type]:
-    """Type of the value of one client; None for a process without clients.
+    """Returns the type of a client's value; None for a process without clients.
 
     Raises:
       ValueError: `next` takes more than a state and one value.
@@ -45,7 +45,7 @@ def client_type(process: tff.templates.IterativeProcess) -> Optional[tff.Type]:
 
 
 def split(output: Any, process: tff.templates.IterativeProcess) -> tuple[Any, Any]:
-    """The new state, and what else a round gives: its metrics, or ()."""
+    """Splits a round's output into the new state, and the metrics or ()."""
     result = process.next.type_signature.result
     if result == process.initialize.type_signature.result:
         return output, ()
@@ -64,7 +64,7 @@ def _members(output: Any) -> list[Any]:
 def as_process(
     computation: tff.Computation, server: Any = None
 ) -> tff.templates.IterativeProcess:
-    """A TFF computation as a process, for engines and `program.run`.
+    """Makes a process of a TFF computation, for engines and `program.run`.
 
     Example:
 
@@ -73,9 +73,9 @@ def as_process(
             _, found = engine.next(engine.initialize(), clients)
 
     Args:
-      computation: takes a value that is placed at the clients, or a pair of a value
-        that is placed at the server and one at the clients, or nothing.
-      server: the server's value, for a computation that takes one.
+      computation: takes a value at the clients, or a pair of a value at the server and
+        a value at the clients, or nothing.
+      server: the server's value, if the computation takes one.
 
     Returns:
       A process whose metrics are the computation's result. Its state is the server's
@@ -136,7 +136,7 @@ def as_process(
 
 
 def is_placed(value_type: tff.Type, placement: Any) -> bool:
-    """Whether all of a value, which may be a structure of values, has a placement."""
+    """Whether all parts of a value or structure have a placement."""
     if isinstance(value_type, tff.FederatedType):
         return value_type.placement is placement
     return isinstance(value_type, tff.StructType) and all(

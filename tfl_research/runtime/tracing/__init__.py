@@ -1,1 +1,1 @@
-"""Adds TFF's graphs to the programs that are being traced."""
+"""Adds the graphs of TFF computations to the program that is being traced."""

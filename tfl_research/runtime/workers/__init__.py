@@ -1,4 +1,4 @@
-"""TFF's worker processes and the connections to them.
+"""TFF's worker processes, and connections to workers.
 
-`runtime` has the engines that use them.
+`runtime` has the engines that use workers.
 """

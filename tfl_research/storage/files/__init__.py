@@ -1,4 +1,5 @@
-"""Single files and folders: written, appended to, locked, read, named in errors.
+"""Writes, appends to, locks and reads single files and folders; names them in errors.
 
-Nothing here knows of runs; the files of a run are in `storage` and `storage.metrics`.
+This package does not depend on runs. `storage` and `storage.metrics` have the files of
+a run.
 """

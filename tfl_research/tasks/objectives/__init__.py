@@ -1,9 +1,10 @@
 """Per-example losses, and metrics as sums that clients can add up.
 
 `objective` has the type. `classification` and `regression` have the toolkit's own
-objectives, and `from_keras` makes one of Keras' losses and metrics (`keras_losses`,
-`keras_heads`, `keras_metrics`, `by_row`, `tracing`). `rules` say what a loss takes of
-labels and outputs. `of_tff_models` reads the loss of a model of TFF, which it imports.
+objectives. `from_keras` makes an objective from a Keras loss and Keras metrics
+(`keras_losses`, `keras_heads`, `keras_metrics`, `by_row`, `tracing`). `rules` says
+which labels and outputs a loss takes. `of_tff_models` imports TFF and reads the loss of
+a TFF model.
 """
 
 from tfl_research.tasks.objectives.classification import (

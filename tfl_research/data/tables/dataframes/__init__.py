@@ -1,5 +1,5 @@
-"""DataFrames and Arrow tables as client data, with a row for each example.
+"""Makes client data from DataFrames and Arrow tables, with a row for each example.
 
-`frames` makes arrays of columns, `clients` says whose row it is, and `arrow` reads
-Parquet files and saved Hugging Face data sets.
+`frames` makes arrays from columns, `clients` finds the client of each row, and `arrow`
+reads Parquet files and saved Hugging Face data sets.
 """

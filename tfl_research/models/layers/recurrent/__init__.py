@@ -1,6 +1,6 @@
-"""Keras' recurrent layers with a loop and a gradient of our own.
+"""Our own time loop and gradient for Keras' recurrent layers.
 
-`layers` says which layers of a model get the loop, and puts it in their place while the
+`layers` says which layers of a model get the loop, and replaces their loop while the
 model is traced. `loop` is the loop over time and its gradient, `cells` and `gru` have
-the steps, and `products` the products with a recurrent kernel.
+the steps, and `products` has the products with a recurrent kernel.
 """

@@ -1,4 +1,4 @@
-"""One time step of LSTM and SimpleRNN, forwards and backwards; `gru` has GRU's.
+"""One time step of LSTM and SimpleRNN, forwards and backwards; `gru` has GRU.
 
 A cell gets the inputs' part of its gates ("given"), which is computed before the loop.
 Shapes: T time steps, B examples, H units, and G = H times the number of gates.
@@ -35,10 +35,10 @@ class Cell(Protocol):
     """A cell's step and the parts of its gradient.
 
     Attributes:
-      name: equal for cells with equal gradients.
+      name: the name, which is equal for cells with equal gradients.
       states: number of states; the first state is the output.
       kept: number of tensors that a step keeps for the gradient.
-      gates: number of gates that dropout treats on their own.
+      gates: number of gates with their own dropout.
     """
 
     @property
@@ -56,12 +56,12 @@ class Cell(Protocol):
     def step(
         self, given: tf.Tensor, states: Tensors, products: Any
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """`[B, G]` and states -> the next states, and what is kept, `[B, ...]`."""
+        """Computes the next states, and tensors to keep, from `[B, G]` and states."""
 
     def factors(
         self, kept: Tensors, after: Tensors, before: Tensors
     ) -> list[tf.Tensor]:
-        """The tensors of all steps that `back` needs, `[T, B, ...]`.
+        """Computes the tensors of all steps that `back` needs, `[T, B, ...]`.
 
         Args:
           kept: the tensors that were kept, of all steps.
@@ -72,12 +72,12 @@ class Cell(Protocol):
     def back(
         self, factors: Tensors, gradients: Tensors, products: Any
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Gradients of the states -> those of `given` and of the states before."""
+        """Computes gradients of `given` and earlier states from those of the states."""
 
     def of_weights(
         self, gradients: tf.Tensor, kept: Tensors, before: Tensors, products: Any
     ) -> list[tf.Tensor]:
-        """The gradients of the weights, from the gradients of `given`, `[T, B, G]`."""
+        """Computes the weights' gradients from those of `given`, `[T, B, G]`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which recurrent layers of a model get the loop of `loop`, and when."""
+"""Gives recurrent layers of a model the loop of `loop` while the model is traced."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def own_loops(modules: Sequence[Any]) -> Iterator[None]:
     """Gives LSTM, GRU and SimpleRNN layers the loop of `loop` while a model is traced.
 
     Predictions and gradients equal Keras' up to rounding, with the same masks, dropout
-    and states. Left to Keras' own code are: layers of other classes, also of classes
-    derived from these, layers or cells with a `call` of their own, activations without
-    an entry in `cells.DERIVATIVES`, `unroll`, `time_major`, `stateful`, and ragged
-    inputs.
+    and states. Keras' own code still computes layers of other classes and of derived
+    classes, layers or cells with their own `call`, activations without an entry in
+    `cells.DERIVATIVES`, `unroll`, `time_major`, `stateful`, and ragged inputs.
 
     Args:
       modules: the model's layers and other modules.
@@ -84,7 +83,7 @@ def _cell_of(layer: Any) -> Optional[cells.Cell]:
     return gru.GruResetBefore(activation, recurrent)
 
 
-# Keras' own tests ask a layer for the device that ran it.
+# Keras' own layers also return the device that ran them, for Keras' tests.
 _RETURNS_RUNTIME = {
     _layers.LSTMCell: "return_runtime",
     _layers.GRUCell: "_return_runtime",
@@ -146,7 +145,7 @@ def _outputs(
     run = loop.Run(given, states, weights, mask, dropped)
     after, last = loop.over_time(cell, run, own_gradient=training is not False)
     if mask is not None:
-        # Keras' output is 0 before the first step that counts, whatever the state.
+        # Keras' output is 0 before the first unmasked step, whatever the state is.
         shown = mask
         if not layer.zero_output_for_mask:
             shown = tf.cumsum(tf.cast(mask, tf.int32), axis=0) > 0
@@ -158,7 +157,7 @@ def _outputs(
 def _projected(
     layer: Any, x: tf.Tensor, by_gate: Optional[list[tf.Tensor]]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The inputs' part of the gates, `[T, B, G]`, and the weights of the loop."""
+    """Computes the inputs' part of the gates, `[T, B, G]`, and the loop's weights."""
     kernel = tf.convert_to_tensor(layer.cell.kernel)
     if by_gate is None:
         given = tf.tensordot(x, kernel, 1)
@@ -181,7 +180,7 @@ def _projected(
 def _dropped(
     layer: Any, cell: cells.Cell, x: tf.Tensor, state: tf.Tensor, training: Any
 ) -> tuple[tf.Tensor, Optional[list[tf.Tensor]], Optional[tf.Tensor]]:
-    """Dropout as Keras has it, which draws the same numbers in the same order.
+    """Computes dropout as Keras does, with the same draws in the same order.
 
     Returns:
       The inputs, after dropout that is the same for all gates; factors of the inputs

@@ -1,9 +1,9 @@
 """The loop over time, with its own gradient.
 
 TensorFlow's own gradient of such a loop adds up the gradient of the recurrent kernel at
-every time step. Here the backward loop gives the gradients of the gates alone, and the
-kernel's gradient is one product over all steps. The loop has a fixed number of passes,
-so that XLA compiles the loop and its gradient.
+every time step. Here the backward loop only computes the gradients of the gates, and
+the kernel's gradient is one product over all steps. The loop has a fixed number of
+passes, so that XLA can compile the loop and its gradient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tensors = Sequence[tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """A gradient: the cell and the tensors of a gradient.
+    """The kind of a gradient: its cell and the kinds of tensors.
 
     Attributes:
       cell: the cell.
@@ -67,18 +67,18 @@ class Run:
         return [self.given, *self.initial, *self.weights]
 
     def constants(self) -> list[tf.Tensor]:
-        """The tensors that have none."""
+        """The tensors that have no gradients."""
         return [t for t in (self.mask, self.dropped) if t is not None]
 
 
 def over_time(
     cell: Cell, run: Run, *, own_gradient: bool
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs a cell over all time steps. Call inside a graph.
+    """Runs a cell over all time steps; call this inside a graph.
 
     Args:
       cell: the cell.
-      run: its inputs.
+      run: the inputs of the loop.
       own_gradient: whether the gradient of this module is used; otherwise TensorFlow's
         gradient, for which nothing is kept.
 
@@ -111,7 +111,7 @@ def _array(like: tf.Tensor, source: Optional[tf.Tensor] = None) -> tf.TensorArra
 def _loop(
     body: Callable[..., Any], values: tuple[Any, ...], like: tf.Tensor
 ) -> tuple[Any, ...]:
-    """`body` for each time step: (step, values) -> values."""
+    """Runs `body` for each time step: (step, values) -> values."""
     steps = like.shape[0]
     count = tf.shape(like)[0] if steps is None else steps
     return tf.while_loop(
@@ -134,7 +134,7 @@ def _stacked(
 def _forwards(
     cell: Cell, run: Run, *, keeps: bool
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The states after each step, and what is kept of each step."""
+    """Computes the states after each step, and the tensors kept of each step."""
     products = cell.products(run.weights, run.dropped)
     given = _array(run.given, run.given)
     masks = None if run.mask is None else _array(run.given, run.mask)
@@ -168,7 +168,7 @@ def _forwards(
 def _with_gradient(
     kind: _Kind, outputs: list[tf.Tensor], run: Run, kept: list[tf.Tensor]
 ) -> list[tf.Tensor]:
-    """The outputs, with the gradient of `_backwards`."""
+    """Returns the outputs with the gradient of `_backwards`."""
     return own_gradients.attached(
         kind.name,
         lambda op, gradients: _backwards(kind, op, gradients),
@@ -178,7 +178,7 @@ def _with_gradient(
 
 
 def _backwards(kind: _Kind, op: Any, gradients: Tensors) -> list[Optional[tf.Tensor]]:
-    """The gradients of an operation that `_with_gradient` made."""
+    """Computes the gradients of an operation that `_with_gradient` made."""
     cell = kind.cell
     values = list(op.inputs)
 
@@ -217,7 +217,7 @@ def _loop_backwards(
     gradients: list[tf.Tensor],
     products: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The gradients of `given` and of the initial states."""
+    """Computes the gradients of `given` and of the initial states."""
     steps = tf.shape(run.given)[0] if run.given.shape[0] is None else run.given.shape[0]
     outputs = _array(run.given, gradients[0])
     factor_arrays = [_array(run.given, factor) for factor in factors]

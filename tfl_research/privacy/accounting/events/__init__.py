@@ -1,6 +1,7 @@
 """Events: what a round releases, as plain data; a module for each kind.
 
-`accounting.composition` composes events; `privacy.mechanisms` adds their noise.
+`accounting.composition` composes events. `privacy.mechanisms` adds the noise that the
+events describe.
 """
 
 from tfl_research.privacy.accounting.events.event import (

@@ -12,7 +12,7 @@ from tfl_research.privacy.accounting.losses import gaussian, renyi
 
 
 class CorrelatedEvent(events.NoisedEvent):
-    """An `Event` in which rounds 1 to t are a single Gaussian mechanism, for every t.
+    """Base of events for which rounds 1 to t are one Gaussian mechanism, for every t.
 
     Subclasses are frozen dataclasses with a field `noise_multiplier`, and add
     `neighbouring_relation` and `description`.
@@ -20,10 +20,13 @@ class CorrelatedEvent(events.NoisedEvent):
 
     @abc.abstractmethod
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """Squared sensitivity of rounds 1 to t over the squared clip, for every t.
+        """Computes the squared sensitivity of rounds 1 to t, for every t.
 
-        float64 `[rounds]`, for t = 1 to `rounds`, not decreasing. The noise has the
-        variance (noise multiplier x clip)^2.
+        The sensitivity is relative to the clip. The noise has the variance
+        (noise multiplier x clip)^2.
+
+        Returns:
+          float64 `[rounds]`, for t = 1 to `rounds`, not decreasing.
         """
 
     @property
@@ -31,30 +34,30 @@ class CorrelatedEvent(events.NoisedEvent):
         return ("pld", "rdp")
 
     def effective_noise_multiplier(self, rounds: int) -> float:
-        """Noise over sensitivity of rounds 1 to `rounds` as one Gaussian.
+        """Returns noise over sensitivity of rounds 1 to `rounds` as one Gaussian.
 
-        Sampling can make the rounds more private than this Gaussian, never less.
+        Sampling can make the rounds more private than this Gaussian, but never less.
         """
         return self.noise_multiplier / math.sqrt(self.squared_sensitivity(rounds)[-1])
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """α S²/(2z²) for each order α (Mironov 2017, arXiv 1702.07476, Corollary 3)."""
+        """Computes α S²/(2z²) by order α (Mironov 2017, arXiv 1702.07476, Cor. 3)."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return orders / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """ε after 1, 2, ..., `rounds` rounds; "pld" is exact, in closed form."""
+        """Computes ε after 1, ..., `rounds` rounds; "pld" is exact, in closed form."""
         self._check(delta, accountant)
         if self.noise_multiplier == 0:
             return np.full(rounds, np.inf)
         squared = self.squared_sensitivity(rounds) / self.noise_multiplier**2
-        # Few values differ; ε is computed once for each.
+        # Many rounds have the same sensitivity; ε is computed once for each value.
         values, indices = np.unique(squared, return_inverse=True)
         return self._epsilons(values, delta, accountant)[indices]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`."""
+        """Returns the last value of `epsilon_curve`."""
         self._check(delta, accountant)
         if self.noise_multiplier == 0:
             return math.inf
@@ -74,7 +77,7 @@ class CorrelatedEvent(events.NoisedEvent):
         return renyi.rdp_epsilons(orders, divergences, delta)
 
     def zcdp(self, rounds: int) -> float:
-        """ρ = S²/(2z²) of rounds 1 to `rounds`, without amplification by sampling.
+        """Computes ρ = S²/(2z²) of rounds 1 to `rounds`, without amplification.
 
         Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4.
         """
@@ -84,7 +87,11 @@ class CorrelatedEvent(events.NoisedEvent):
 
 
 def check_positive_integers(**values: int) -> None:
-    """Raises ValueError unless each is a whole number of at least 1."""
+    """Checks that each value is a whole number of at least 1.
+
+    Raises:
+      ValueError: a value is no whole number, or below 1.
+    """
     for name, value in values.items():
         if isinstance(value, bool) or value != int(value) or value < 1:
             raise ValueError(
@@ -93,7 +100,7 @@ def check_positive_integers(**values: int) -> None:
 
 
 def participation_words(min_separation: int, rounds_per_epoch: int) -> str:
-    """The assumption on the rounds in which a client takes part, in words."""
+    """Describes the assumption on the rounds in which a client takes part."""
     if rounds_per_epoch == 1:
         return "a client may take part in every round"
     words = f"a client takes part at most once in every {rounds_per_epoch} rounds"

@@ -15,9 +15,11 @@ SMALLEST_SHARE = 0.5
 
 
 def tau(share_stddev: float, shares: int) -> float:
-    """τ = 10 Σ_{k=1}^{n-1} exp(-2π²σ² k/(k+1)): how far a sum of n discrete Gaussians
-    is from one discrete Gaussian (Kairouz, Liu and Steinke 2021, arXiv 2102.06387,
-    Theorem 1)."""
+    """Bounds how far a sum of n discrete Gaussians is from one discrete Gaussian.
+
+    τ = 10 Σ_{k=1}^{n-1} exp(-2π²σ² k/(k+1)) (Kairouz, Liu and Steinke 2021, arXiv
+    2102.06387, Theorem 1).
+    """
     k = np.arange(1, shares)
     exponents = -2 * (math.pi * share_stddev) ** 2 * k / (k + 1)
     return 10 * float(np.exp(exponents).sum())
@@ -27,7 +29,7 @@ def tau(share_stddev: float, shares: int) -> float:
 class DiscreteGaussianEvent(DistributedEvent):
     """One round: a sum of integer vectors with discrete Gaussian noise shares.
 
-    See `DistributedEvent` for the attributes. A share is N_Z(0, σ²) a coordinate.
+    See `DistributedEvent` for the attributes. A share is N_Z(0, σ²) in each coordinate.
     """
 
     kind: ClassVar[str] = "discrete_gaussian"
@@ -36,8 +38,11 @@ class DiscreteGaussianEvent(DistributedEvent):
     )
 
     def round_divergences(self, orders: np.ndarray) -> np.ndarray:
-        """Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Proposition 14, for the
-        n = `minimum_cohort_size` shares of scale σ; inf for σ < 1/2."""
+        """Computes the bounds for n = `minimum_cohort_size` shares of scale σ.
+
+        Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Proposition 14. The bounds are
+        inf for σ < 1/2.
+        """
         if self.share_stddev < SMALLEST_SHARE:
             return np.full(len(orders), np.inf)
         l1, l2 = (s / self._total_scale for s in self.sensitivities)
@@ -48,7 +53,7 @@ class DiscreteGaussianEvent(DistributedEvent):
         )
 
     def zcdp(self, rounds: int) -> float:
-        """ρ by the two bounds of Proposition 14 that are linear in the order."""
+        """Computes ρ from the two bounds of Proposition 14 that are linear in α."""
         if self.noise_multiplier == 0 or self.share_stddev < SMALLEST_SHARE:
             return math.inf
         l1, l2 = (s / self._total_scale for s in self.sensitivities)

@@ -26,8 +26,8 @@ class DistributedEvent(events.NoisedEvent):
     client's noise share stays (dp-accounting's REPLACE_SPECIAL). "replace_one"
     compares the update with any other update, which doubles the sensitivities.
 
-    A release has the shares of at least `minimum_cohort_size` clients; further shares
-    are post-processing. Lengths are in quanta, the steps of the integer grid.
+    A release has the noise shares of at least `minimum_cohort_size` clients; further
+    shares are post-processing. Lengths are in quanta, the steps of the integer grid.
 
     Attributes:
       noise_multiplier: standard deviation of `minimum_cohort_size` shares over
@@ -42,14 +42,15 @@ class DistributedEvent(events.NoisedEvent):
       l2_sensitivity: largest l2 norm of a client's integer vector before noise.
 
     Raises:
-      ValueError: an unknown word, or a number outside its range.
+      ValueError: sampling or relation is unknown, they do not fit each other, or a
+        number is outside its range.
     """
 
     kind: ClassVar[str] = ""
     # Every round draws fresh noise.
     composes_by_round: ClassVar[bool] = True
     releases_integers: ClassVar[bool] = True
-    # The noise and its paper, in words.
+    # Words for the noise, with its paper.
     NOISE: ClassVar[str] = ""
 
     noise_multiplier: float
@@ -105,7 +106,7 @@ class DistributedEvent(events.NoisedEvent):
 
     @property
     def sensitivities(self) -> tuple[float, float]:
-        """(l1, l2) of the difference between neighbours, in quanta.
+        """Returns the l1 and l2 norm of the difference between neighbours, in quanta.
 
         An integer vector of l2 norm Δ has l1 norm at most min(√d Δ, Δ²).
         """
@@ -120,11 +121,11 @@ class DistributedEvent(events.NoisedEvent):
         return self.sampling == "fixed_size" and self.cohort_size < self.population
 
     def round_divergences(self, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergence bounds of one round without amplification: `[orders]`."""
+        """Bounds the Rényi divergences of a round without amplification, `[orders]`."""
         raise NotImplementedError
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order: the values of one round, times `rounds`."""
+        """Computes Rényi divergences by order: those of one round times `rounds`."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return rounds * _divergences(self, tuple(map(float, orders)))
@@ -135,7 +136,7 @@ class DistributedEvent(events.NoisedEvent):
         return self._epsilons(np.arange(1, rounds + 1), delta)
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`."""
+        """Returns the last value of `epsilon_curve`."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         return float(self._epsilons(np.array([rounds]), delta)[0])
@@ -188,7 +189,8 @@ def _divergences(event: DistributedEvent, orders: tuple[float, ...]) -> np.ndarr
             np.arange(2, largest + 1, dtype=np.float64)
         )
         amplified = sampled_without_replacement(at_whole_orders, rate)
-        # Divergences do not decrease with the order: the next whole order is a bound.
+        # Divergences do not decrease with the order, so the divergence of the next
+        # whole order is a bound.
         ceilings = np.maximum(np.ceil(values).astype(int), 2)
         divergences = np.minimum(divergences, amplified[ceilings - 2])
     divergences.flags.writeable = False
@@ -196,13 +198,14 @@ def _divergences(event: DistributedEvent, orders: tuple[float, ...]) -> np.ndarr
 
 
 def sampled_without_replacement(divergences: np.ndarray, rate: float) -> np.ndarray:
-    """Rényi divergences under replace-one of a mechanism on a random subset.
+    """Computes Rényi divergences, under replace-one, of a mechanism on a random subset.
 
     Wang, Balle and Kasiviswanathan 2019 (arXiv 1808.00087), Theorem 9, for a
     mechanism without pure differential privacy.
 
     Args:
-      divergences: float64 `[n]`, of the mechanism at the orders 2, 3, ..., n + 1.
+      divergences: float64 `[n]`, divergences of the mechanism at the orders 2, 3, ...,
+        n + 1.
       rate: γ = subset over population, in (0, 1].
 
     Returns:

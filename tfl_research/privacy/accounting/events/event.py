@@ -13,34 +13,33 @@ if TYPE_CHECKING:
     from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 
 ACCOUNTANTS = ("pld", "rdp")
-# Far beyond useful values; their squares neither overflow nor vanish.
+# Limits far beyond useful values, whose squares neither overflow nor become 0.
 SMALLEST_NOISE_MULTIPLIER, LARGEST_NOISE_MULTIPLIER = 1e-100, 1e6
 
 
 class Event(abc.ABC):
-    """One round of a run; all rounds of a run have the same event.
+    """Base class of events: data that describe what a round releases.
 
-    Subclasses are frozen dataclasses whose fields are JSON values (or tuples of
-    them): equal events are equal rounds. Ledgers keep events for years, so a class
-    must keep three rules:
+    All rounds of a run have the same event. Subclasses are frozen dataclasses whose
+    fields are JSON values or tuples of JSON values. Equal events mean equal rounds.
+    Ledgers keep events for years, so a class must keep three rules:
 
     - a registered kind is never removed, and its fields are never renamed;
     - a new field has a default, which describes the rounds of older ledgers;
     - a change of the fields does not change the ε of older ledgers.
 
-    A user's own class is registered with `register_event`, in a module that the
-    readers of its ledgers can import. Events with a noise multiplier derive from
-    `NoisedEvent`:
+    Register your own class with `register_event`, in a module that the readers of its
+    ledgers can import. Events with a noise multiplier derive from `NoisedEvent`.
 
     Attributes:
       kind: the name in ledgers, unique.
-      composes_by_round: whether n rounds and m rounds of any runs are n + m rounds;
-        False for correlated noise.
+      composes_by_round: whether n rounds of one run and m rounds of another cost as
+        much as n + m rounds of one run; False for correlated noise.
       noised_by_clients: whether clients noise their updates, so that an update is
         released as soon as it reaches the server, even if the round is abandoned.
       releases_integers: whether releases are integers. The low-order bits of integers
         reveal nothing about the noise generator.
-      is_search: whether the event is a search of hyperparameters with all its runs.
+      is_search: whether the event is a hyperparameter search with all its runs.
 
     Example, rounds of zero-concentrated privacy (Bun and Steinke 2016), which add up:
       >>> import dataclasses
@@ -76,61 +75,64 @@ class Event(abc.ABC):
     is_search: ClassVar[bool] = False
 
     if TYPE_CHECKING:
-        # A field or a property of the subclass. Defined at run time, it would become
-        # the default of the subclass' field.
+        # Subclasses define a field or a property. If this property existed at run time,
+        # it would become the default of the subclass' field.
         @property
         def neighbouring_relation(self) -> str:
             """The neighbouring relation, see `sampling.Amplification`."""
 
     @property
     def unit(self) -> str:
-        """The unit of privacy: "client" (the default) or "record"."""
+        """Returns the unit of privacy: "client" (the default) or "record"."""
         return "client"
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """The accountants that apply, the tightest first; "rdp" by default."""
+        """Returns the accountants that apply, the tightest first; by default "rdp"."""
         return ("rdp",)
 
     @property
     def noise(self) -> Optional[float]:
-        """The noise multiplier, 0 for no privacy (ε = inf); None without one."""
+        """Returns the noise multiplier; 0 means no privacy (ε = inf).
+
+        The result is None if the event has no noise multiplier.
+        """
         return None
 
     @property
     def rate(self) -> Optional[float]:
-        """A client's probability of taking part in a round; None by default."""
+        """Returns a client's probability of taking part in a round; None by default."""
         return None
 
     @property
     def num_clients(self) -> Optional[int]:
-        """Number of clients that could take part, or None if it is not known."""
+        """Returns the number of clients that could take part; None if not known."""
         return None
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of events in this event's fields, and its own kind."""
+        """Returns the event's own kind, and the kinds of the events in its fields."""
         return (self.kind,)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, JSON values, and "kind"."""
+        """Returns the fields by name as JSON values, and "kind"."""
         return fields_of(self)
 
     def with_noise(self, noise_multiplier: float) -> Event:
-        """The event with another noise multiplier.
+        """Returns the event with another noise multiplier.
 
         Raises:
-          ValueError: the event has none.
+          ValueError: the event has no noise multiplier.
         """
         del noise_multiplier
         raise ValueError(f"a {self.kind} event has no noise multiplier to look for")
 
     @abc.abstractmethod
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergence of rounds 1 to `rounds` together, in nats.
+        """Computes Rényi divergences of rounds 1 to `rounds` together, in nats.
 
         Args:
-          rounds: at least 1. The divergence need not be linear in it.
+          rounds: at least 1. The divergence need not be linear in `rounds`.
           orders: float64 `[orders]`, above 1.
 
         Returns:
@@ -139,47 +141,60 @@ class Event(abc.ABC):
 
     @abc.abstractmethod
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not decreasing.
+        """Computes ε after 1, 2, ..., `rounds` rounds, float64 `[rounds]`.
 
-        A shorter curve is the beginning of a longer curve, to the last bit.
+        The values do not decrease. A shorter curve is the beginning of a longer curve,
+        to the last bit.
 
         Raises:
-          ValueError: an accountant that does not apply; names the accountants that
-            apply.
+          ValueError: the accountant does not apply; the message names the accountants
+            that apply.
         """
 
     @abc.abstractmethod
     def description(self) -> list[str]:
-        """Sentences for a privacy statement.
+        """Returns sentences for a privacy statement.
 
-        They name the mechanism with its paper, the noised values, and the assumptions
-        on sampling or participation.
+        The sentences name the mechanism with its paper, the noised values, and the
+        assumptions on sampling or participation.
         """
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`; subclasses may compute it faster."""
+        """Returns the last value of `epsilon_curve`; subclasses may be faster.
+
+        Raises:
+          ValueError: the accountant does not apply.
+        """
         return float(self.epsilon_curve(rounds, delta, accountant)[-1])
 
     def effective_noise_multiplier(self, rounds: int) -> Optional[float]:
-        """Noise over sensitivity, if all rounds are a single Gaussian; or None."""
+        """Returns noise over sensitivity if all rounds are one Gaussian, else None."""
         del rounds
         return None
 
     def as_gaussian_rounds(self, rounds: int) -> Optional[tuple[GaussianEvent, int]]:
-        """A Gaussian event, and how many rounds of it cost as much; or None."""
+        """Returns a Gaussian event and a number of its rounds with the same cost.
+
+        The result is None if the rounds do not cost the same as rounds of a Gaussian
+        event.
+        """
         del rounds
         return None
 
     def as_pure_rounds(self, rounds: int) -> Optional[tuple[float, int]]:
-        """ε of a mechanism of pure DP, and how many cost as much; or None."""
+        """Returns ε of a mechanism of pure DP, and a number of uses with the same cost.
+
+        The result is None if the rounds do not cost the same as such a mechanism.
+        """
         del rounds
         return None
 
     def zcdp(self, rounds: int) -> Optional[float]:
-        """ρ of zero-concentrated differential privacy of rounds 1 to `rounds`.
+        """Computes ρ of zero-concentrated differential privacy of rounds 1 to `rounds`.
 
-        None if there is no bound. By default ρ = 1 / (2 z²) of a single Gaussian (Bun
-        and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
+        The result is None if there is no bound. By default, ρ = 1 / (2 z²) if all
+        rounds are one Gaussian with noise over sensitivity z (Bun and Steinke 2016,
+        arXiv 1605.02065, Lemma 2.4).
         """
         noise = self.effective_noise_multiplier(rounds)
         if noise is None:
@@ -213,12 +228,16 @@ class NoisedEvent(Event):
 
 
 def fields_of(event: Any) -> dict[str, Any]:
-    """`Event.to_dict` of a dataclass: "kind" and its fields."""
+    """Returns "kind" and the fields of a dataclass, as `Event.to_dict` does."""
     return {"kind": event.kind, **dataclasses.asdict(event)}
 
 
 def check_accountant(event: Event, accountant: str) -> None:
-    """Raises ValueError for an accountant that does not apply to the event."""
+    """Checks that an accountant applies to the event.
+
+    Raises:
+      ValueError: the accountant does not apply.
+    """
     if accountant not in event.accountants:
         fitting = " or ".join(map(repr, event.accountants))
         raise ValueError(
@@ -228,7 +247,11 @@ def check_accountant(event: Event, accountant: str) -> None:
 
 
 def check_noise_multiplier(noise_multiplier: float) -> None:
-    """Raises ValueError unless the multiplier is 0 or within the limits above."""
+    """Checks that a noise multiplier is 0 or within the limits of this module.
+
+    Raises:
+      ValueError: the noise multiplier is too small, too large, or not finite.
+    """
     if 0 < noise_multiplier < SMALLEST_NOISE_MULTIPLIER:
         raise ValueError(
             f"noise_multiplier must be 0, for no noise, or at least "
@@ -242,6 +265,10 @@ def check_noise_multiplier(noise_multiplier: float) -> None:
 
 
 def check_delta(delta: float) -> None:
-    """Raises ValueError unless 0 < δ < 1."""
+    """Checks that 0 < δ < 1.
+
+    Raises:
+      ValueError: δ is outside (0, 1).
+    """
     if not 0 < delta < 1:
         raise ValueError(f"delta must be above 0 and below 1, got {delta}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dp_accounting
 
 _SAMPLINGS = ("poisson", "fixed_size", "none")
-# Below this noise over sensitivity, amplification by sampling is not counted.
+# Amplification by sampling is not counted if noise over sensitivity is below this.
 _LEAST_AMPLIFIED = 0.01
 
 
@@ -28,9 +28,9 @@ class GaussianEvent(events.NoisedEvent):
 
     Attributes:
       sampling: how the cohort was sampled: "poisson", "fixed_size" or "none".
-      noise_multiplier: standard deviation of the noise over the l2 norm clip; for
-        several noised values, of the single Gaussian with the same privacy. 0 means
-        no privacy (ε = inf).
+      noise_multiplier: standard deviation of the noise over the l2 norm clip. If a
+        round has several noised values, this is the noise multiplier of the single
+        Gaussian with the same privacy. 0 means no privacy (ε = inf).
       sampling_rate: a client's probability of taking part.
       population: number of clients that could be sampled.
       cohort_size: expected size of the cohort.
@@ -38,8 +38,8 @@ class GaussianEvent(events.NoisedEvent):
         "replace_one" the sensitivity is twice the clip.
 
     Raises:
-      ValueError: a noise multiplier that is negative or not finite, sampling that
-        needs another event, or anything that `sampling.Amplification` refuses.
+      ValueError: the noise multiplier is negative or not finite, the sampling needs
+        another event, or `sampling.Amplification` refuses the values.
     """
 
     kind: ClassVar[str] = "gaussian"
@@ -70,7 +70,7 @@ class GaussianEvent(events.NoisedEvent):
 
     @classmethod
     def of(cls, noise_multiplier: float, amplification: Amplification) -> GaussianEvent:
-        """The event of a mechanism's noise and a sampler's cohorts."""
+        """Makes the event of a mechanism's noise and a sampler's cohorts."""
         return cls(
             amplification.kind,
             float(noise_multiplier),
@@ -82,7 +82,11 @@ class GaussianEvent(events.NoisedEvent):
 
     @classmethod
     def poisson(cls, noise_multiplier: float, sampling_rate: float) -> GaussianEvent:
-        """Poisson sampling at a rate, whatever the population."""
+        """Makes the event of Poisson sampling at a rate, for any population.
+
+        Raises:
+          ValueError: the rate is outside (0, 1], or the noise multiplier is refused.
+        """
         if not 0 < sampling_rate <= 1:
             raise ValueError(f"sampling_rate must be in (0, 1], got {sampling_rate}")
         size = max(1, round(1 / sampling_rate))
@@ -112,10 +116,10 @@ class GaussianEvent(events.NoisedEvent):
 
     @property
     def amplified(self) -> bool:
-        """Whether sampling is counted as making the round more private.
+        """Whether ε counts amplification by sampling.
 
-        With hardly any noise, where a round costs an ε of thousands, it is not: the
-        Gaussian alone is a bound, and finds that out at once.
+        With hardly any noise, a round costs an ε of thousands, and amplification is not
+        counted: the Gaussian without sampling is a bound that is quick to compute.
         """
         noisy = self.sensitivity_multiplier >= _LEAST_AMPLIFIED
         return self.sampling != "none" and self.sampling_rate < 1 and noisy
@@ -125,7 +129,7 @@ class GaussianEvent(events.NoisedEvent):
         return ("pld", "rdp")
 
     def to_dp_event(self) -> dp_accounting.DpEvent:
-        """dp-accounting's description of a round, noise relative to the sensitivity."""
+        """Returns dp-accounting's event of a round, with noise over sensitivity."""
         import dp_accounting  # Takes a second, and is not always needed.
 
         if self.noise_multiplier == 0:
@@ -140,26 +144,27 @@ class GaussianEvent(events.NoisedEvent):
         )
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order: the values of one round, times `rounds`.
+        """Computes Rényi divergences by order: those of one round times `rounds`.
 
-        Poisson sampling is by Mironov et al. 2019 (arXiv 1908.10530), and sampling
-        without replacement by `renyi.replaced_in_subset`.
+        Divergences under Poisson sampling are by Mironov et al. 2019 (arXiv
+        1908.10530), and under sampling without replacement by
+        `renyi.replaced_in_subset`.
         """
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return rounds * _round_rdp(self, tuple(map(float, orders)))
 
     def sampled_curve(self, delta: float) -> SampledGaussianCurve:
-        """The PLD accountant's ε curve, for rounds that sampling amplifies."""
+        """Returns the PLD accountant's ε curve, for rounds that sampling amplifies."""
         return SampledGaussianCurve(*self._sampled(delta))
 
     @property
     def _has_own_curve(self) -> bool:
-        """Whether a sub-class has another `sampled_curve`."""
+        """Whether a subclass overrides `sampled_curve`."""
         return type(self).sampled_curve is not GaussianEvent.sampled_curve
 
     def _sampled(self, delta: float) -> tuple[float, float, float, str]:
-        """All that `sampled_curve` depends on."""
+        """Returns everything on which `sampled_curve` depends."""
         return (
             self.sensitivity_multiplier,
             self.sampling_rate,
@@ -168,7 +173,7 @@ class GaussianEvent(events.NoisedEvent):
         )
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """ε after 1, 2, ..., `rounds` rounds; without sampling "pld" is exact."""
+        """Computes ε after 1, ..., `rounds` rounds; "pld" is exact without sampling."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         numbers = np.arange(1, rounds + 1)
@@ -186,7 +191,7 @@ class GaussianEvent(events.NoisedEvent):
         return _kept_values(*self._sampled(delta), int(rounds)).copy()
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`; the last digits can differ."""
+        """Returns the last value of `epsilon_curve`; the last digits can differ."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         if self.noise_multiplier == 0:
@@ -203,13 +208,14 @@ class GaussianEvent(events.NoisedEvent):
         return float(gaussian.epsilons(mu, delta)[0])
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """The event itself, and `rounds`."""
+        """Returns the event itself and `rounds`."""
         return self, rounds
 
     def zcdp(self, rounds: int) -> float:
-        """ρ = T/(2z²) of T rounds (Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4).
+        """Computes ρ = T/(2z²) of T rounds.
 
-        z is relative to the sensitivity. Amplification by sampling is left out.
+        z is noise over sensitivity. Amplification by sampling is left out (Bun and
+        Steinke 2016, arXiv 1605.02065, Lemma 2.4).
         """
         if self.noise_multiplier == 0:
             return math.inf
@@ -250,13 +256,14 @@ class GaussianEvent(events.NoisedEvent):
         )
 
 
-# A run asks for the same values for its plan, its statements and its report; each takes
-# a tenth of a second. Typed: numbers of another type can give other last digits.
+# A run needs the same values for its plan, its statements and its report. Each value
+# takes a tenth of a second. The cache is typed, since numbers of another type can give
+# other last digits.
 @functools.lru_cache(maxsize=256, typed=True)
 def _kept_epsilon(
     sigma: float, rate: float, delta: float, relation: str, rounds: int
 ) -> float:
-    """ε after some rounds, see `SampledGaussianCurve.epsilon`."""
+    """Caches ε after some rounds, see `SampledGaussianCurve.epsilon`."""
     return SampledGaussianCurve(sigma, rate, delta, relation).epsilon(rounds)
 
 
@@ -264,12 +271,12 @@ def _kept_epsilon(
 def _kept_values(
     sigma: float, rate: float, delta: float, relation: str, rounds: int
 ) -> np.ndarray:
-    """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`, not to be changed."""
+    """Caches ε after 1, ..., `rounds` rounds, float64 `[rounds]`; do not change it."""
     return _values(SampledGaussianCurve(sigma, rate, delta, relation), rounds)
 
 
 def _values(solver: SampledGaussianCurve, rounds: int) -> np.ndarray:
-    """ε after 1, 2, ..., `rounds` rounds: float64 `[rounds]`."""
+    """Computes ε after 1, 2, ..., `rounds` rounds, float64 `[rounds]`."""
     pieces, length = [np.zeros(1)], 1
     while length <= rounds:
         pieces.append(solver.block(length))
@@ -293,7 +300,7 @@ def _round_rdp(event: GaussianEvent, orders: tuple[float, ...]) -> np.ndarray:
 
 
 def _poisson_rdp(event: GaussianEvent, orders: np.ndarray) -> np.ndarray:
-    """Divergences of a Poisson-sampled round; dp-accounting's where ours fail."""
+    """Computes a Poisson-sampled round's divergences; by dp-accounting if ours fail."""
     try:
         return poisson_renyi.poisson_sampled(
             event.sensitivity_multiplier, event.sampling_rate, orders

@@ -1,4 +1,4 @@
-"""One round in which every client noises its own update before it leaves."""
+"""One round in which every client noises its own update before sending it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from tfl_research.privacy.accounting.losses import gaussian, renyi
 class LocalGaussianEvent(events.NoisedEvent):
     """One participation of a client that adds Gaussian noise to its own update.
 
-    The guarantee holds for each client against everybody, the server included: a
-    noised update looks alike for any data of the client. Two clipped updates differ by
-    up to twice the clip. Sampling gives no amplification, since everybody sees which
-    clients send. A client that takes part in fewer rounds has a smaller ε.
+    The guarantee holds for each client against everybody, including the server: the
+    noised updates of two data sets of the client are hard to tell apart. Two clipped
+    updates differ by up to twice the clip. Sampling gives no amplification, since
+    everybody sees which clients send. A client that takes part in fewer rounds has a
+    smaller ε.
 
     Attributes:
       noise_multiplier: standard deviation of a client's noise over the l2 norm clip;
         0 means no privacy (ε = inf).
       population: number of clients that could be sampled.
       cohort_size: expected size of the cohort.
-      neighbouring_relation: "replace_one", of one client's data.
+      neighbouring_relation: "replace_one": one client's data are replaced.
 
     Raises:
-      ValueError: another relation, or a number outside its range.
+      ValueError: the relation is not "replace_one", or a number is outside its range.
     """
 
     kind: ClassVar[str] = "local_gaussian"
@@ -64,21 +65,21 @@ class LocalGaussianEvent(events.NoisedEvent):
         return ("pld", "rdp")
 
     def effective_noise_multiplier(self, rounds: int) -> float:
-        """Noise over sensitivity of `rounds` participations as one Gaussian."""
+        """Returns noise over sensitivity of `rounds` participations as one Gaussian."""
         return self.noise_multiplier / 2 / math.sqrt(rounds)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """α T (2S)²/(2σ²) by order α (Mironov 2017, arXiv 1702.07476, Prop. 7)."""
+        """Computes α T (2S)²/(2σ²) by order α (arXiv 1702.07476, Proposition 7)."""
         if self.noise_multiplier == 0:
             return np.full(len(orders), np.inf)
         return np.asarray(orders) / (2 * self.effective_noise_multiplier(rounds) ** 2)
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """ε after 1, 2, ..., `rounds` rounds; "pld" is exact, in closed form."""
+        """Computes ε after 1, ..., `rounds` rounds; "pld" is exact, in closed form."""
         return self._epsilons(np.arange(1, rounds + 1), delta, accountant)
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`."""
+        """Returns the last value of `epsilon_curve`."""
         return float(self._epsilons(np.array([rounds]), delta, accountant)[0])
 
     def _epsilons(
@@ -95,7 +96,7 @@ class LocalGaussianEvent(events.NoisedEvent):
         return renyi.rdp_epsilons(orders, divergences, delta)
 
     def zcdp(self, rounds: int) -> float:
-        """ρ = T (2S)²/(2σ²) of T rounds (arXiv 1605.02065, Lemma 2.4)."""
+        """Computes ρ = T (2S)²/(2σ²) of T rounds (arXiv 1605.02065, Lemma 2.4)."""
         if self.noise_multiplier == 0:
             return math.inf
         return 1 / (2 * self.effective_noise_multiplier(rounds) ** 2)

@@ -23,7 +23,8 @@ class MatrixEvent(CorrelatedEvent):
 
     The noise is C^-1 ξ. C is lower triangular, with columns of l2 norm 1 and `bands`
     non-zero diagonals. A client's rounds are at least `bands` apart, so no row of C
-    has two rounds of a client: k rounds of one client have sensitivity √k.
+    has non-zero entries in two rounds of a client. So k rounds of one client have
+    sensitivity √k.
 
     Attributes:
       noise_multiplier: standard deviation of ξ over the l2 norm clip; 0 means no
@@ -42,8 +43,8 @@ class MatrixEvent(CorrelatedEvent):
         "zero_out".
 
     Raises:
-      ValueError: a number out of its range, more bands than the separation, or
-        another relation.
+      ValueError: a number is out of its range, there are more bands than the
+        separation, or the relation does not fit the sampling rate.
     """
 
     kind: ClassVar[str] = "banded_matrix"
@@ -106,11 +107,11 @@ class MatrixEvent(CorrelatedEvent):
         rounds: int,
         bands: int,
     ) -> MatrixEvent:
-        """The event of a matrix' noise and a sampler's cohorts.
+        """Makes the event of a matrix' noise and a sampler's cohorts.
 
         Raises:
-          ValueError: a sampler that does not keep a client's rounds `bands` apart,
-            or a number out of its range.
+          ValueError: the sampler does not keep a client's rounds `bands` apart, or a
+            number is out of its range.
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
@@ -132,7 +133,7 @@ class MatrixEvent(CorrelatedEvent):
         )
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """The number of a client's rounds, at most (arXiv 2306.08153, Theorem 2)."""
+        """Returns the largest number of a client's rounds (arXiv 2306.08153, Thm 2)."""
         return np.ceil(np.arange(1, rounds + 1) / self.rounds_per_epoch)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
@@ -149,14 +150,14 @@ class MatrixEvent(CorrelatedEvent):
         return np.repeat(by_turn, self.min_separation)[:rounds]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`, up to the last digits."""
+        """Returns the last value of `epsilon_curve`; the last digits can differ."""
         turn = self._turn()
         if turn is None:
             return super().epsilon(rounds, delta, accountant)
         return turn.epsilon(self._turns(rounds), delta, accountant)
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """A Gaussian for each turn of a client, or for each of its rounds."""
+        """Returns the Gaussian of each turn of a client, or of each of its rounds."""
         turn = self._turn()
         if turn is not None:
             return turn, self._turns(rounds)
@@ -164,7 +165,7 @@ class MatrixEvent(CorrelatedEvent):
         return alone, int(self.squared_sensitivity(rounds)[-1])
 
     def _turn(self) -> GaussianEvent | None:
-        """The event of one turn of a client; None without amplification.
+        """Returns the event of one turn of a client; None without amplification.
 
         Turns are `min_separation` >= `bands` rounds apart, so no row of C has two turns
         of a client: the turns compose like rounds of the Poisson-sampled Gaussian

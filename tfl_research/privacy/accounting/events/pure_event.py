@@ -16,18 +16,19 @@ from tfl_research.privacy.accounting.losses import renyi
 class PureEvent(events.Event):
     """One release of a mechanism of pure ε-differential privacy.
 
-    For the exponential mechanism (McSherry and Talwar 2007), report-noisy-max and
-    Laplace noise. The accountants know ε alone, and take the worst mechanism of this ε.
+    Use this event for the exponential mechanism (McSherry and Talwar 2007),
+    report-noisy-max and Laplace noise. The accountants know only ε, and assume the
+    worst mechanism with this ε.
 
     Attributes:
       epsilon_of_release: ε of one release, above 0.
-      neighbouring_relation: which populations are neighbours; the relation of the run's
-        rounds.
+      neighbouring_relation: which populations are neighbours; it must be the relation
+        of the run's rounds.
       unit: the unit of privacy, "client" or "record".
       population: number of clients or records that could take part, or None.
 
     Raises:
-      ValueError: a value out of range.
+      ValueError: a value is out of its range.
 
     Example:
       >>> selection = tfl.privacy.PureEvent(0.5, "add_or_remove_one")
@@ -63,13 +64,13 @@ class PureEvent(events.Event):
         return ("pld", "rdp")
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences of randomized response by order, times `rounds`."""
+        """Computes Rényi divergences by order: randomized response times `rounds`."""
         from tfl_research.privacy.accounting.losses import pure
 
         return rounds * pure.rdp(self.epsilon_of_release, np.asarray(orders))
 
     def epsilon_curve(self, rounds: int, delta: float, accountant: str) -> np.ndarray:
-        """ε after 1, 2, ..., `rounds` releases; "pld" is exact."""
+        """Computes ε after 1, 2, ..., `rounds` releases; "pld" is exact."""
         return np.array(
             [self.epsilon(count, delta, accountant) for count in range(1, rounds + 1)]
         )
@@ -90,7 +91,7 @@ class PureEvent(events.Event):
         return self.epsilon_of_release, rounds
 
     def zcdp(self, rounds: int) -> float:
-        """ρ = ε²/2 for each release.
+        """Computes ρ = ε²/2 for each release, times `rounds`.
 
         Bun and Steinke 2016, arXiv 1605.02065, Proposition 3.3.
         """

@@ -17,15 +17,16 @@ from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 class RecordEvent(events.NoisedEvent):
     """One round in which every client takes DP-SGD's local steps on its records.
 
-    A record is in one client, so the steps of other clients cost it nothing (parallel
-    composition). Client k takes `local_steps` steps. Each step is a Gaussian mechanism
-    on records that are Poisson-sampled with q_k = min(1, B / n_k). Every client is
+    A record belongs to one client, so other clients' steps add nothing to the record's
+    ε (parallel composition). Client k takes `local_steps` steps. Each step is a
+    Gaussian mechanism on records that are Poisson-sampled with
+    q_k = min(1, B / n_k). Every client is
     charged for every round, whether or not it took part. ε of the event is the largest
     ε of a client; see `of_client` for each client's own ε.
 
-    The numbers of records n_k are taken to be public, and with them q_k and the
-    divisors: adding or removing a record changes the summed gradients, but not these
-    numbers.
+    The guarantee assumes that the numbers of records n_k are public, and with them q_k
+    and the divisors: adding or removing a record changes the summed gradients, but not
+    these numbers.
 
     Attributes:
       noise_multiplier: z, standard deviation of the noise over the l2 norm clip of a
@@ -37,7 +38,8 @@ class RecordEvent(events.NoisedEvent):
       clients: (client id, n_k) of every client; a client without records has ε = 0.
 
     Raises:
-      ValueError: a number outside its range, no clients, a client named twice.
+      ValueError: a number is outside its range, there are no clients, or two clients
+        have the same name.
     """
 
     kind: ClassVar[str] = "record_dp_sgd"
@@ -52,7 +54,7 @@ class RecordEvent(events.NoisedEvent):
 
     def __post_init__(self) -> None:
         events.check_noise_multiplier(self.noise_multiplier)
-        # Checks the other numbers.
+        # `PoissonBatching` checks the other numbers.
         PoissonBatching(
             self.local_steps, self.expected_batch_size, self.microbatch_size
         )
@@ -67,12 +69,12 @@ class RecordEvent(events.NoisedEvent):
 
     @classmethod
     def of(cls, noise_multiplier: float, clients: ClientData) -> RecordEvent:
-        """The event of clients that draw their local steps by Poisson sampling.
+        """Makes the event of clients that draw their local steps by Poisson sampling.
 
-        Reads every client's data once, to count its records.
+        Every client's data are read once, to count the records.
 
         Raises:
-          ValueError: local steps that are drawn otherwise.
+          ValueError: the local steps are not drawn by Poisson sampling.
         """
         batching = clients.batching
         if not isinstance(batching, PoissonBatching):
@@ -109,12 +111,12 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def sensitivity(self) -> int:
-        """Sensitivity of a step's sum to one record, over the clip: 1 or 2."""
+        """Returns the sensitivity of a step's sum to one record, in clips: 1 or 2."""
         return 1 if self.microbatch_size == 1 else 2
 
     @property
     def sampling_rates(self) -> tuple[float, ...]:
-        """q_k of every client, in the order of `clients`."""
+        """Returns q_k of every client, in the order of `clients`."""
         return tuple(self._batching.sampling_rate(n) for _, n in self.clients)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,12 +124,12 @@ class RecordEvent(events.NoisedEvent):
         return {**fields, "clients": [list(client) for client in self.clients]}
 
     def of_client(self, index: int) -> RecordEvent:
-        """The event of a single client, by its index in `clients`."""
+        """Returns the event of a single client, by its index in `clients`."""
         return dataclasses.replace(self, clients=(self.clients[index],))
 
     @property
     def _most_sampled(self) -> int:
-        """Index of the client with the largest ε at equal δ.
+        """Returns the index of the client with the largest ε at equal δ.
 
         A higher sampling rate is never more private. Clients without records come last.
         """
@@ -138,8 +140,11 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def _step(self) -> GaussianEvent | None:
-        """A local step of the client with the largest ε, its noise multiplier relative
-        to the sensitivity; None if no client has records."""
+        """Returns the event of a local step of the client with the largest ε.
+
+        Its noise multiplier is relative to the sensitivity. The result is None if no
+        client has records.
+        """
         client = self._most_sampled
         if self.clients[client][1] == 0:
             return None
@@ -155,7 +160,7 @@ class RecordEvent(events.NoisedEvent):
         if step is None:
             return np.zeros(rounds)
         if accountant == "pld" and step.amplified and step.noise_multiplier > 0:
-            # Nobody sees the model between a round's local steps.
+            # Only whole rounds count: nobody sees the model between local steps.
             solver, pieces, length = step.sampled_curve(delta), [np.zeros(1)], 1
             while length <= rounds:
                 pieces.append(solver.block(length, every))
@@ -165,7 +170,7 @@ class RecordEvent(events.NoisedEvent):
         return steps[every - 1 :: every]
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`; the last digits can differ."""
+        """Returns the last value of `epsilon_curve`; the last digits can differ."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         step = self._step
@@ -174,14 +179,14 @@ class RecordEvent(events.NoisedEvent):
         return step.epsilon(rounds * self.local_steps, delta, accountant)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences of all steps (Mironov et al. 2019, arXiv 1908.10530)."""
+        """Computes all steps' Rényi divergences (Mironov 2019, arXiv 1908.10530)."""
         step = self._step
         if step is None:
             return np.zeros(len(orders))
         return step.rdp(rounds * self.local_steps, orders)
 
     def as_gaussian_rounds(self, rounds: int) -> tuple[GaussianEvent, int]:
-        """The local steps of the client with the highest sampling rate.
+        """Returns the local steps of the client with the highest sampling rate.
 
         If no client has records, the rate is 1.
         """
@@ -189,7 +194,7 @@ class RecordEvent(events.NoisedEvent):
         return step, rounds * self.local_steps
 
     def zcdp(self, rounds: int) -> float:
-        """ρ = steps Δ²/(2z²), where Δ is the sensitivity in clips.
+        """Computes ρ = steps Δ²/(2z²), where Δ is the sensitivity in clips.
 
         Bun and Steinke 2016, arXiv 1605.02065, Lemma 2.4. Amplification by sampling is
         left out.

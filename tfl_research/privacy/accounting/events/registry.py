@@ -1,4 +1,4 @@
-"""Kinds of events by name: their registration, and events read from ledgers."""
+"""Registers kinds of events by name, and reads events from ledgers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UnknownKindError(ValueError):
 
 
 def register_event(event_class: EventClass) -> EventClass:
-    """Registers a class of events by its `kind`: a decorator; see `Event`.
+    """Registers a class of events by its `kind`, as a decorator; see `Event`.
 
     Raises:
       ValueError: the kind is taken, or the class is no subclass of `Event`.
@@ -68,12 +68,13 @@ def register_event(event_class: EventClass) -> EventClass:
 
 
 def plugin_of(event: Event) -> Optional[str]:
-    """The module that registered an event's class; None for the toolkit's own.
+    """Returns the module that registered an event's class; None for the toolkit's own.
 
-    For an event within an event: the outer event's plugin, else the inner event's.
+    For an event within an event, the result is the outer event's module, or the inner
+    event's module if the outer class is the toolkit's own.
 
     Raises:
-      ValueError: see `check_registered`.
+      ValueError: the event's class is not the class that is registered for its kind.
     """
     check_registered(event)
     origins = (EVENTS.origin(kind) for kind in event.kinds)
@@ -81,7 +82,7 @@ def plugin_of(event: Event) -> Optional[str]:
 
 
 def check_registered(event: Event) -> None:
-    """Checks that a ledger with the event can be read again.
+    """Checks that the event's class is registered, so that a ledger can be read again.
 
     Raises:
       ValueError: the event's class is not the class that is registered for its kind.
@@ -120,11 +121,11 @@ def check_readable(event: Event) -> None:
 
 
 def event_from_dict(fields: Mapping[str, Any]) -> Event:
-    """The event from the fields that its `to_dict` gave.
+    """Makes an event from the fields that its `to_dict` gave.
 
     Raises:
       UnknownKindError: no class is registered for the kind.
-      ValueError: missing or unknown fields, or values that the event's class refuses.
+      ValueError: fields are missing or unknown, or the event's class refuses a value.
     """
     values = dict(fields)
     kind = values.pop("kind", None)
@@ -139,5 +140,5 @@ def event_from_dict(fields: Mapping[str, Any]) -> Event:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON's lists as tuples."""
+    """Turns JSON's lists into tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -28,8 +28,8 @@ class HyperparameterSearchEvent(Event):
     """A search: K runs of the same number of rounds; only the best run is released.
 
     Attributes:
-      base: a round of each run. All runs have the same noise, sampling and number of
-        rounds; the runs may differ in everything that is not in `base`, such as
+      base: the event of a round of each run. All runs have the same noise, sampling and
+        number of rounds. They may differ in everything that is not in `base`, such as
         learning rates. The score that ranks the runs must come from public data, or
         from noised values that `base` accounts for.
       mean: E[K], the expected number of runs, above 1.
@@ -40,11 +40,12 @@ class HyperparameterSearchEvent(Event):
         the data.
 
     Raises:
-      ValueError: a value outside its range.
+      ValueError: a value is outside its range.
     """
 
     kind: ClassVar[str] = "hyperparameter_search"
-    # One search over twice the rounds is not two searches.
+    # One search over runs of 2n rounds does not cost the same as two searches over runs
+    # of n rounds.
     composes_by_round: ClassVar[bool] = False
     is_search: ClassVar[bool] = True
 
@@ -80,7 +81,7 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def num_clients(self) -> int | None:
-        """The number of clients of the runs' event."""
+        """Returns the number of clients of the runs' event."""
         return self.base.num_clients
 
     @property
@@ -88,7 +89,7 @@ class HyperparameterSearchEvent(Event):
         return (self.kind, *self.base.kinds)
 
     def with_noise(self, noise_multiplier: float) -> HyperparameterSearchEvent:
-        """The search over runs with another noise multiplier."""
+        """Returns the search over runs with another noise multiplier."""
         return dataclasses.replace(self, base=self.base.with_noise(noise_multiplier))
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,17 +103,17 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def gamma(self) -> float:
-        """γ of the truncated negative binomial with this mean and shape.
+        """Computes γ of the truncated negative binomial with this mean and shape.
 
         Raises:
-          ValueError: a Poisson distribution.
+          ValueError: the distribution is Poisson.
         """
         if self.distribution == "poisson":
             raise ValueError("a Poisson distribution has no γ")
         return _gamma(self.mean, self.shape)
 
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:
-        """Rényi divergences by order of the search over runs of `rounds` rounds.
+        """Computes Rényi divergences of the search over runs of `rounds` rounds.
 
         Theorem 2 for the truncated negative binomial, Theorem 6 for Poisson. The search
         for λ̂ of Theorem 2, and for the order behind δ̂ of Theorem 6, covers `orders` and
@@ -136,7 +137,7 @@ class HyperparameterSearchEvent(Event):
         return np.asarray(bounds[np.searchsorted(grid, requested)])
 
     def epsilon(self, rounds: int, delta: float, accountant: str) -> float:
-        """The last value of `epsilon_curve`."""
+        """Returns the last value of `epsilon_curve`."""
         events.check_delta(delta)
         events.check_accountant(self, accountant)
         orders = renyi.default_orders()
@@ -152,7 +153,7 @@ class HyperparameterSearchEvent(Event):
         return renyi.rdp_epsilons(orders, table, delta)
 
     def probabilities(self, most: int) -> np.ndarray:
-        """P[K = 0], P[K = 1], ..., P[K = most]: float64 `[most + 1]`."""
+        """Computes P[K = 0], P[K = 1], ..., P[K = most], float64 `[most + 1]`."""
         numbers = np.arange(1, most + 1, dtype=np.float64)
         if self.distribution == "poisson":
             p_zero, ratios = math.exp(-self.mean), self.mean / numbers
@@ -167,7 +168,7 @@ class HyperparameterSearchEvent(Event):
         return np.concatenate([[0.0], [p_one], p_one * np.cumprod(ratios)])[: most + 1]
 
     def draw_repetitions(self, generator: np.random.Generator) -> int:
-        """K, the number of runs; draw K before the first run and keep K secret."""
+        """Draws K, the number of runs, before the first run; K must stay secret."""
         uniform, most = generator.random(), 64
         while True:
             below = np.cumsum(self.probabilities(most))
@@ -198,7 +199,7 @@ class HyperparameterSearchEvent(Event):
 
 @functools.lru_cache(maxsize=64)
 def _gamma(mean: float, shape: float) -> float:
-    """γ in (0, 1) of the distribution with this mean, rounded down."""
+    """Computes γ in (0, 1) of the distribution with this mean, rounded down."""
 
     def excess(log_gamma: float) -> float:
         return _log_mean(log_gamma, shape) - math.log(mean)
@@ -209,12 +210,12 @@ def _gamma(mean: float, shape: float) -> float:
     while excess(low) < 0:
         low *= 2
     root = optimize.brentq(excess, low, -1e-15, xtol=1e-14, rtol=1e-14)
-    # A smaller γ gives a larger bound.
+    # γ is rounded down, because a smaller γ gives a larger bound.
     return math.exp(root) * (1 - 1e-12)
 
 
 def _log_mean(log_gamma: float, shape: float) -> float:
-    """log E[K], by Definition 1: η(1 - γ)/(γ(1 - γ^η)), or (1/γ - 1)/log(1/γ)."""
+    """Computes log E[K]: E[K] = η(1 - γ)/(γ(1 - γ^η)), or (1/γ - 1)/log(1/γ)."""
     inverse_odds = math.expm1(-log_gamma)
     if shape == 0:
         return math.log(inverse_odds / -log_gamma)
@@ -222,7 +223,7 @@ def _log_mean(log_gamma: float, shape: float) -> float:
 
 
 def _delta(epsilons: np.ndarray, orders: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """δ at each ε, from Rényi divergences at `orders`: float64 `[n]`.
+    """Computes δ at each ε from Rényi divergences at `orders`, float64 `[n]`.
 
     Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Proposition 12:
     δ = e^{(α-1)(R - ε)} (1 - 1/α)^α / (α - 1); at most the total variation distance,

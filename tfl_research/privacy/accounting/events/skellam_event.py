@@ -16,19 +16,21 @@ class SkellamEvent(DistributedEvent):
     """One round: a sum of integer vectors with Skellam noise shares.
 
     See `DistributedEvent` for the attributes. A sum of Skellam variables is a Skellam
-    variable: the bound does not depend on the number of shares.
+    variable, so the bound does not depend on the number of shares.
     """
 
     kind: ClassVar[str] = "skellam"
     NOISE: ClassVar[str] = "Skellam (Agarwal, Kairouz and Liu 2021, arXiv 2110.04995)"
 
     def round_divergences(self, orders: np.ndarray) -> np.ndarray:
-        """Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995), Theorem 3.5 and its
-        multi-dimensional form: for whole orders α and variance μ of the sum,
+        """Computes the bounds of Agarwal, Kairouz and Liu 2021 (arXiv 2110.04995).
 
-          α Δ₂²/(2μ) + min(((2α - 1) Δ₂² + 6 Δ₁)/(4μ²), 3 Δ₁/(2μ));
+        This is Theorem 3.5 in its multi-dimensional form: for whole orders α and
+        variance μ of the sum,
 
-        other orders get the bound of the next whole order.
+          α Δ₂²/(2μ) + min(((2α - 1) Δ₂² + 6 Δ₁)/(4μ²), 3 Δ₁/(2μ)).
+
+        Other orders get the bound of the next whole order.
         """
         l1, l2 = self.sensitivities
         variance = (self.noise_multiplier * self.l2_sensitivity) ** 2
@@ -40,6 +42,6 @@ class SkellamEvent(DistributedEvent):
         return whole_orders * l2**2 / (2 * variance) + excess
 
     def zcdp(self, rounds: int) -> float:
-        """Infinite: the bound of the Rényi divergence holds for whole orders only."""
+        """Returns inf, since the divergence bound holds only for whole orders."""
         del rounds
         return math.inf

@@ -40,7 +40,7 @@ class TreeEvent(CorrelatedEvent):
       cohort_size: expected size of a cohort.
 
     Raises:
-      ValueError: a number out of its range.
+      ValueError: a number is out of its range.
     """
 
     kind: ClassVar[str] = "tree"
@@ -76,11 +76,11 @@ class TreeEvent(CorrelatedEvent):
         restart_every: int,
         efficient: bool = True,
     ) -> TreeEvent:
-        """The event of a tree's noise and a sampler's cohorts.
+        """Makes the event of a tree's noise and a sampler's cohorts.
 
         Raises:
-          ValueError: a sampler that does not keep a client's rounds apart, or a
-            number out of its range.
+          ValueError: the sampler does not keep a client's rounds apart, or a number is
+            out of its range.
         """
         if amplification.kind in ("poisson", "fixed_size"):
             raise ValueError(
@@ -108,7 +108,7 @@ class TreeEvent(CorrelatedEvent):
         return "zero_out"
 
     def squared_sensitivity(self, rounds: int) -> np.ndarray:
-        """S² after each round, float64 `[rounds]`; `tree_sensitivity` explains it."""
+        """Computes S² after each round, float64 `[rounds]`; see `tree_sensitivity`."""
         return squared_sensitivities(
             rounds, self.restart_every, self.min_separation, self.rounds_per_epoch
         )

@@ -1,4 +1,4 @@
-"""The sensitivity of the nodes of DP-FTRL's trees to one client, exactly.
+"""Computes the exact sensitivity of the nodes of DP-FTRL's trees to one client.
 
 Let a client take part in rounds t_1, ..., t_k, with updates of norm at most the clip.
 A node moves by at most the clip times the number of these rounds under the node. All
@@ -25,13 +25,13 @@ _IMPOSSIBLE = np.int64(-(1 << 60))
 def squared_sensitivities(
     rounds: int, restart_every: int, min_separation: int, rounds_per_epoch: int
 ) -> np.ndarray:
-    """Squared l2 sensitivity over the clip of rounds 1 to t, for every t.
+    """Computes the squared l2 sensitivity of rounds 1 to t, for every t, in clips.
 
     A client takes part in rounds that are at least `min_separation` apart, and at
-    most once in every `rounds_per_epoch` rounds from the first on. If trees end with
-    the epochs (`rounds_per_epoch` is a multiple of `restart_every`), the result is
-    exact for this. Otherwise the result is an upper bound: the client may take part in
-    any ceil(t / rounds_per_epoch) rounds that are `min_separation` apart.
+    most once in every epoch of `rounds_per_epoch` rounds. If trees end with the epochs
+    (`rounds_per_epoch` is a multiple of `restart_every`), the result is exact.
+    Otherwise the result is an upper bound: it is computed as if the client could take
+    part in any ceil(t / rounds_per_epoch) rounds that are `min_separation` apart.
 
     Args:
       rounds: number of rounds, at least 1.
@@ -57,9 +57,9 @@ def squared_sensitivities(
 
 
 def _of_every_round(numbers: np.ndarray, restart_every: int) -> np.ndarray:
-    """The squared sensitivity to a client in all of the first t rounds, for each t."""
+    """Computes the squared sensitivity to a client in all of the first t rounds."""
     levels = np.arange(int(restart_every).bit_length())
-    # A complete node of 2^h rounds and those below it: 4^h + 2 * 4^(h-1) + ...
+    # A complete node of 2^h rounds, with the nodes below it: 4^h + 2 * 4^(h-1) + ...
     within = 2.0**levels * (2.0 ** (levels + 1) - 1)
 
     def of_tree(leaves: np.ndarray) -> np.ndarray:
@@ -80,7 +80,10 @@ _Choices = dict[int, np.ndarray]
 def _by_separation(
     rounds: int, restart_every: int, separation: int, at_most: tuple[int, ...]
 ) -> np.ndarray:
-    """int64 `[rounds]`; `at_most[t - 1]` participations in the first t rounds."""
+    """Computes the largest sum of squares for every t, int64 `[rounds]`.
+
+    A client has at most `at_most[t - 1]` participations in the first t rounds.
+    """
     most = min(at_most[-1], -(-rounds // separation))
     separation = min(separation, rounds)
     levels = min(restart_every, rounds).bit_length()
@@ -97,8 +100,8 @@ def _by_separation(
     result = np.zeros(rounds, np.int64)
     begun = 0
     while begun < rounds:
-        # Prefixes of this tree: the binary form of their length begins the present
-        # length's.
+        # Prefixes of this tree whose length, in binary, is a beginning of the present
+        # length.
         prefixes = [(0, start)]
         for leaves in range(1, min(restart_every, rounds - begun) + 1):
             lowest = leaves & -leaves
@@ -119,7 +122,7 @@ def _by_separation(
 def _parent(
     half: list[_Choices], size: int, separation: int, most: int
 ) -> list[_Choices]:
-    """The choices of a complete node, of two halves of `size` rounds each."""
+    """Combines the choices of two halves of `size` rounds into the parent's."""
     total = min(most, 2 * (len(half) - 1))
     parent: list[_Choices] = [{} for _ in range(total + 1)]
 
@@ -154,7 +157,7 @@ def _parent(
 
 
 def _undominated(choices: _Choices) -> _Choices:
-    """The choices, without each choice to which a larger sum is no worse."""
+    """Drops each choice if a choice with a larger sum has as many free rounds."""
     undominated: _Choices = {}
     best: np.ndarray | None = None
     for value in sorted(choices, reverse=True):
@@ -167,10 +170,10 @@ def _undominated(choices: _Choices) -> _Choices:
 
 
 def _latest_ends(block: list[_Choices], separation: int) -> list[_Choices]:
-    """The fewest free rounds before the block that allow x at its end, for each x.
+    """Finds the fewest free rounds before a block that allow x at its end, for each x.
 
-    int64 `[separation]`; `separation` if the block cannot have x free rounds at its
-    end.
+    The result is int64 `[separation]`; `separation` if the block cannot have x free
+    rounds at its end.
     """
     free_at_end = np.arange(separation)
     return [
@@ -190,7 +193,7 @@ def _append(
     size: int,
     separation: int,
 ) -> np.ndarray:
-    """Appends a complete node to the rounds so far: int64 `[c, x]`."""
+    """Appends a complete node to the rounds so far; the result is int64 `[c, x]`."""
     after = before[:, np.maximum(np.arange(separation) - size, 0)]
     impossible = np.full((len(before), 1), _IMPOSSIBLE)
     padded = np.concatenate([before, impossible], axis=1)

@@ -1,4 +1,4 @@
 """Privacy losses and Rényi divergences of Gaussians and sampled Gaussians.
 
-Functions of numbers: the events that have these losses are in `accounting.events`.
+All functions take plain numbers. `accounting.events` has the events with these losses.
 """

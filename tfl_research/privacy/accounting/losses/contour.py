@@ -1,4 +1,4 @@
-"""δ of composed rounds, from the characteristic function on a tilted contour."""
+"""Computes δ of composed rounds from characteristic functions on a tilted contour."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
 
 # Frequencies with terms below this share of the largest term are left out.
 _DROPPED = 1e-15
-# So far below every term that it counts as none.
+# A magnitude so far below every term that it counts as 0.
 _VANISHED = 1e-30
-# Complex numbers in one table of powers.
+# The largest number of complex numbers in one table of powers.
 _MAX_TABLE = 1 << 20
 _STRIDE = 32
 
@@ -55,7 +55,7 @@ class Contour:
         guess: np.ndarray,
         bounds: np.ndarray,
     ) -> np.ndarray:
-        """ε of each number of rounds; `bounds` are upper bounds of ε."""
+        """Computes ε of each number of rounds; `bounds` are upper bounds of ε."""
         offsets = rounds * self.log_moment + self.base_moment - log_deltas
         result = np.empty(len(rounds))
         lows = np.log1p(-np.exp(log_deltas)) - self.interval
@@ -71,7 +71,7 @@ class Contour:
         return result
 
     def _phases(self, cell: np.ndarray) -> np.ndarray:
-        """e^{2πi·cell·k / size}: `[len(cell), frequencies]`, as a product of tables."""
+        """Computes e^{2πi·cell·k / size}, `[len(cell), frequencies]`, from tables."""
         turn = 2j * math.pi / self.size
         fine = np.arange(_STRIDE)
         coarse = _STRIDE * np.arange(-(-self.frequencies // _STRIDE))
@@ -88,7 +88,7 @@ class Contour:
         lows: np.ndarray,
         highs: np.ndarray,
     ) -> np.ndarray:
-        """Newton's method on log δ within brackets, for all rounds at once.
+        """Solves for ε by Newton's method on log δ within brackets, for all rounds.
 
         `lows` may be log(1 - δ), since no mechanism has δ(ε) below 1 - e^ε.
         """
@@ -101,8 +101,8 @@ class Contour:
         epsilons = np.clip(guess, lows, highs)
         for _ in range(200):
             cell = np.ceil(epsilons / self.interval).astype(np.int64)
-            # A product by BLAS divides the sum among threads: their number would
-            # decide the last digits.
+            # BLAS would divide the sum among threads, and the number of threads would
+            # change the last digits.
             terms = powers * self._phases(cell)
             above, below = np.einsum("rk,ks->sr", terms, sums).real
             fraction = np.exp(epsilons - cell * self.interval)
@@ -119,7 +119,7 @@ class Contour:
             moved = np.where(inside, moved, (lows + highs) / 2)
             change = np.max(np.abs(moved - epsilons))
             epsilons = moved
-            # The error of the next step is about the square, in units of 1/θ.
+            # The next step's error is about the square of this change, in units of 1/θ.
             if change * self.theta < 1e-6 or change < 1e-12:
                 return epsilons
         raise ArithmeticError(

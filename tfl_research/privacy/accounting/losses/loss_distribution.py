@@ -1,4 +1,4 @@
-"""One round's privacy loss of a sampled Gaussian, discretised."""
+"""Discretises the privacy loss of one round of a sampled Gaussian."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from scipy import fft, special
 
 # dp-accounting's default interval of the discretised privacy loss.
 INTERVAL = 1e-4
-# Losses above 100 need more points; they get a coarser interval.
+# The largest number of points; losses above 100 would need more, and get a coarser
+# interval.
 _MAX_POINTS = 1 << 20
-# Mass of the noise that is treated as infinite loss: dp-accounting's e^-50.
+# Log of the noise's probability mass that counts as infinite loss: dp-accounting's
+# e^-50.
 _LOG_TAIL = -50.0
-# The exponential of what is not above this is 0 in float64.
+# The exponential of a number up to this is 0 in float64.
 _VANISHING = -746.0
 # Tilts θ lie on a geometric grid, from 1e-7 to 1e7, and are named by their step.
 _TILT_RATIO = 1.15
 MAX_STEP = 115
 
 
-# What is done to a client between the first data set and the second.
+# The change of a client from the first data set to the second.
 Direction = Literal["remove", "add", "replace"]
 
 
 def directions(neighbouring_relation: str) -> tuple[Direction, ...]:
-    """The directions; the larger ε of the two is the ε of a sampled Gaussian."""
+    """Returns a relation's directions; the largest ε of a direction is the ε."""
     if neighbouring_relation == "replace_one":
         return ("replace",)
     return ("remove", "add")
 
 
 def tilt(step: int) -> float:
-    """θ of one step of the grid."""
+    """Returns θ of one step of the grid."""
     return float(_TILT_RATIO**step)
 
 
 def tilts(steps: np.ndarray) -> np.ndarray:
-    """θ of several steps of the grid."""
+    """Returns θ of several steps of the grid."""
     return _TILT_RATIO ** steps.astype(np.float64)
 
 
 def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.ndarray:
-    """δ(ε) of a round: the hockey-stick divergence of P from Q, or if `adds` of Q from
-    P; see `LossDistribution`.
+    """Computes δ(ε) of a round, see `LossDistribution`.
+
+    δ(ε) is the hockey-stick divergence of P from Q, or of Q from P if `adds`.
     """
     # The loss grows with the output x when the client is removed and falls when it
     # is added, so that {loss > ε} is a half-line that ends at `cut`.
@@ -71,7 +74,7 @@ def _deltas(epsilons: np.ndarray, sigma: float, q: float, *, adds: bool) -> np.n
 
 
 def connected(deltas: np.ndarray, interval: float) -> np.ndarray:
-    """Probabilities of the lattice points that give δ(ε) these values.
+    """Computes probabilities of the lattice points that give δ(ε) these values.
 
     Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1.
     """
@@ -99,7 +102,7 @@ class Loss(Protocol):
         """K(θ) = log E[e^{θ·loss}; loss finite] at θ = `tilt(step)`."""
 
     def log_spectrum(self, step: int, size: int, least: float) -> np.ndarray:
-        """log of the characteristic function under the tilted probabilities."""
+        """Log of the characteristic function under the tilted probabilities."""
 
     def coarser(self, interval: float) -> Loss:
         """The same loss on a lattice of a larger interval."""
@@ -112,7 +115,7 @@ class Loss(Protocol):
 def chernoff(
     loss: Loss, steps: np.ndarray, rounds: np.ndarray, log_deltas: np.ndarray
 ) -> np.ndarray:
-    """Upper bounds of ε (by Rényi DP of order 1 + θ): `[steps, rounds]`."""
+    """Computes upper bounds of ε by Rényi DP of order 1 + θ, `[steps, rounds]`."""
     theta = tilts(steps)[:, np.newaxis]
     # log of sup over y > 0 of e^{-θy}(1 - e^{-y}).
     peak = theta * np.log(theta) - (theta + 1) * np.log1p(theta)
@@ -127,10 +130,10 @@ def base_moment(loss: Loss, step: int) -> float:
 
 
 def _exponentials(terms: np.ndarray) -> np.ndarray:
-    """`np.exp` of an array, in its place.
+    """Applies `np.exp` to an array in place.
 
     The terms at both ends can be so low that their exponential is 0. NumPy takes ten
-    times as long for these, and they are left out.
+    times as long for such terms, so they are set to 0 directly.
     """
     counted = terms > _VANISHING
     first = int(counted.argmax())
@@ -166,8 +169,8 @@ class LatticeLoss:
 
         Args:
           interval, lower, infinity_mass: see the attributes.
-          probabilities: float64 `[n]`, of the losses `lower`, `lower + 1`, ...
-            intervals.
+          probabilities: float64 `[n]`, probabilities of the losses `lower`,
+            `lower + 1`, ..., in intervals.
         """
         self.interval, self.lower = interval, lower
         self.losses = (lower + np.arange(len(probabilities))) * interval
@@ -229,7 +232,7 @@ class LossDistribution(LatticeLoss):
         """Discretises by the pessimistic Connect-the-Dots rule.
 
         Doroshenko et al. 2022 (arXiv 2207.04380), Algorithm 1: the hockey-stick
-        curve δ(ε) of the result joins the exact one's points at the lattice.
+        curve δ(ε) of the result joins the points of the exact curve at the lattice.
 
         Let P = (1-q)N(0,σ²) + qN(1,σ²) and Q = N(0,σ²). If a client is removed, the
         curve is δ(ε) of P from Q; if a client is added, of Q from P. If a client is
@@ -239,7 +242,7 @@ class LossDistribution(LatticeLoss):
         client, or with another client in its place). The relation is symmetric, so
         that δ(-ε) = 1 - e^-ε + e^-ε δ(ε) bounds every pair at -ε. Rounds compose by
         this curve even if the worst pair differs by round (Zhu, Dong and Wang 2022,
-        arXiv 2106.08567); by the curve of P from Q alone they would not.
+        arXiv 2106.08567). Rounds would not compose by the curve of P from Q alone.
 
         Args:
           noise_multiplier: σ of the noise over the sensitivity, above 0.
@@ -247,8 +250,8 @@ class LossDistribution(LatticeLoss):
           direction: "remove" or "add" (the client is in the first data set alone, or
             in the second), or "replace".
           interval: see `INTERVAL`.
-          most_points: of the lattice; a larger interval is taken where there would be
-            more.
+          most_points: largest number of points of the lattice; if there would be more,
+            the interval becomes larger.
         """
         self._parameters = noise_multiplier, sampling_rate, direction
         sigma, q = noise_multiplier, sampling_rate
@@ -268,7 +271,7 @@ class LossDistribution(LatticeLoss):
         if direction == "replace":
             deltas = _deltas(losses[-lower:], sigma, q, adds=False)
             above = connected(deltas, interval)[1:]
-            # Of a symmetric relation p(-loss) = e^-loss p(loss).
+            # For a symmetric relation, p(-loss) = e^-loss p(loss).
             below = above * np.exp(-losses[1 - lower :])
             at_zero = 1 - float(deltas[-1]) - above.sum() - below.sum()
             pieces = below[::-1], [max(at_zero, 0.0)], above
@@ -291,7 +294,7 @@ def loss_distribution(
     direction: Direction,
     interval: float,
 ) -> LossDistribution:
-    """A cached `LossDistribution`, so that its moments are computed once for all δ."""
+    """Caches a `LossDistribution`, so that its moments are computed once for all δ."""
     return LossDistribution(
         noise_multiplier, sampling_rate, direction=direction, interval=interval
     )

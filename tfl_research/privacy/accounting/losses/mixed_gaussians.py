@@ -1,4 +1,4 @@
-"""ε of rounds with different noise or sampling rates: the product of their spectra."""
+"""Computes ε of rounds with different noise or sampling rates from their spectra."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _FINE_PARTS = 5
 
 
 def _interval(parts: int) -> float:
-    """The interval of the lattice: coarser for many kinds of rounds, to save time.
+    """Returns the lattice's interval: coarser for many kinds of rounds, to save time.
 
-    Discretisation is pessimistic at any interval; its error is about the square.
+    Discretisation is pessimistic at any interval. Its error is about proportional to
+    the square of the interval.
     """
     coarser = 1
     while parts > _FINE_PARTS * coarser and coarser < 8:
@@ -57,7 +58,7 @@ class MixedLoss:
             loss_distribution(sigma, q, direction, interval) for sigma, q, _ in parts
         ]
         losses += [PureLoss(epsilon, interval) for epsilon, _ in pure]
-        # Spectra multiply on a common lattice only.
+        # Spectra can be multiplied only on a common lattice.
         self.interval = max(loss.interval for loss in losses)
         self._losses = [
             loss if loss.interval == self.interval else loss.coarser(self.interval)
@@ -102,15 +103,15 @@ def mixed_epsilon(
     neighbouring_relation: str = "add_or_remove_one",
     pure: Sequence[tuple[float, int]] = (),
 ) -> float:
-    """ε of sampled Gaussian mechanisms, and of mechanisms of pure ε-DP.
+    """Computes ε of sampled Gaussian mechanisms, and of mechanisms of pure ε-DP.
 
-    Composes like `sampled_gaussian`, with the product of the characteristic functions
-    instead of a power.
+    The composition is that of `sampled_gaussian`, with a product of characteristic
+    functions instead of a power.
 
     Args:
       parts: for each kind of round: the noise over the sensitivity (above 0), the
         sampling rate in (0, 1], and the number of rounds (at least 1). Rate 1 is the
-        Gaussian mechanism, whatever the relation that its sensitivity is for.
+        Gaussian mechanism without sampling, for any relation.
       delta: target δ, in (0, 1).
       neighbouring_relation: "replace_one" for uniformly random subsets; any other
         relation means Poisson sampling.
@@ -118,7 +119,7 @@ def mixed_epsilon(
         it is made.
 
     Raises:
-      ValueError: no parts and no pure releases.
+      ValueError: there are no parts and no pure releases.
     """
     if not parts and not pure:
         raise ValueError("parts must name at least one kind of round, got none")
@@ -135,7 +136,7 @@ class GrowingLoss:
     """The loss of a round, and of a base that is composed once; see `Loss`."""
 
     def __init__(self, of_round: MixedLoss, base: MixedLoss) -> None:
-        """Takes both to the coarser one's lattice."""
+        """Puts both losses on the coarser of their lattices."""
         self.interval = max(of_round.interval, base.interval)
         self._round: Loss = of_round
         self.base: Loss | None = base
@@ -191,7 +192,7 @@ class GrowingCurve:
         ]
 
     def block(self, first: int) -> np.ndarray:
-        """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`."""
+        """Computes ε after first, first + 1, ... rounds: `[max(1, first // 2)]`."""
         rounds = np.arange(first, first + max(1, first // 2))
         solved = [solver.solve(rounds, self._delta) for solver in self._solvers]
         return np.maximum(0.0, np.max(solved, axis=0))

@@ -1,9 +1,9 @@
-"""Rényi divergences of a Gaussian on a Poisson sample of the clients.
+"""Computes Rényi divergences of a Gaussian on a Poisson sample of the clients.
 
 Mironov, Talwar and Zhang 2019 (arXiv 1908.10530), section 3.3: a divergence of order α
-is log(A) / (α - 1), where A is a sum of α + 1 terms for whole numbers α and two
-infinite series for others. The terms are computed for many numbers at once, in the
-order of arithmetic of dp-accounting 0.4.3, so that the results have the same bits.
+is log(A) / (α - 1). A is a sum of α + 1 terms for whole numbers α, and two infinite
+series for other numbers. Many terms are computed at once, in the order of arithmetic of
+dp-accounting 0.4.3, so that the results have the same bits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scipy import special
 
 # A series ends with the first terms below e^-30, as in dp-accounting.
 _LAST = -30.0
-# Terms of a series that are computed at once, at first.
+# The number of terms of a series that are first computed at once.
 _TERMS = 128
 
 
 def poisson_sampled(
     noise_multiplier: float, sampling_rate: float, orders: np.ndarray
 ) -> np.ndarray:
-    """The divergences, for removing or adding one client.
+    """Computes the divergences for removing or adding one client.
 
     Args:
       noise_multiplier: σ over the sensitivity, above 0.
@@ -45,7 +45,7 @@ def poisson_sampled(
 
 
 def _of_whole(q: float, sigma: float, order: float) -> float:
-    """log(A) of a whole order: the binomial sum."""
+    """Computes log(A) of a whole order, by the binomial sum."""
     i = np.arange(order + 1)
     logs = (
         special.gammaln(order + 1)
@@ -61,7 +61,10 @@ def _of_whole(q: float, sigma: float, order: float) -> float:
 
 
 def _of_fraction(q: float, sigma: float, order: float) -> float:
-    """log(A) of another order: integrals up to z0 and from z0 on, as series."""
+    """Computes log(A) of an order that is no whole number, by two series.
+
+    The series are those of the integrals up to z0 and from z0 on.
+    """
     below, above = -math.inf, -math.inf
     first, count = 0, _TERMS
     while True:
@@ -79,7 +82,7 @@ def _of_fraction(q: float, sigma: float, order: float) -> float:
 def _terms(
     q: float, sigma: float, order: float, numbers: np.ndarray
 ) -> tuple[list[bool], list[float], list[float]]:
-    """Terms of both series by number: whether they are positive, and their logarithms.
+    """Computes terms of both series: whether they are positive, and their logarithms.
 
     Args:
       q, sigma, order: see `poisson_sampled`.
@@ -93,7 +96,7 @@ def _terms(
     coefficients = special.binom(order, i)
     if not coefficients.all():
         raise ArithmeticError(f"a binomial coefficient of order {order} is too small")
-    # Python's logarithm, whose last digits can differ from NumPy's.
+    # dp-accounting uses Python's logarithm; NumPy's can differ in the last digits.
     sizes = np.array([math.log(c) for c in np.abs(coefficients).tolist()])
     z0 = sigma**2 * math.log(1 / q - 1) + 0.5
     scale = math.sqrt(2) * sigma
@@ -110,7 +113,7 @@ def _terms(
 
 
 def _plus(x: float, y: float) -> float:
-    """log(e^x + e^y)."""
+    """Computes log(e^x + e^y)."""
     low, high = (x, y) if x < y else (y, x)
     if low == -math.inf:
         return high
@@ -118,7 +121,7 @@ def _plus(x: float, y: float) -> float:
 
 
 def _minus(x: float, y: float) -> float:
-    """log(e^x - e^y).
+    """Computes log(e^x - e^y).
 
     Raises:
       ArithmeticError: y is above x.

@@ -1,8 +1,8 @@
 """Privacy loss, divergences and ε of mechanisms of pure ε-differential privacy.
 
-Randomized response, which tells the truth with probability e^ε / (1 + e^ε), dominates
-every such mechanism (Kairouz, Oh and Viswanath 2015, arXiv 1311.0776, Theorem 3.3), so
-that its loss, ±ε, is the loss of the worst.
+Randomized response tells the truth with probability e^ε / (1 + e^ε). It dominates every
+such mechanism (Kairouz, Oh and Viswanath 2015, arXiv 1311.0776, Theorem 3.3), so its
+loss, ±ε, is the loss of the worst mechanism.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PureLoss(LatticeLoss):
         self._epsilon = epsilon
         upper = math.ceil(epsilon / interval)
         losses = np.arange(-upper, upper + 1) * interval
-        # δ at a loss y of at least -ε; below, 1 - e^y.
+        # δ at a loss y of at least -ε; for a smaller y, δ is 1 - e^y.
         share = 1 / (1 + math.exp(-epsilon))
         inside = share * np.maximum(-np.expm1(losses - epsilon), 0.0)
         deltas = np.where(losses < -epsilon, -np.expm1(losses), inside)
@@ -44,10 +44,10 @@ class PureLoss(LatticeLoss):
 
 
 def rdp(epsilon: float, orders: np.ndarray) -> np.ndarray:
-    """Rényi divergences of randomized response, the largest of an ε-DP mechanism.
+    """Computes Rényi divergences of randomized response, the largest of ε-DP.
 
-    log((e^{αε} + e^{(1-α)ε}) / (1 + e^ε)) / (α - 1) (Mironov 2017, arXiv 1702.07476,
-    Proposition 5, with p = e^ε / (1 + e^ε)).
+    The divergence is log((e^{αε} + e^{(1-α)ε}) / (1 + e^ε)) / (α - 1) (Mironov 2017,
+    arXiv 1702.07476, Proposition 5, with p = e^ε / (1 + e^ε)).
 
     Args:
       epsilon: ε of the mechanism.
@@ -58,10 +58,10 @@ def rdp(epsilon: float, orders: np.ndarray) -> np.ndarray:
 
 
 def epsilon_of(epsilon: float, count: int, delta: float) -> float:
-    """The smallest ε' at δ of `count` composed mechanisms of the same ε.
+    """Finds the smallest ε' at δ of `count` composed mechanisms of the same ε.
 
-    Exact: δ(ε') = Σ_k C(n,k) p^k (1-p)^(n-k) (1 - e^{ε' - (2k-n)ε}) over the terms
-    that are positive (Kairouz, Oh and Viswanath 2015, Theorem 3.3).
+    The result is exact: δ(ε') = Σ_k C(n,k) p^k (1-p)^(n-k) (1 - e^{ε' - (2k-n)ε}) over
+    the terms that are positive (Kairouz, Oh and Viswanath 2015, Theorem 3.3).
 
     Args:
       epsilon: ε of one mechanism, above 0.

@@ -7,16 +7,16 @@ import math
 import numpy as np
 from scipy import special
 
-# Nodes of a panel of the integral over outputs.
+# Nodes and weights for a panel of the integral over outputs.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-# The integral ends this many standard deviations beyond the last peak: e^-72 is left
-# out.
+# The integral ends this many standard deviations beyond the last peak, and leaves out
+# e^-72.
 _TAIL = 12.0
 _LEAST_NOISE = 0.05
 
 
 def default_orders() -> np.ndarray:
-    """dp-accounting's orders, float64, increasing, all above 1."""
+    """Returns dp-accounting's orders, float64, increasing, all above 1."""
     from dp_accounting import rdp  # Takes a second, and is not always needed.
 
     return np.asarray(rdp.RdpAccountant().orders, np.float64)
@@ -25,7 +25,7 @@ def default_orders() -> np.ndarray:
 def rdp_epsilons(
     orders: np.ndarray, divergences: np.ndarray, delta: float
 ) -> np.ndarray:
-    """ε from Rényi divergences, the best order for each row.
+    """Computes ε from Rényi divergences, at the best order for each row.
 
     Args:
       orders: float64 `[orders]`, above 1.
@@ -49,7 +49,7 @@ def rdp_epsilons(
 def replaced_in_subset(
     noise_multiplier: float, sampling_rate: float, orders: np.ndarray
 ) -> np.ndarray:
-    """Rényi divergences of a Gaussian on a random subset, one client replaced.
+    """Computes Rényi divergences of a Gaussian on a random subset under replace-one.
 
     With r(x) = 1 - q + q e^{(2x - 1)/(2σ²)}, the curve of `loss_distribution` for
     "replace" gives
@@ -66,8 +66,8 @@ def replaced_in_subset(
       orders: float64 `[orders]`, above 1.
 
     Returns:
-      float64 `[orders]`. For a noise multiplier below 0.05 the integral would need
-      gigabytes, and ε is in the hundreds: the result is then the divergence of the
+      float64 `[orders]`. For a noise multiplier below 0.05, the integral would need
+      gigabytes, and ε is in the hundreds. The result is then the divergence of the
       Gaussian on all clients, which is a bound.
     """
     sigma, q = noise_multiplier, sampling_rate

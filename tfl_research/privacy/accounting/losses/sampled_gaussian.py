@@ -1,4 +1,4 @@
-"""ε of many rounds of the sampled Gaussian mechanism, for every round.
+"""Computes ε after every round of the sampled Gaussian mechanism.
 
 The privacy loss distribution (PLD) of one round is discretised with the
 pessimistic Connect-the-Dots rule (Doroshenko et al. 2022, arXiv 2207.04380), as
@@ -11,8 +11,8 @@ from φ on a tilted contour θ + iω,
 
 where M(θ) = E[e^{θ·loss}], φ_θ is the characteristic function of the loss under
 weights p·e^{θ·loss} / M(θ), and the inner sum over lattice points y is geometric.
-With θ near the saddle point φ_θ^t falls off fast, so that few frequencies count,
-and rounding errors are relative to δ instead of to 1. The N frequencies make the
+With θ near the saddle point, φ_θ^t falls off fast, so few frequencies count, and
+rounding errors are relative to δ instead of to 1. The N frequencies make the
 sum periodic with period L: the sum then also counts δ_t(ε + mL)·e^{mθL} for every
 m ≠ 0. These terms are positive, so the error is on the safe side. L is chosen so that
 by Chernoff bounds each term is below e^-25·δ.
@@ -44,12 +44,12 @@ from tfl_research.privacy.accounting.losses.loss_distribution import (
 _MAX_PERIOD_POINTS = 1 << 22
 # Aliasing terms are each below exp(-_ALIAS_LOG) of δ.
 _ALIAS_LOG = 25.0
-# For a shorter period, a tilt may let terms grow to e^12·δ: δ keeps 11 digits.
+# To shorten the period, a tilt may let terms grow to e^12·δ; δ keeps 11 digits.
 _LOST_DIGITS = 12.0
 
 
 class DirectionSolver:
-    """ε after t rounds in one `loss_distribution.Direction`."""
+    """Computes ε after t rounds in one `loss_distribution.Direction`."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
@@ -58,7 +58,7 @@ class DirectionSolver:
         self._coarse: DirectionSolver | None = None
 
     def solve(self, rounds: np.ndarray, delta: float) -> np.ndarray:
-        """ε of each number of rounds; +inf if no finite ε exists.
+        """Computes ε of each number of rounds; +inf if no finite ε exists.
 
         ε may be below 0 by at most δ; the mechanism is then (0, δ)-DP.
 
@@ -80,7 +80,7 @@ class DirectionSolver:
         longest_required = 0.0
         while True:
             step, period = self._plan(rounds, log_deltas, solution)
-            # At least the period that an earlier pass required.
+            # The period never becomes shorter than an earlier pass required.
             period = max(period, longest_required)
             if period > _MAX_PERIOD_POINTS * self.loss.interval:
                 return self._coarser(period).solve(all_rounds, delta)
@@ -96,7 +96,7 @@ class DirectionSolver:
         return epsilons
 
     def _climb(self, value: Callable[[int], float]) -> int:
-        """The step of the tilt grid where `value`, convex in the step, is lowest."""
+        """Finds the step of the tilt grid where `value` is least; `value` is convex."""
         step, lowest = self._best_step, value(self._best_step)
         for direction in (1, -1):
             while abs(step) < MAX_STEP:
@@ -110,7 +110,7 @@ class DirectionSolver:
     def _loss_of_digits(
         self, step: int, rounds: float, log_delta: float, epsilon: float
     ) -> float:
-        """Natural logarithm of the contour's largest term over δ.
+        """Computes the natural logarithm of the contour's largest term over δ.
 
         Equals θ times the distance from `epsilon` up to the Chernoff bound.
         """
@@ -120,8 +120,11 @@ class DirectionSolver:
         return moment + peak - log_delta - theta * epsilon
 
     def _initial_guess(self, rounds: np.ndarray, log_deltas: np.ndarray) -> np.ndarray:
-        """Rough ε: the best Chernoff bound less its usual gap, or the last solution,
-        scaled, if its number of rounds is near."""
+        """Guesses ε roughly.
+
+        The guess is the best Chernoff bound minus its usual gap. If the last solution
+        is for a near number of rounds, the guess is the scaled last solution.
+        """
         middle = len(rounds) // 2
         count, log_delta = float(rounds[middle]), float(log_deltas[middle])
         step = self._climb(
@@ -139,7 +142,7 @@ class DirectionSolver:
     def _plan(
         self, rounds: np.ndarray, log_deltas: np.ndarray, epsilons: np.ndarray
     ) -> tuple[int, float]:
-        """The step of the tilt with the shortest period that keeps enough digits."""
+        """Finds the step of the tilt with the shortest period that keeps the digits."""
         middle = len(rounds) // 2
         at_middle = (float(a[middle]) for a in (rounds, log_deltas, epsilons))
         count, log_delta, epsilon = at_middle
@@ -168,7 +171,7 @@ class DirectionSolver:
         log_deltas: np.ndarray,
         epsilons: np.ndarray,
     ) -> float:
-        """The smallest period whose aliasing terms are below e^-25·δ each."""
+        """Finds the smallest period whose aliasing terms are each below e^-25·δ."""
         neighbours = step + np.concatenate([np.arange(-12, 0), np.arange(1, 13)])
         theta = tilts(neighbours)[:, np.newaxis]
         bounds = chernoff(self.loss, neighbours, rounds, log_deltas)
@@ -187,7 +190,7 @@ class DirectionSolver:
 
 
 class SampledGaussianCurve:
-    """ε after t rounds of the sampled Gaussian.
+    """Computes ε after t rounds of the sampled Gaussian.
 
     Attributes:
       noise_multiplier: σ of a round's noise over the sensitivity, above 0.
@@ -210,8 +213,8 @@ class SampledGaussianCurve:
         Args:
           noise_multiplier, sampling_rate, delta, neighbouring_relation: see the
             attributes.
-          most_points: of the lattice, for a rough and larger ε in less time; by default
-            the accountant's.
+          most_points: largest number of points of the lattice; the accountant's by
+            default. Fewer points give a rough, larger ε in less time.
         """
         self.noise_multiplier = noise_multiplier
         self.sampling_rate = sampling_rate
@@ -232,17 +235,17 @@ class SampledGaussianCurve:
         ]
 
     def epsilon(self, rounds: int) -> float:
-        """ε after `rounds` rounds (at least 1)."""
+        """Computes ε after `rounds` rounds (at least 1)."""
         numbers = np.array([rounds], np.int64)
         solved = [solver.solve(numbers, self.delta)[0] for solver in self._directions]
         return max(0.0, *(float(epsilon) for epsilon in solved))
 
     def block(self, first: int, every: int = 1) -> np.ndarray:
-        """ε after first, first + 1, ... rounds: float64 `[max(1, first // 2)]`.
+        """Computes ε after first, first + 1, ... rounds: `[max(1, first // 2)]`.
 
-        With `every`, ε after every · first, every · (first + 1), ... rounds. A block
-        starts from the solution of the previous block: a value's last digits can depend
-        on the earlier calls.
+        With `every`, the result is ε after every · first, every · (first + 1), ...
+        rounds. A block starts from the solution of the previous block, so a value's
+        last digits can depend on the earlier calls.
         """
         # One tilt is used for up to 1.5 times as many rounds.
         rounds = every * np.arange(first, first + max(1, first // 2))

@@ -1,1 +1,1 @@
-"""Several ledgers together, and ledgers against the files of run folders."""
+"""Composes several ledgers, and compares ledgers with the files of run folders."""

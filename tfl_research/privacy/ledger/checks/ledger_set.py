@@ -1,4 +1,4 @@
-"""Several ledgers together: every run is counted once, however it is named."""
+"""Joins several ledgers so that every run is counted once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LedgerSet:
     """The runs of several ledgers over the same clients.
 
     Attributes:
-      ledgers: each file once.
-      runs: each run once.
+      ledgers: the ledgers, each file once.
+      runs: the spending of the runs, each run once.
     """
 
     ledgers: tuple[Spending, ...]
@@ -30,32 +30,33 @@ class LedgerSet:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """A pair for each run and event, see `accounting.composed_total`."""
+        """Returns a pair for each run and event, see `accounting.composed_total`."""
         return [group for run in self.runs for group in run.groups]
 
     @property
     def clients(self) -> int | None:
-        """Number of clients, if a ledger has it; the largest, in whatever order."""
+        """Returns the largest number of clients in a ledger; None if not known."""
         sizes = (one.clients for one in self.ledgers if one.clients is not None)
         return max(sizes, default=None)
 
     @property
     def budgets(self) -> list[tuple[Spending, LedgerBudget]]:
-        """The ledgers with a budget."""
+        """Returns the ledgers with a budget."""
         return [(one, one.budget) for one in self.ledgers if one.budget is not None]
 
 
 def joined(ledgers: Sequence[Spending]) -> LedgerSet:
     """Joins ledgers.
 
-    A file that is given twice counts once. A run counts once if its id is known: from
-    a shared ledger, the first line of its own, or `run_id` in its folder. Where one
-    ledger has more lines of a run than the other, the lines that both have must be
-    equal, and the longer one counts: a run is being written, or a folder was copied.
+    A file that is given twice counts once. A run counts once if its id is known. The id
+    comes from a shared ledger, from the first line of the run's own ledger, or from
+    `run_id` in the run's folder. If one ledger has more lines of a run than another,
+    the lines that both have must be equal, and the longer ledger counts. This happens
+    while a run is being written, or if a folder was copied.
 
     Raises:
       DamageError: a run has different lines in two ledgers.
-      ValueError: ledgers about different populations.
+      ValueError: the ledgers are about different populations.
     """
     files = {ledger.path.resolve(): ledger for ledger in ledgers}
     distinct = tuple(files.values())
@@ -99,7 +100,7 @@ def _check_same(
 
 
 def client_of(shared: Spending) -> str | None:
-    """The client whose records a ledger covers; None for a ledger of whole clients."""
+    """Returns the client whose records a ledger covers; None for whole clients."""
     for run in shared.runs:
         for event in run.events[:1]:
             if shared.shared and isinstance(event, RecordEvent):
@@ -108,7 +109,7 @@ def client_of(shared: Spending) -> str | None:
 
 
 def at_client(entry: Entry, client: str) -> Entry:
-    """The entry of a run's own ledger, with the event of one client's records."""
+    """Returns an entry of a run's own ledger with the event of one client's records."""
     if isinstance(entry, Restart) or not isinstance(entry.event, RecordEvent):
         return entry
     names = [name for name, _ in entry.event.clients]

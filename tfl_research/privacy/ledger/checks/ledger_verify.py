@@ -29,16 +29,18 @@ def report(
     """Checks a ledger against run folders and an earlier position.
 
     Args:
-      ledger: read, so that its lines follow each other.
+      ledger: the ledger, which was read and verified line by line.
       folders: the folders of runs that share the ledger.
       head: an earlier position of the ledger, see `HashChain.position`.
 
     Returns:
-      Lines that name what the ledger agrees with, and its position.
+      Lines of text that name the files with which the ledger agrees, and the ledger's
+      position.
 
     Raises:
-      DamageError: a line is missing or differs; names file and line.
-      ValueError: folders for a ledger that is not shared, or a folder without a run.
+      DamageError: a line is missing or differs; the message names file and line.
+      ValueError: folders are given for a ledger that is not shared, or a folder has no
+        run.
     """
     if head is not None:
         ledger.check_position(head, "--head")
@@ -70,10 +72,11 @@ def check_own(own: Spending) -> list[str]:
     """Checks a run's own ledger against the files in its folder.
 
     Returns:
-      Names of files that noted how far the ledger goes.
+      Names of files that recorded how many lines the ledger had.
 
     Raises:
-      DamageError: see `run_files.check`.
+      DamageError: the ledger has fewer rounds than a file recorded, has other lines, or
+        belongs to another run or run seed.
     """
     return run_files.check(own.path.parent, own)
 
@@ -90,7 +93,7 @@ def check_run(shared: Spending, own: Spending) -> str:
 
     Raises:
       DamageError: the run's own ledger is damaged or lost lines, or the shared ledger
-        lacks lines of the run or has others.
+        lacks lines of the run or has other lines.
       ValueError: the folder does not say which run it holds.
     """
     folder, run = own.path.parent, own.run_id
@@ -115,7 +118,7 @@ def check_run(shared: Spending, own: Spending) -> str:
                 f"{shared.path}: has {shared_entry} of the run in {folder} ({run}), "
                 f"but its own ledger has {entry}; one of the two was changed"
             )
-    # A kill between the two writes leaves a line in the shared ledger alone.
+    # A kill between the two writes leaves one more line in the shared ledger.
     if len(in_shared) > len(in_run) + 1:
         raise DamageError(
             f"{own.path}: has {len(in_run)} lines after the first, but {shared.path} "

@@ -2,8 +2,8 @@
 
 A round is written to the shared ledger, then to the run's own ledger, and only then to
 `metrics.csv`; `summary.json` and `privacy.txt` follow. Each checkpoint notes the
-position of both ledgers, with their hashes. So the ledgers never have less than these
-files.
+position of both ledgers, with their hashes. So the ledgers never have fewer rounds than
+these files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tfl_research.privacy.ledger.lines.run_record import RunRecord
 from tfl_research.privacy.ledger.spending import DamageError, Spending
 from tfl_research.storage.files import json_file
 
-# Files have ε of nine digits, and an accountant's last digits can differ.
+# Allowed relative difference of ε: files have nine digits, and an accountant's last
+# digits can differ.
 _SLACK = 1e-3
 _DONE = re.compile(r"Done: (\d+) ")
 
@@ -42,7 +43,7 @@ def check(
       client: the client whose records the shared ledger is about, or None.
 
     Returns:
-      Names of the files that noted how far the run's own ledger goes.
+      Names of the files that recorded how many lines the run's own ledger had.
 
     Raises:
       DamageError: a ledger has fewer rounds than a file recorded, has other lines, or
@@ -110,7 +111,7 @@ def _check_rounds(
 def _check_positions(
     folder: pathlib.Path, own: Spending, shared: Spending | None, client: str | None
 ) -> bool:
-    """Whether a checkpoint noted the position of the run's own ledger."""
+    """Checks the ledgers against checkpoints; returns whether one noted a position."""
     from tfl_research.storage import checkpoints
 
     found = False
@@ -133,7 +134,7 @@ def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _charged(rows: Sequence[Mapping[str, Any]], record: RunRecord) -> int:
-    """Number of charged rounds up to the last row; 0 without rows.
+    """Counts the charged rounds up to the last row; 0 without rows.
 
     Abandoned rounds are charged only if clients noised their updates themselves.
     """
@@ -145,7 +146,7 @@ def _charged(rows: Sequence[Mapping[str, Any]], record: RunRecord) -> int:
 
 
 def _last_epsilon(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """ε and δ of the last row that has them."""
+    """Returns ε and δ of the last row that has them."""
     for row in reversed(rows):
         numbers = _numbers(row)
         if numbers is not None:
@@ -190,13 +191,13 @@ def _check_epsilon(
     plan: Mapping[str, Any],
     noted_in: pathlib.Path,
 ) -> None:
-    """Checks that all lines together cost what a file noted, or more."""
+    """Checks that all lines together cost at least the ε that a file recorded."""
     if noted is None:
         return
     least = noted[0] * (1 - _SLACK)
     names = [plan["accountant"]] if plan.get("accountant") in ACCOUNTANTS else None
     found = 0.0
-    # Rényi DP, the larger bound, only where it is needed: it takes long to import.
+    # Rényi DP is tried only if it is needed, since its import takes long.
     for name in names or ACCOUNTANTS:
         for groups, delta in _groups(record, noted[1], plan):
             from tfl_research.privacy.accounting.composition import composed_epsilon
@@ -214,7 +215,7 @@ def _check_epsilon(
 def _groups(
     record: RunRecord, delta: float, plan: Mapping[str, Any]
 ) -> list[tuple[list[tuple[Event, int]], float]]:
-    """The events to compose and their δ; of record-level runs, for each client."""
+    """Returns events to compose and their δ, by client in record-level runs."""
     groups = [(event, count) for (_, event), count in record.counts.items()]
     deltas = plan.get("deltas")
     events = [event for event, _ in groups if isinstance(event, RecordEvent)]

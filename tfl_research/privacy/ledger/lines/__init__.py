@@ -1,1 +1,1 @@
-"""What the lines of ledgers say, as data; nothing here opens a ledger to write."""
+"""The content of ledger lines as data; this package never writes a ledger."""

@@ -14,15 +14,15 @@ _NAMES = {"budget", "delta", "accountant"}
 
 @dataclasses.dataclass(frozen=True)
 class LedgerBudget:
-    """ε that all runs in a ledger together must not exceed.
+    """A budget: the ε that all runs in a ledger together must not exceed.
 
     Attributes:
-      epsilon: above 0.
-      delta: at which ε is composed, whatever the δ of the runs.
+      epsilon: largest ε of all runs together, above 0.
+      delta: the δ at which ε is composed, whatever the δ of the runs.
       accountant: "pld", "rdp", or None for the tightest that applies.
 
     Raises:
-      ValueError: a value out of range.
+      ValueError: a value is out of range.
     """
 
     epsilon: float
@@ -41,10 +41,10 @@ class LedgerBudget:
 
     @classmethod
     def parse(cls, where: str, fields: Mapping[str, Any]) -> LedgerBudget:
-        """The budget in a line; `where` names file and line.
+        """Reads the budget in a line; `where` names file and line in messages.
 
         Raises:
-          ValueError: other fields or values.
+          ValueError: the line has other fields, or a value is out of range.
         """
         if set(fields) - {"raised"} != _NAMES:
             raise ValueError(
@@ -59,7 +59,7 @@ class LedgerBudget:
             raise ValueError(f"{where}: not a ledger line ({error})") from error
 
     def fields(self) -> dict[str, Any]:
-        """The fields of the line."""
+        """Returns the fields of the line."""
         return {
             "budget": self.epsilon,
             "delta": self.delta,
@@ -67,9 +67,9 @@ class LedgerBudget:
         }
 
     def is_within(self, other: LedgerBudget) -> bool:
-        """Whether every run that this budget allows is one that `other` allows."""
+        """Whether `other` allows every run that this budget allows."""
         same = self.accountant == other.accountant
-        # Rényi DP is never the tighter one where both apply.
+        # Where both accountants apply, Rényi DP is never the tighter one.
         stricter = same or (self.accountant, other.accountant) == ("rdp", None)
         return self.epsilon <= other.epsilon and self.delta <= other.delta and stricter
 

@@ -1,4 +1,4 @@
-"""What a run's lines in a ledger say: rounds, restarts, and further releases."""
+"""Entries of a run's lines in a ledger: rounds, restarts and further releases."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Round:
     """A charged round.
 
     Attributes:
-      round: from 1.
-      event: what the round releases.
+      round: number of the round, from 1.
+      event: the event of the round.
     """
 
     round: int
@@ -43,7 +43,7 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class Restart:
-    """A new attempt: rounds are repeated with new noise, and charged again.
+    """The start of a new attempt: rounds are repeated with new noise, charged again.
 
     Attributes:
       restart: number of the restart, from 1.
@@ -59,9 +59,9 @@ class Release:
     """A release that is charged in addition to the rounds.
 
     Attributes:
-      release: its name, such as "evaluation".
-      round: the last round before it; 0 before the first round.
-      event: what is released.
+      release: the name of the release, such as "evaluation".
+      round: the last round before the release; 0 before the first round.
+      event: the event of the release.
     """
 
     release: str
@@ -73,7 +73,7 @@ Entry = Union[Round, Restart, Release]
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
-    """The fields of an entry's line."""
+    """Returns the fields of an entry's line."""
     if isinstance(entry, Restart):
         return {"restart": entry.restart, "after": entry.after}
     if isinstance(entry, Release):
@@ -86,16 +86,16 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
 
 
 def parse_entry(where: str, fields: Mapping[str, Any], others: set[str]) -> Entry:
-    """The entry that a line's fields describe.
+    """Reads the entry that a line's fields describe.
 
     Args:
-      where: begins the messages; names file and line.
+      where: the beginning of the messages, which names file and line.
       fields: the fields of the line.
-      others: names of fields that are no part of the entry, but must be there.
+      others: names of fields that the line must have in addition to the entry's.
 
     Raises:
       MissingPluginError: the plugin that registers the event's kind was not imported.
-      ValueError: other fields, or an impossible event.
+      ValueError: the line has other fields, or the event is impossible.
     """
     if "restart" in fields:
         _check_names(where, fields, {"restart", "after", *others})

@@ -1,7 +1,7 @@
 """The first line of a run's own ledger: the run's id, and a commitment to its seed.
 
 The noise of a run is a function of the run seed. A salted SHA-256 of the seed shows
-whether a resumed run has the same seed, and tells nothing about a secret one.
+whether a resumed run has the same seed, and tells nothing about a secret seed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class RunIdentity:
 
     Attributes:
       run: the run's id, from `run_id`.
-      run_seed: in [0, 2^128). Never printed.
+      run_seed: the run seed, in [0, 2^128). Messages never show it.
 
     Raises:
-      ValueError: another form of id, or a seed out of range.
+      ValueError: the id has another form, or the seed is out of range.
     """
 
     run: str
@@ -38,7 +38,7 @@ class RunIdentity:
     def __post_init__(self) -> None:
         identity.check_run(self.run)
         if not 0 <= self.run_seed < 1 << (8 * _SEED_BYTES):
-            # The seed is a secret, so it is not repeated.
+            # The message does not show the seed, which is a secret.
             raise ValueError(f"run_seed must be in [0, 2^{8 * _SEED_BYTES})")
 
 
@@ -58,20 +58,20 @@ class Header:
 
     @classmethod
     def new(cls, of: RunIdentity) -> Header:
-        """The header of a new ledger, with a random salt."""
+        """Makes the header of a new ledger, with a random salt."""
         salt = secrets.token_hex(_SALT_DIGITS // 2)
         return cls(of.run, salt, _digest(salt, of.run_seed))
 
     @classmethod
     def parse(cls, where: str, fields: Mapping[str, Any]) -> Header:
-        """The header in a line.
+        """Reads the header in a line.
 
         Args:
-          where: begins the message; names file and line.
+          where: the beginning of the message, which names file and line.
           fields: the fields of the line.
 
         Raises:
-          ValueError: a ledger of a later version, or other fields.
+          ValueError: the ledger has a later format, or the line has other fields.
         """
         if fields["ledger"] != FORMAT:
             raise ValueError(
@@ -89,7 +89,7 @@ class Header:
         return cls(fields["run"], fields["salt"], fields["seed_sha256"])
 
     def fields(self) -> dict[str, Any]:
-        """The fields of the line."""
+        """Returns the fields of the line."""
         return {"ledger": FORMAT, **dataclasses.asdict(self)}
 
     def commits_to(self, run_seed: int) -> bool:
@@ -100,11 +100,11 @@ class Header:
         """Checks that the ledger belongs to a run.
 
         Args:
-          where: begins the messages; names file and line.
+          where: the beginning of the messages, which names file and line.
           of: the run.
 
         Raises:
-          ValueError: another run, or another run seed.
+          ValueError: the ledger belongs to another run or another run seed.
         """
         if self.run != of.run:
             raise ValueError(

@@ -26,8 +26,8 @@ class OwnLines:
         """Reads the whole ledger; see `HashChain.read`.
 
         Raises:
-          MissingPluginError: see `parse_entry`.
-          ValueError: see `HashChain.read`, or a line that cannot come next.
+          MissingPluginError: the plugin that registers an event was not imported.
+          ValueError: a line is damaged, see `HashChain.read`, or cannot come next.
         """
         for number, fields in enumerate(chain.read(repair=repair), start=1):
             where = f"{chain.path}, line {number}"

@@ -11,13 +11,14 @@ from tfl_research.privacy.ledger.lines.entries import Entry, Release, Restart, R
 class RunRecord:
     """The entries of one run so far, and which entry may come next.
 
-    A restart charges nothing. What was charged before it stays charged, also the rounds
+    A restart charges nothing. The charges before a restart remain, also those of rounds
     that are repeated.
 
     Attributes:
       entries: the entries of all lines, in their order.
       rounds: the event of round 1, 2, ... of the present attempt.
-      charged: every charged round in the order of the lines, repeated rounds included.
+      charged: every charged round in the order of the lines, including rounds that were
+        repeated.
       releases: every charged release.
       counts: rounds and releases by (tag, event). Each release with an event that does
         not compose by rounds has its own tag.
@@ -30,8 +31,8 @@ class RunRecord:
         self.releases: list[Release] = []
         self.counts: dict[tuple[str, Event], int] = {}
         self._restarts = 0
-        # What earlier attempts charged beyond the rounds that are kept, and the
-        # releases of the present attempt, with their tags.
+        # Charges of earlier attempts beyond the rounds that are kept, and the releases
+        # of the present attempt, with their tags.
         self._earlier: dict[tuple[str, Event], int] = {}
         self._present: dict[tuple[str, int], tuple[str, Event]] = {}
         for entry in entries:
@@ -39,7 +40,7 @@ class RunRecord:
 
     @property
     def furthest(self) -> int:
-        """The largest number of a charged round, in any attempt."""
+        """Returns the largest number of a charged round in any attempt."""
         return max(
             (entry.round for entry in self.entries if isinstance(entry, Round)),
             default=0,
@@ -47,19 +48,19 @@ class RunRecord:
 
     @property
     def superseded(self) -> int:
-        """Number of charged rounds that a later attempt repeats."""
+        """Returns the number of charged rounds that a later attempt repeats."""
         return len(self.charged) - len(self.rounds)
 
     @property
     def present_releases(self) -> list[Event]:
-        """The events of the releases of the present attempt."""
+        """Returns the events of the releases of the present attempt."""
         return [event for _, event in self._present.values()]
 
     def add(self, where: str, entry: Entry) -> None:
         """Adds the next line's entry.
 
         Args:
-          where: begins the messages.
+          where: the beginning of the messages.
           entry: the entry of the line.
 
         Raises:
@@ -110,13 +111,13 @@ class RunRecord:
         self.entries.append(entry)
 
     def beside(self, rounds: int) -> tuple[tuple[Event, int], ...]:
-        """The charges in addition to the first rounds of the present attempt.
+        """Returns the charges in addition to the first rounds of the present attempt.
 
-        That is what earlier attempts charged for rounds that were repeated, and the
-        releases after these rounds.
+        These are the charges of earlier attempts for rounds that were repeated, and the
+        releases after the first rounds.
 
         Args:
-          rounds: the number of the last round that counts.
+          rounds: the number of first rounds that count.
 
         Returns:
           Pairs for `accounting.composed_epsilon`.
@@ -131,21 +132,22 @@ class RunRecord:
         self.counts[tag, event] = self.counts.get((tag, event), 0) + 1
 
     def tag(self, entry: Entry) -> str:
-        """The tag in `counts` of an entry that comes next, or was added last."""
+        """Returns the tag in `counts` of an entry that comes next or was added last."""
         if isinstance(entry, Release) and not entry.event.composes_by_round:
             return f"{entry.release} {entry.round} {self._restarts}"
         return ""
 
     def next_round(self, where: str, round_number: int, event: Event) -> Round | None:
-        """The entry to write for a round; None if the round is recorded already.
+        """Returns the entry to write for a round; None if it is recorded already.
 
         Args:
-          where: names the ledger (and the run) in messages.
-          round_number: from 1.
-          event: what the round does.
+          where: the name of the ledger (and the run) in messages.
+          round_number: the number of the round, from 1.
+          event: the event of the round.
 
         Raises:
-          ValueError: see `Ledger.record`.
+          ValueError: the round is recorded with another event, an earlier round is
+            missing, or a mechanism over all rounds would change during the run.
         """
         recorded = self.rounds
         if round_number < 1 or round_number > len(recorded) + 1:
@@ -173,14 +175,15 @@ class RunRecord:
         return Round(round_number, event)
 
     def next_restart(self, where: str, after: int) -> Restart | None:
-        """The entry to write for a new attempt; None if it is recorded already.
+        """Returns the entry to write for a new attempt; None if recorded already.
 
         Args:
           where: see `next_round`.
           after: the last round that is not repeated.
 
         Raises:
-          ValueError: a round that is not recorded, or rounds with correlated noise.
+          ValueError: the round is not recorded, or the noise of the rounds is
+            correlated.
         """
         if not 0 <= after <= len(self.rounds):
             raise ValueError(
@@ -201,17 +204,17 @@ class RunRecord:
     def next_release(
         self, where: str, name: str, round_number: int, event: Event
     ) -> Release | None:
-        """The entry to write for a release; None if it is recorded already.
+        """Returns the entry to write for a release; None if it is recorded already.
 
         Args:
           where: see `next_round`.
           name: the name of the release, not empty.
-          round_number: the last round before it.
-          event: what is released.
+          round_number: the last round before the release.
+          event: the event of the release.
 
         Raises:
-          ValueError: a round that is not recorded, or the release is recorded with
-            another event.
+          ValueError: the round is not recorded, or the release is recorded with another
+            event.
         """
         if not name:
             raise ValueError("the name of a release must not be empty")

@@ -1,4 +1,4 @@
-"""Ledgers that several runs on one population charge, with a budget for all of them.
+"""Ledgers that several runs on one population charge, with one budget for all runs.
 
-A run's own ledger is in `privacy.ledger`.
+`privacy.ledger` has a run's own ledger.
 """

@@ -1,4 +1,4 @@
-"""What a shared ledger refuses: other clients, other units, lost lines."""
+"""Checks of a shared ledger, which refuse other clients, other units, lost lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ class PopulationError(ValueError):
 
 
 def check_population(path: pathlib.Path, there: Population, own: Population) -> None:
-    """Raises PopulationError for a ledger about others than the run's clients."""
+    """Checks that a ledger is about the run's clients.
+
+    Raises:
+      PopulationError: the ledger is about another population.
+    """
     if there != own:
         raise PopulationError(
             f"{path} is about another population (of {there.clients}, fingerprint "
@@ -29,15 +33,15 @@ def check_population(path: pathlib.Path, there: Population, own: Population) -> 
 def check_recorded(
     where: tuple[str, str], shared: Sequence[Entry], own: Sequence[Entry]
 ) -> None:
-    """Checks that a shared ledger has every line of a run's own.
+    """Checks that a shared ledger has every line of a run's own ledger.
 
     Args:
-      where: names the ledger and the run in messages.
+      where: the names of the ledger and the run in messages.
       shared: the run's lines in the shared ledger.
       own: the lines of the run's own ledger.
 
     Raises:
-      ValueError: lines are missing, or others.
+      ValueError: lines are missing or differ.
     """
     ledger, run = where
     if len(shared) < len(own):
@@ -58,12 +62,13 @@ def check_fits(where: str, recorded: Event, event: Event) -> None:
     """Checks that a charge can be composed with what is recorded.
 
     Args:
-      where: names the ledger and the run that recorded.
+      where: the names of the ledger and of the run of the recorded event.
       recorded: an event in the ledger.
       event: the event of the charge.
 
     Raises:
-      ValueError: see `SharedLedger.check_fits`.
+      ValueError: the events have different units of privacy, or neighbouring relations
+        that no theorem connects.
     """
     related = recorded.neighbouring_relation, event.neighbouring_relation
     for name, there, here, fits in (

@@ -1,9 +1,9 @@
 """A ledger that several runs over the same clients share, and its total ε.
 
-Runs may write at the same time: the file is locked for each line, not for a run. Two
-kinds of damage go unnoticed: last lines that are cut off together with the file's head
-file, before any run that saw them is resumed or verified, and a file that is rewritten
-with new hashes throughout.
+Runs may write at the same time, since the file is locked only for each line. Two kinds
+of damage cannot be noticed. The last lines are cut off together with the head file,
+before any run that saw these lines is resumed or verified. Or the whole file is
+rewritten with new hashes.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from tfl_research.privacy.ledger.shared.shared_totals import SharedTotals
 
 
 class BudgetExceededError(ValueError):
-    """The line was not written: all runs together would exceed a budget."""
+    """A line was not written, because all runs together would exceed a budget."""
 
 
 class SharedLedger(ChainFile):
     """A shared ledger, open for one run.
 
     `record`, `charge`, `restart` and `release` return only when the line is on disk
-    (fsync). Write to this ledger before the run's own ledger: then a shared ledger with
-    fewer lines of a run than the run's own ledger has lost lines. A budget in the
-    ledger binds every run. Not for use by several threads.
+    (fsync). Write to this ledger before the run's own ledger. Then a shared ledger with
+    fewer lines of a run than the run's own ledger must have lost lines. A budget in the
+    ledger binds every run. Only one thread may use the object.
 
     Attributes:
       path: the file.
@@ -65,14 +65,15 @@ class SharedLedger(ChainFile):
 
         Args:
           path: the file.
-          run: from `identity.run_id`.
+          run: the run's id, from `identity.run_id`.
           population: the population of the clients that can be sampled.
-          recorded: `Ledger.entries` of the run's own ledger, which this must have too.
+          recorded: `Ledger.entries` of the run's own ledger; the shared ledger must
+            have these entries too.
 
         Raises:
-          PopulationError: a ledger of another population.
-          ValueError: a damaged line (named); entries
-            of `recorded` that are missing; a lost end; a file that cannot be opened or
+          PopulationError: the ledger is about another population.
+          ValueError: a line is damaged (the message names it), an entry of `recorded`
+            is missing, the end of the ledger is lost, or the file cannot be opened or
             locked.
         """
         identity.check_run(run)
@@ -105,16 +106,16 @@ class SharedLedger(ChainFile):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """The lines of this run, of the lines read so far."""
+        """Returns the entries of this run among the lines read so far."""
         return tuple(self._record.entries)
 
     @property
     def budget(self) -> LedgerBudget | None:
-        """The budget in the ledger, of the lines read so far."""
+        """Returns the last budget among the lines read so far."""
         return self._rounds.budget
 
     def budget_spent(self) -> tuple[LedgerBudget, float] | None:
-        """The budget in the ledger and ε of all lines read, at the budget's δ."""
+        """Returns the ledger's budget, and ε of all lines read at the budget's δ."""
         budget = self.budget
         if budget is None:
             return None
@@ -124,22 +125,22 @@ class SharedLedger(ChainFile):
 
     @property
     def spent(self) -> tuple[RunSpent, ...]:
-        """The spending of each run, by its first line, in the lines read so far."""
+        """Returns the spending of each run in the lines read so far, in order."""
         return tuple(
             RunSpent(run, tuple(record.entries))
             for run, record in self._rounds.runs.items()
         )
 
     def __len__(self) -> int:
-        """Number of charged rounds of all runs; of the lines read so far."""
+        """Counts the charged rounds of all runs in the lines read so far."""
         return sum(len(record.charged) for record in self._rounds.runs.values())
 
     def check_fits(self, event: Event) -> None:
         """Checks that a charge can be composed with what is recorded.
 
         Raises:
-          ValueError: another unit of privacy, or a neighbouring relation that no
-            theorem connects with the recorded relations.
+          ValueError: the event has another unit of privacy, or a neighbouring relation
+            that no theorem connects with the recorded relations.
         """
         for run, _, recorded in self._rounds.counts:
             shared_checks.check_fits(f"{self.path} has run {run}", recorded, event)
@@ -152,9 +153,9 @@ class SharedLedger(ChainFile):
         accountant: str | None = None,
         further: Sequence[tuple[Event, int]] = (),
     ) -> Total:
-        """ε of all runs, after `rounds` rounds of this run, and its relation.
+        """Computes ε of all runs after `rounds` rounds of this run, and its relation.
 
-        First reads the lines that other runs have added. All recorded rounds of this
+        The lines that other runs have added are read first. All recorded rounds of this
         run count, even if they are more than `rounds`.
 
         Args:
@@ -165,7 +166,7 @@ class SharedLedger(ChainFile):
           further: releases that this run still plans.
 
         Raises:
-          ValueError: damage, or rounds that cannot be composed.
+          ValueError: the ledger is damaged, or the rounds cannot be composed.
         """
         self._rounds.read(repair=False)
         counts = self._with(rounds, event)
@@ -182,7 +183,7 @@ class SharedLedger(ChainFile):
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
     ) -> float:
-        """ε of `total_after`."""
+        """Returns ε of `total_after`."""
         return self.total_after(rounds, event, delta, accountant).epsilon
 
     def would_exceed(
@@ -193,13 +194,14 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> bool:
-        """Whether `epsilon_after` would be above the budget, or above the ledger's.
+        """Whether `epsilon_after` would be above the run's or the ledger's budget.
 
         Most calls cost microseconds: ε is composed only if no earlier check covers the
         rounds.
 
         Raises:
-          ValueError: damage, or see `check_fits`.
+          ValueError: the ledger is damaged, or the rounds do not compose with the
+            recorded rounds.
         """
         self._rounds.read(repair=False)
         self.check_fits(event)
@@ -209,7 +211,7 @@ class SharedLedger(ChainFile):
     def _exceeded(
         self, counts: Counts, budget: LedgerBudget | None
     ) -> LedgerBudget | None:
-        """The budget that would be exceeded: the run's, or the ledger's."""
+        """Returns the budget that would be exceeded, the run's or the ledger's."""
         for one in (budget, self._rounds.budget):
             if one is not None and self._totals.exceed(counts, one):
                 return one
@@ -230,7 +232,7 @@ class SharedLedger(ChainFile):
         return self._and(entry.event, 1, self._record.tag(entry))
 
     def record(self, round_number: int, event: Event) -> None:
-        """`charge` without a budget of the run."""
+        """Charges a round without a budget of the run; see `charge`."""
         self._charge(round_number, event, None)
 
     def charge(
@@ -241,15 +243,15 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float,
     ) -> None:
-        """Puts a round of this run on disk, unless it is recorded already.
+        """Writes a round of this run to disk, unless it is recorded already.
 
         Other runs cannot record a round between the check of the budgets and the write.
 
         Raises:
-          BudgetExceededError: all runs together would exceed the budget, or the one in
-            the ledger; nothing is written.
-          ValueError: the round is recorded with another event, or an earlier round is
-            missing, or the round does not compose with other runs' (`check_fits`).
+          BudgetExceededError: all runs together would exceed the run's budget or the
+            ledger's budget; nothing is written.
+          ValueError: the round is recorded with another event, an earlier round is
+            missing, or the round does not compose with other runs' rounds.
         """
         budget = _budget(delta, accountant, budget_epsilon)
         self._charge(round_number, event, budget)
@@ -270,12 +272,12 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> None:
-        """Puts a further release of this run on disk, unless it is recorded already.
+        """Writes a further release of this run to disk, unless it is recorded already.
 
         See `Ledger.release` and `charge`.
 
         Raises:
-          BudgetExceededError: see `charge`.
+          BudgetExceededError: all runs together would exceed a budget.
           ValueError: the release is recorded with another event, the round is not
             recorded, or the release does not compose with what is recorded.
         """
@@ -294,7 +296,7 @@ class SharedLedger(ChainFile):
         accountant: str | None,
         budget_epsilon: float | None,
     ) -> bool:
-        """Whether `release` would raise BudgetExceededError, by the lines so far."""
+        """Whether `release` would raise BudgetExceededError, given the lines so far."""
         self._rounds.read(repair=False)
         entry = self._record.next_release(self._where, name, round_number, event)
         if entry is None:
@@ -303,7 +305,7 @@ class SharedLedger(ChainFile):
         return self._exceeded(self._with_entry(entry), budget) is not None
 
     def restart(self, after: int) -> None:
-        """Puts a restart of this run on disk; see `Ledger.restart`."""
+        """Writes a restart of this run to disk; see `Ledger.restart`."""
         with self._chain.locked():
             self._put(self._current().next_restart(self._where, after), None)
 
@@ -312,7 +314,7 @@ class SharedLedger(ChainFile):
         return f"{self.path}, run {self.run},"
 
     def _current(self) -> RunRecord:
-        """The record of this run after all lines; the lock must be held."""
+        """Returns the record of this run after all lines; hold the lock."""
         self._rounds.read(repair=True)
         self._check_population()
         return self._record

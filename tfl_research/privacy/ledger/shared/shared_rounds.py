@@ -1,4 +1,4 @@
-"""The lines of a shared ledger that were read so far, by run."""
+"""Holds the lines of a shared ledger that were read so far, by run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class RunSpent:
     """The spending of one run.
 
     Attributes:
-      run: its id; in a run's own ledger of an earlier version, or without its id, the
-        name of the run's folder.
+      run: the run's id. If the id is unknown, or the run's own ledger has an earlier
+        version, the name of the run's folder.
       entries: rounds, restarts and releases, in the order of the lines.
     """
 
@@ -41,17 +41,17 @@ class RunSpent:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The event of every charged round, repeated rounds included."""
+        """Returns the event of every charged round, including repeated rounds."""
         return tuple(one.event for one in self.entries if isinstance(one, Round))
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """The further releases."""
+        """Returns the further releases."""
         return tuple(one for one in self.entries if isinstance(one, Release))
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Each event with how often it was charged, in the order of first lines."""
+        """Returns each event with its number of charges, in order of first lines."""
         counts = RunRecord(self.entries).counts
         return [(event, count) for (_, event), count in counts.items()]
 
@@ -60,9 +60,9 @@ class SharedRounds:
     """The content of the lines of a shared ledger that were read so far.
 
     Attributes:
-      runs: by run, what it has spent.
+      runs: the spending of each run, by run.
       counts: rounds and releases by run, tag and event.
-      population: the clients that all lines are about; None without a run's line.
+      population: the population of all lines; None if no run has a line.
       budget: the budget that was written last, or None.
     """
 
@@ -70,7 +70,7 @@ class SharedRounds:
         self._chain = chain
         self._parsed: dict[str, Event] = {}
         self.runs: dict[str, RunRecord] = {}
-        # Kept beside `runs`: counting again would visit every line.
+        # Counts are kept beside `runs`, since counting again would visit every line.
         self.counts: Counts = {}
         self.population: Population | None = None
         self.budget: LedgerBudget | None = None
@@ -110,7 +110,7 @@ class SharedRounds:
         self._add(f"{where}: run {fields['run']}", fields["run"], population, entry)
 
     def _entry(self, where: str, fields: Mapping[str, Any]) -> Entry:
-        """`parse_entry`; equal events are parsed once and share an object."""
+        """Calls `parse_entry`; equal events are parsed once and share an object."""
         text = json.dumps(fields.get("event"), sort_keys=True)
         event = self._parsed.get(text)
         names = set(fields) - {"plugin"}

@@ -1,4 +1,4 @@
-"""ε of the counts of a shared ledger, and whether it keeps within budgets."""
+"""Computes ε of the counts of a shared ledger, and compares ε with budgets."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tfl_research.privacy.ledger.shared.shared_rounds import Counts
 if TYPE_CHECKING:
     from tfl_research.privacy.accounting.run_curve import RunCurve
 
-# A check of the budget covers this many further rounds, if they all fit.
+# A check of the budget also covers this many further rounds, if all of them fit.
 _AHEAD = (64, 8, 0)
 
 
 class SharedTotals:
-    """Composes counts, and remembers what keeps within a budget."""
+    """Composes counts, and remembers which counts keep within a budget."""
 
     def __init__(self) -> None:
         # Counts that keep within a budget.
         self._within: dict[LedgerBudget, Counts] = {}
-        # The total that was asked last, by δ and accountant.
+        # The total that was asked for last, by δ and accountant.
         self._curves: dict[tuple[Event, float, str | None], RunCurve] = {}
         self._last: dict[tuple[float, str | None], tuple[Counts, Total]] = {}
 
     def total(self, counts: Counts, delta: float, accountant: str | None) -> Total:
-        """ε of all that is counted, and its relation."""
+        """Computes ε of the counts, and its neighbouring relation."""
         # The accountants are slow to import, and only composition needs them.
         from tfl_research.privacy.accounting.totals import composed_total
 
@@ -45,13 +45,13 @@ class SharedTotals:
         delta: float,
         accountant: str | None,
     ) -> Total:
-        """`total` for a run that asks after each of its rounds.
+        """Computes `total` for a run that asks after each of its rounds.
 
         As long as no other run adds lines, the values of many rounds are composed at
         once, see `RunCurve`.
 
         Args:
-          counts: to compose.
+          counts: the counts to compose.
           own: the key of the count that grows by one from call to call.
           delta: target δ.
           accountant: see `total`.
@@ -85,7 +85,7 @@ class SharedTotals:
             return False
         for ahead in _AHEAD:
             wide = {
-                # A mechanism over all rounds has no event for further rounds.
+                # Rounds are not added to a mechanism that is one event for all rounds.
                 key: count + (ahead if key[2].composes_by_round else 0)
                 for key, count in counts.items()
             }

@@ -1,4 +1,4 @@
 """Privacy statements: their numbers, their words, and the files that hold them.
 
-The ledgers that they are made from are in `privacy.ledger`.
+`privacy.ledger` has the ledgers from which the statements are made.
 """

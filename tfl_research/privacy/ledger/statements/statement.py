@@ -1,9 +1,9 @@
-"""The privacy statement of a run: its guarantee in words, derived from the events.
+"""Writes the privacy statement of a run: its guarantee in words, from the events.
 
-The order follows what Ponomareva et al. 2023 (How to DP-fy ML, arXiv 2303.00654,
-section 5.3) ask of a publication, and what deployments publish (Xu et al. 2023,
-arXiv 2305.18465): unit and relation, mechanism, numbers, accounting, and what the
-guarantee leaves out.
+The order follows the advice for publications of Ponomareva et al. 2023 (How to DP-fy
+ML, arXiv 2303.00654, section 5.3), and the statements of deployments (Xu et al. 2023,
+arXiv 2305.18465): unit and relation, mechanism, numbers, accounting, and outputs that
+the guarantee does not cover.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from tfl_research.privacy.ledger.statements.statement_outputs import (
     outside_lines,
 )
 
-# A statement remarks on accountants that differ by more than this share.
+# A statement mentions that two accountants differ if they differ by more than this
+# share.
 _CROSS_CHECK = 0.05
 _WIDTH = 80
 
@@ -65,33 +66,33 @@ def privacy_statement(
     assumptions: Sequence[str] = (),
     sampler_delta: float = 0.0,
 ) -> str:
-    """The text of a run's privacy statement.
+    """Writes the text of a run's privacy statement.
 
     Args:
       event: the event of each round of the run.
       delta: the run's δ.
       accountant: "pld" or "rdp".
-      spent: completed rounds, see `accounting.composed_epsilon`; empty for a
-        statement before the first round.
-      planned_rounds: rounds the run intends, or None.
+      spent: pairs (event, count) of the completed rounds, see
+        `accounting.composed_epsilon`; empty for a statement before the first round.
+      planned_rounds: number of planned rounds, or None.
       budget_epsilon: ε that no round may exceed, or None.
       shared: the total of a ledger shared with other runs, or None.
-      outside: further outputs that the guarantee leaves out, a sentence each.
+      outside: a sentence for each further output that the guarantee does not cover.
       notes: further sentences about the run.
-      rounds: completed rounds, where `spent` has further charged releases too; by
-        default all that is spent are rounds.
-      planned_releases: charged releases that the run plans in addition to its rounds.
-      given: which outputs the run releases; by default everything that the table of
-        outputs has.
-      assumptions: what the guarantee takes to be public knowledge, a sentence each.
-      sampler_delta: what is added to δ since the noise comes from finitely many random
+      rounds: number of completed rounds, if `spent` also has further charged releases;
+        by default, all charges in `spent` are rounds.
+      planned_releases: charged releases that are planned in addition to the rounds.
+      given: the outputs that the run releases; by default all outputs in the table of
+        outputs.
+      assumptions: a sentence for each fact that the guarantee assumes to be public.
+      sampler_delta: the addition to δ because the noise comes from finitely many random
         bits, see `accounting.sampler_rest`.
 
     Returns:
       Lines of at most 80 characters, each with a line end.
 
     Raises:
-      ValueError: δ outside (0, 1), or rounds that cannot be composed.
+      ValueError: δ is outside (0, 1), or the rounds cannot be composed.
     """
     charged = sum(count for _, count in spent)
     rounds_done = charged if rounds is None else rounds
@@ -132,7 +133,7 @@ def opening_lines(
     budget_epsilon: float | None = None,
     planned_releases: Sequence[tuple[Event, int]] = (),
 ) -> tuple[str, ...]:
-    """A run's first lines: unit, relation, mechanism, sampling, ε and δ.
+    """Writes a run's first lines: unit, relation, mechanism, sampling, ε and δ.
 
     See `privacy_statement` for the arguments.
     """
@@ -173,7 +174,7 @@ def _state(rounds_done: int, planned: int | None) -> str:
 
 
 def _further(releases: int) -> str:
-    """Words for what is charged in addition to the rounds."""
+    """Writes words for the charges in addition to the rounds."""
     if not releases:
         return ""
     return f" and {releases} further {'charge' if releases == 1 else 'charges'}"
@@ -221,7 +222,7 @@ def _noise(event: Event, rounds: int) -> list[str]:
         lines.append(f"Noise multiplier: z = {event.noise:g}.")
     total_noise = event.effective_noise_multiplier(rounds) if rounds else None
     if total_noise is not None:
-        # For sampled clients the accountant's bound is tighter than this noise.
+        # For sampled clients, the accountant's bound is tighter than this noise.
         sampled = event.rate is not None
         are = "were it known who took part, would be" if sampled else "are"
         lines.append(

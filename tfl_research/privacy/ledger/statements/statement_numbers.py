@@ -1,4 +1,4 @@
-"""The numbers of a privacy statement: ε at several δ, rounded up."""
+"""Computes the numbers of a privacy statement: ε at several δ, rounded up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
 
 
 class Numbers:
-    """ε of rounds by δ and accountant; each is composed once.
+    """Computes ε of rounds by δ and accountant, each once.
 
     Attributes:
-      groups: pairs of an event and how often it is charged.
+      groups: pairs of an event and its number of charges.
       accountant: "pld" or "rdp".
-      releases: how many of the charges are no rounds.
-      rounds: how many are.
+      releases: number of charges that are no rounds.
+      rounds: number of charges that are rounds.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Numbers:
 
     @property
     def cross_check(self) -> str | None:
-        """The second accountant, "rdp", if it applies to every event; or None."""
+        """Returns the second accountant, "rdp", if it applies to all events."""
         applies = all("rdp" in event.accountants for event, _ in self.groups)
         return "rdp" if self.accountant == "pld" and applies else None
 
     def epsilon(self, delta: float, accountant: str) -> float:
-        """ε at δ."""
+        """Computes ε at δ."""
         key = delta, accountant
         if key not in self._composed:
             self._composed[key] = composed_epsilon(self.groups, delta, accountant)
@@ -44,7 +44,7 @@ class Numbers:
 
 
 def table(numbers: Numbers, delta: float) -> str:
-    """ε at several δ by each accountant that applies."""
+    """Writes a table of ε at several δ by each accountant that applies."""
     names = [numbers.accountant]
     if numbers.cross_check is not None:
         names.append(numbers.cross_check)

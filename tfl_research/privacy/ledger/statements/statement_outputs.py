@@ -1,4 +1,4 @@
-"""What a run gave out, and what its guarantee leaves out, as sentences.
+"""Writes which outputs a run released, and which outputs its guarantee leaves out.
 
 Both follow from the table of outputs and from the run's filter.
 """
@@ -33,8 +33,7 @@ class GivenOut:
       release: the run's filter.
       columns: the columns of metrics.csv, at least the released columns.
       files: files, folders and parts of files that not every run has.
-      decided_by: what picks the best model: a column, the private choice, or "" for
-        nothing.
+      decided_by: the column or the private choice that selects the best model, or "".
     """
 
     release: outputs.Release = dataclasses.field(
@@ -45,7 +44,7 @@ class GivenOut:
     decided_by: str = ""
 
     def names(self, kind: str) -> list[str]:
-        """The names of the released outputs of a class."""
+        """Returns the names of the released outputs of a class."""
         release = self.release
         columns = [
             name
@@ -56,14 +55,14 @@ class GivenOut:
             name
             for name in (*OF_EVERY_RUN, *self.files)
             if outputs.file(name).kind == kind
-            # A file of the user's own parts is written, whatever the run withholds.
+            # Files that the user's own parts write are never withheld.
             and (release.shows_file(name) or not outputs.is_of_table(name))
         ]
         return [*columns, *map(_shown, files)]
 
     @property
     def withheld(self) -> list[str]:
-        """The names of the exact outputs in the table that are withheld."""
+        """Returns the names of the exact outputs in the table that are withheld."""
         release = self.release
         columns = [o.name for o in outputs.COLUMNS if o.kind == EXACT]
         files = [o.name for o in outputs.FILES if o.kind == EXACT]
@@ -81,7 +80,7 @@ class GivenOut:
         )
 
     def has(self, beginning: str) -> bool:
-        """Whether a column is released with a name that begins so."""
+        """Whether a column is released whose name begins with this text."""
         return any(
             name.startswith(beginning) and self.release.shows(name)
             for name in self.columns
@@ -89,13 +88,13 @@ class GivenOut:
 
 
 def _shown(name: str) -> str:
-    """A file's name; a part of a file in brackets."""
+    """Returns a file's name, with the part of a file in brackets."""
     file, _, part = name.partition(":")
     return f"{file} ({part.replace('_', ' ')})" if part else file
 
 
 def given_lines(given: GivenOut) -> list[str]:
-    """The section "What was given out"."""
+    """Writes the section "What was given out"."""
     lines = []
     for kind, title in (
         (PRIVATE, "Private, covered by ε"),
@@ -149,12 +148,12 @@ def _best(given: GivenOut) -> str:
 
 
 def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[str]:
-    """The section "Outside the guarantee".
+    """Writes the section "Outside the guarantee".
 
     Args:
       event: the event of each round of the run.
-      given: what is released.
-      more: further outputs that the guarantee leaves out, a sentence each.
+      given: the outputs that are released.
+      more: a sentence for each further output that the guarantee does not cover.
     """
     # An update that the client noised may be seen, and so may a threshold on its norm.
     exact_updates = "" if event.noised_by_clients else "single updates, "

@@ -44,12 +44,12 @@ UNSEARCHED = {
 
 
 def unit(event: Event) -> str:
-    """The unit of privacy in words."""
+    """Describes the unit of privacy in words."""
     return UNITS.get(event.unit, f"one {event.unit}")
 
 
 def relation(event: Event) -> str:
-    """The neighbouring relation in words."""
+    """Describes the neighbouring relation in words."""
     sentence = RELATIONS.get(event.neighbouring_relation)
     if sentence is None:
         return event.neighbouring_relation.replace("_", " ")

@@ -1,1 +1,1 @@
-"""Noise as functions of seeds, with its matrices and tables; no aggregation."""
+"""Noise as functions of seeds, with the matrices and tables that the noise needs."""

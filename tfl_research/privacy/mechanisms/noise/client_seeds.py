@@ -14,11 +14,12 @@ from tfl_research import data, stateless_random
 
 
 def seeded_weight_type(*, secret: bool = False) -> tff.StructWithPythonType:
-    """The type of weights of aggregators with `client_members` of `member(secret)`.
+    """Returns the type of weights of aggregators whose clients add noise.
 
-    `weight` float32 `[]`, and one of these: `seed` int32 `[2]`, which differs between
-    the clients of a round (`Cohort.seeds`) and need not be secret; or `client_secret`
-    int64 `[2]`, which only the client knows (`data.client_secrets`).
+    The members are `weight`, float32 `[]`, and `member(secret)`. That is `seed`, int32
+    `[2]`, which differs between the clients of a round (`Cohort.seeds`) and need not be
+    secret. Or it is `client_secret`, int64 `[2]`, which only the client knows
+    (`data.client_secrets`).
 
     Args:
       secret: whether clients have secrets.
@@ -32,14 +33,18 @@ def seeded_weight_type(*, secret: bool = False) -> tff.StructWithPythonType:
 
 
 def member(secret: bool) -> str:
-    """The name of the member of a client's value from which the noise is drawn."""
+    """Names the member of a client's value from which the noise is drawn."""
     return data.CLIENT_SECRET if secret else "seed"
 
 
 def check_types(
     value_type: tff.Type, weight_type: tff.Type, *, secret: bool = False
 ) -> None:
-    """Raises ValueError unless values are float32 and weights carry a seed."""
+    """Checks that values are float32, and that weights have a seed.
+
+    Raises:
+      ValueError: the values or the weights have another type.
+    """
 
     def is_not_float32(part: tff.Type) -> bool:
         return isinstance(part, tff.TensorType) and part.dtype != np.float32
@@ -56,11 +61,11 @@ def check_types(
 
 
 def round_seeds(noise_seed: tf.Tensor, round_number: Any) -> tuple[Any, Any]:
-    """(common, private) seeds of a round: int64 `[2]` each.
+    """Returns the common and the private seed of a round, each int64 `[2]`.
 
-    The common seed may be public; the private seed must stay secret. Two seeds that
-    are folded from one differ by a known number, so that the common seed is folded
-    once more: the private seed cannot be told from that without inverting Philox.
+    The common seed may be public; the private seed must stay secret. Two seeds that are
+    folded from the same seed differ by a known number. So the common seed is folded
+    once more: nobody can compute the private seed from it without inverting Philox.
     """
     fold = stateless_random.fold_in
     seed = fold(noise_seed, round_number)
@@ -68,11 +73,11 @@ def round_seeds(noise_seed: tf.Tensor, round_number: Any) -> tuple[Any, Any]:
 
 
 def noise_seed(private: tf.Tensor, weight: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The seed of a client's noise in a round, int64 `[2]`.
+    """Returns the seed of a client's noise in a round, int64 `[2]`.
 
-    With a `client_secret` the seed is keyed by the secret: whoever knows the server's
-    seed, and not the client's secret, knows nothing of the noise. The server's seed is
-    mixed in, so that new noise of the server (--recharge) is new noise of the clients.
+    With a `client_secret`, the seed depends on the secret: whoever knows the server's
+    seed but not the client's secret knows nothing about the noise. The server's seed is
+    mixed in, so that a new seed of the server (--recharge) gives the clients new noise.
 
     Args:
       private: the server's seed of the round.
@@ -85,7 +90,7 @@ def noise_seed(private: tf.Tensor, weight: Mapping[str, tf.Tensor]) -> tf.Tensor
 
 
 def client_seed(private: tf.Tensor, client: tf.Tensor) -> tf.Tensor:
-    """A client's secret seed in a round: int64 `[2]`.
+    """Returns a client's secret seed in a round, int64 `[2]`.
 
     Args:
       private: the server's private seed of the round.

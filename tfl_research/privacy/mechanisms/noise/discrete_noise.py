@@ -9,16 +9,16 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.privacy.mechanisms.noise.noise_tables import COLUMN_BITS, NoiseTable
 
-# A vector is rounded at most so often; an attempt succeeds with probability at least
-# 1 - β, and nearly always.
+# Largest number of attempts to round a vector; an attempt succeeds with probability at
+# least 1 - β, and nearly always in practice.
 ROUNDING_ATTEMPTS = 64
 
 
 def draw(shape: Sequence[int], seed: tf.Tensor, table: NoiseTable) -> tf.Tensor:
-    """Integer noise, int64 of that shape: the same on every runtime.
+    """Draws integer noise, int64 of a shape; the noise is the same on every runtime.
 
-    Uses integers alone. Of 128 random bits 62 decide the threshold, one bit the sign,
-    and further bits the column.
+    The draw uses only integers. Of 128 random bits, 62 are compared with the threshold,
+    one bit decides the sign, and further bits decide the column.
 
     Args:
       shape: the shape of the result.
@@ -37,14 +37,14 @@ def draw(shape: Sequence[int], seed: tf.Tensor, table: NoiseTable) -> tf.Tensor:
 
 
 def squared_norm(vector: tf.Tensor) -> tf.Tensor:
-    """The squared l2 norm of an integer vector, exact: int64 `[]`."""
+    """Computes the exact squared l2 norm of an integer vector, int64 `[]`."""
     return tf.reduce_sum(vector * vector)
 
 
 def conditional_round(
     vector: tf.Tensor, squared_norm_bound: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Rounds up or down at random without bias, until the norm bound is kept.
+    """Rounds coordinates up or down at random, until the norm is within the bound.
 
     Kairouz, Liu and Steinke 2021 (arXiv 2102.06387), Algorithm 1: each coordinate
     goes to one of its two neighbours, so that its expectation is the coordinate. If
@@ -54,7 +54,7 @@ def conditional_round(
 
     Args:
       vector: float32 `[d]`.
-      squared_norm_bound: on the result.
+      squared_norm_bound: largest squared l2 norm of the result.
       seed: int32 or int64 `[2]`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Optimised matrices in the user's cache folder; a lost file costs only time."""
+"""Keeps optimised matrices in the user's cache folder; a lost file costs only time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSION = 1
 
 
 def folder() -> Path:
-    """$XDG_CACHE_HOME/tfl_research/factorization, by default under ~/.cache.
+    """Returns $XDG_CACHE_HOME/tfl_research/factorization, by default under ~/.cache.
 
     Raises:
       UserError: the user has no home folder, and the variable is not set.
@@ -31,7 +31,7 @@ def folder() -> Path:
 
 
 def path_of(key: Mapping[str, Any]) -> Path:
-    """The file of the matrix with these parameters (JSON values)."""
+    """Returns the file of the matrix with these parameters (JSON values)."""
     digest = hashlib.sha256(_words(key).encode()).hexdigest()
     return folder() / f"{digest[:32]}.npz"
 
@@ -45,14 +45,14 @@ def _words(key: Mapping[str, Any]) -> str:
 def load(
     key: Mapping[str, Any], check: Callable[[np.ndarray], Any]
 ) -> Optional[np.ndarray]:
-    """The rows of the matrix, float64 `[rounds, bands]`, or None.
+    """Loads the rows of the matrix, float64 `[rounds, bands]`; None if there are none.
 
-    Warns and returns None for a damaged file or a file of other parameters: the matrix
-    is then computed again.
+    For a damaged file, or a file of other parameters, the function warns and returns
+    None. The matrix is then computed again.
 
     Args:
       key: the matrix' parameters, JSON values, with "rounds" and "bands".
-      check: raises ValueError for rows that are not such a matrix.
+      check: raises ValueError if the rows are not a valid matrix.
     """
     if user_paths.cache() is None:
         return None
@@ -90,7 +90,7 @@ def store(key: Mapping[str, Any], rows: np.ndarray) -> None:
         np.savez(content, rows=rows, key=np.array(_words(key)))
         user_cache.replace(path, content.getvalue())
     except OSError as error:
-        # `load` has told of a file that is there, and cannot be used.
+        # If a file exists, `load` has warned that it cannot be used.
         if not path.exists():
             warnings.warn(
                 f"the optimised matrix could not be kept in {path.parent} ({error})",

@@ -1,7 +1,7 @@
-"""The search for banded matrices of least error; see `factorization`.
+"""Searches for banded matrices of least error; see `factorization`.
 
-A matrix is given by its rows, float64 `[rounds, bands]`: entry [t, j] is C[t, t-j], 0
-for j > t.
+A matrix is given by its rows, float64 `[rounds, bands]`: entry [t, j] is C[t, t-j], and
+0 for j > t.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _MOST_ITERATIONS = 200
 
 
 def from_diagonals(diagonals: np.ndarray, rounds: int) -> np.ndarray:
-    """The rows of C with constant diagonals: float64 `[rounds, bands]`."""
+    """Returns the rows of C with constant diagonals, float64 `[rounds, bands]`."""
     rows = np.tile(diagonals, (rounds, 1))
     rows[np.arange(len(diagonals)) > np.arange(rounds)[:, np.newaxis]] = 0
     return rows
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
-    """Columns scaled to norm 1."""
+    """Scales the columns to norm 1."""
     rounds, bands = rows.shape
     squares = np.zeros(rounds)
     for band in range(bands):
@@ -32,10 +32,11 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 
 
 def best_diagonals(rounds: int, bands: int, momentum: float) -> np.ndarray:
-    """The best diagonals c, c_0 = 1, for ‖c‖² ‖A C^-1‖² : float64 `[bands]`.
+    """Finds diagonals c, c_0 = 1, that minimise ‖c‖² ‖A C^-1‖², float64 `[bands]`.
 
-    Begins at the square root of A, which without bands is within a few percent of the
-    optimum (Fichtenberger et al. 2022, arXiv 2202.11205).
+    The search begins at the square root of A. If C may have all diagonals, the square
+    root is within a few percent of the optimum (Fichtenberger et al. 2022, arXiv
+    2202.11205).
     """
     ages = np.arange(rounds)
     workload = (1 - momentum ** (ages + 1)) / (1 - momentum)
@@ -49,7 +50,7 @@ def best_diagonals(rounds: int, bands: int, momentum: float) -> np.ndarray:
 
     def loss(tail: np.ndarray) -> tuple[float, np.ndarray]:
         diagonals = np.concatenate([[1.0], tail])
-        # First columns of A C^-1 and of A C^-2.
+        # The first columns of A C^-1 and of A C^-2.
         once = signal.lfilter([1.0], diagonals, workload)
         twice = signal.lfilter([1.0], diagonals, once)
         norm, error = diagonals @ diagonals, counts @ once**2
@@ -67,13 +68,13 @@ def best_diagonals(rounds: int, bands: int, momentum: float) -> np.ndarray:
 
 
 def _binomial_series(length: int, ratio: float) -> np.ndarray:
-    """Coefficients of (1 - ratio x)^(-1/2)."""
+    """Returns the coefficients of (1 - ratio x)^(-1/2)."""
     index = np.arange(1, length)
     return np.concatenate([[1.0], np.cumprod(ratio * (2 * index - 1) / (2 * index))])
 
 
 def best_entries(start: np.ndarray, workload: np.ndarray) -> np.ndarray:
-    """The best entries of C, beginning at `start`: float64 `[rounds, bands]`.
+    """Finds the best entries of C, beginning at `start`, float64 `[rounds, bands]`.
 
     The columns of the result are not scaled. The objective scales the columns, so the
     search has no constraints; logarithms keep the diagonal positive. With B = A C^-1,

@@ -1,9 +1,10 @@
-"""Banded matrices C such that the noise C^-1 ξ has the least error in a workload A.
+"""Finds banded matrices C whose noise C^-1 ξ has the least error in a workload A.
 
 The workload maps the rounds' sums to the models after each round: for prefix sums, A
 is the lower triangle of ones. If the columns of C have norm 1, a client that takes part
 once pays as much privacy for x + C^-1 ξ as for x + ξ. The error of the models is
-A C^-1 ξ (Choquette-Choo et al. 2023, arXiv 2306.08153). No TensorFlow.
+A C^-1 ξ (Choquette-Choo et al. 2023, arXiv 2306.08153). This module does not import
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from tfl_research.privacy.accounting.events.correlated_event import (
 )
 from tfl_research.privacy.mechanisms.noise import factor_cache, factor_search
 
-# Up to this many rounds all entries are optimised; above, C has constant diagonals.
-# Optimising all entries takes 10 to 20 s at 512 rounds, grows with the cube of the
-# rounds, and has an error that is 1.5% to 2% lower.
+# Up to this many rounds, all entries are optimised; for more rounds, C has constant
+# diagonals. Optimising all entries takes 10 to 20 s at 512 rounds. The time grows with
+# the cube of the rounds. The error is 1.5% to 2% lower.
 DENSE_ROUNDS = 512
 
 
@@ -35,7 +36,7 @@ class BandedFactor:
       rows: float64 `[rounds, bands]`; `rows[t, j]` is C[t, t-j], and 0 for j > t.
 
     Raises:
-      ValueError: entries that are not such a matrix.
+      ValueError: the rows are not such a matrix.
     """
 
     rows: np.ndarray
@@ -62,36 +63,37 @@ class BandedFactor:
 
     @property
     def rounds(self) -> int:
-        """Rows and columns of C."""
+        """Number of rows and of columns of C."""
         return int(self.rows.shape[0])
 
     @property
     def bands(self) -> int:
-        """Diagonals of C that are not zero."""
+        """Number of non-zero diagonals of C."""
         return int(self.rows.shape[1])
 
     def dense(self) -> np.ndarray:
-        """C, float64 `[rounds, rounds]`."""
+        """Returns C as float64 `[rounds, rounds]`."""
         return _scatter(self.rows)
 
     def column_norms(self) -> np.ndarray:
-        """l2 norms, float64 `[rounds]`."""
+        """Computes the l2 norms of the columns, float64 `[rounds]`."""
         squares = np.zeros(self.rounds)
         for band in range(self.bands):
             squares[: self.rounds - band] += self.rows[band:, band] ** 2
         return np.sqrt(squares)
 
     def sensitivity(self, max_participations: int) -> float:
-        """‖C u‖ for a client of norm 1 in its rounds, which are at least `bands` apart.
+        """Computes ‖C u‖ for a client with updates of norm 1 in its rounds.
 
-        No row of C then has two rounds of the client, so the columns are orthogonal:
-        √k times the largest norm, exactly (arXiv 2306.08153, Theorem 2).
+        The client's rounds are at least `bands` apart, so their columns of C are
+        orthogonal. The result is exactly √k times the largest column norm (arXiv
+        2306.08153, Theorem 2).
         """
         largest = np.sort(self.column_norms())[::-1][:max_participations]
         return math.sqrt(float((largest**2).sum()))
 
     def error(self, workload: np.ndarray) -> float:
-        """Root mean square over rounds of the standard deviation of A C^-1 ξ.
+        """Computes the standard deviation of A C^-1 ξ, as root mean square over rounds.
 
         Args:
           workload: A, float64 `[rounds, rounds]`, see `workload_matrix`.
@@ -117,7 +119,7 @@ def workload_matrix(
     momentum: float = 0.0,
     learning_rates: Optional[Sequence[float]] = None,
 ) -> np.ndarray:
-    """A of a server optimizer that is linear in the rounds' sums.
+    """Returns A of a server optimizer that is linear in the rounds' sums.
 
     Entry [i, j] is the weight of round j's sum in the model after round i:
     Σ_{l=j..i} η_l β^(l-j) for momentum β and learning rates η. Plain SGD with a
@@ -133,7 +135,7 @@ def workload_matrix(
       float64 `[rounds, rounds]`, lower triangular.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_positive_integers(rounds=rounds)
     if not 0 <= momentum < 1:
@@ -160,28 +162,28 @@ def banded_factor(
     learning_rates: Optional[Sequence[float]] = None,
     cache: bool = True,
 ) -> BandedFactor:
-    """The C of least error; see `BandedFactor.error` and `workload_matrix`.
+    """Finds the C of least error; see `BandedFactor.error` and `workload_matrix`.
 
-    Up to 512 rounds, or with learning rates, all entries are optimised: a convex
-    problem in C^T C (arXiv 2306.08153, section 4). For more rounds C has constant
-    diagonals before its columns are scaled to norm 1; the search then takes seconds for
-    tens of thousands of rounds, and the error is up to 2% larger.
+    Up to 512 rounds, or with learning rates, all entries are optimised: this is a
+    convex problem in C^T C (arXiv 2306.08153, section 4). For more rounds, C has
+    constant diagonals before its columns are scaled to norm 1. The search then takes
+    seconds for tens of thousands of rounds, and the error is up to 2% larger.
 
     Args:
       rounds: n, at least 1.
       bands: diagonals of C, from 1 (independent noise) to n.
       momentum: β of the server optimizer, in [0, 1).
       learning_rates: η of each round, see `workload_matrix`.
-      cache: whether to store the result in the user's cache folder and read it there.
+      cache: whether the result is stored in the user's cache folder and read there.
 
     Raises:
-      ValueError: an argument outside of its range.
+      ValueError: an argument is outside of its range.
     """
     check_positive_integers(rounds=rounds, bands=bands)
     if bands > rounds:
         raise ValueError(f"bands must be at most the {rounds} rounds, got {bands}")
     dense = rounds <= DENSE_ROUNDS or learning_rates is not None
-    # Refuses bad arguments too.
+    # `workload_matrix` also checks the arguments.
     workload = workload_matrix(
         rounds if dense else 1, momentum=momentum, learning_rates=learning_rates
     )

@@ -1,4 +1,4 @@
-"""Noise of banded matrix factorisation, streamed round by round."""
+"""Draws the noise of banded matrix factorisation round by round."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from tfl_research.privacy.mechanisms.noise.noise_processes import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MatrixNoise:
-    """Row t of C^-1 ξ for a banded lower-triangular C (arXiv 2306.08153, Algorithm 1).
+    """Draws row t of C^-1 ξ in round t, for a banded lower-triangular C.
+
+    Choquette-Choo et al. 2023 (arXiv 2306.08153), Algorithm 1.
 
     With ξ_t independent noise, the round's noise is
     noise_t = (ξ_t - Σ_{j >= 1} C[t, t-j] noise_{t-j}) / C[t, t].
@@ -36,8 +38,11 @@ class MatrixNoise:
     rows: np.ndarray
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
-        """The matrix, and the noise of the last bands - 1 rounds (at least one), newest
-        first: `[bands - 1, size]`."""
+        """Returns the matrix, and zeros for the noise of earlier rounds.
+
+        The noise is that of the last bands - 1 rounds (at least one), newest first,
+        `[bands - 1, size]`.
+        """
         past_rounds = max(1, self.rows.shape[1] - 1)
         return collections.OrderedDict(
             rows=tf.constant(self.rows, tf.float32),
@@ -51,9 +56,9 @@ class MatrixNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """The noise of a round, and the next state.
+        """Returns the noise of a round, and the next state.
 
-        ξ of the class' formula is `noise_processes.noise` of index 1.
+        ξ in the formula of the class is `noise_processes.noise` with index 1.
 
         Args:
           state: see `initial_state`.

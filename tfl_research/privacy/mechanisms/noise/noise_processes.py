@@ -20,13 +20,13 @@ class NoiseProcess(Protocol):
     """
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
-        """A structure of tensors, fixed in shape, or () for none.
+        """Returns the first state: a structure of tensors of fixed shapes, or ().
 
         Args:
           shapes: the shapes of the values that the noise is for, in `tf.nest`'s order.
 
         Raises:
-          ValueError: an unknown shape on which the state depends.
+          ValueError: the state depends on a shape that is not known.
         """
 
     def next(
@@ -36,10 +36,10 @@ class NoiseProcess(Protocol):
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """The round's noise, shaped like the values, and the new state.
+        """Returns the round's noise, shaped like the values, and the new state.
 
         Args:
-          state: after the previous round.
+          state: the state after the previous round.
           seed: secret, int64 `[2]`.
           round_number: int32 `[]`, from 0.
           like: the values, in `tf.nest`'s order.
@@ -47,10 +47,10 @@ class NoiseProcess(Protocol):
 
 
 def noise(seed: tf.Tensor, round_number: tf.Tensor, index: int, like: Any) -> Any:
-    """Standard normal noise shaped like a tensor: a function of (seed, round, index).
+    """Draws standard normal noise, shaped like a tensor, from (seed, round, index).
 
-    Floating-point Gaussian noise leaks in its low bits (Mironov 2012): this is for
-    research, not for protecting a deployment.
+    The low bits of floating-point Gaussian noise leak information (Mironov 2012). So
+    this noise is for research, and does not protect a deployment.
     """
     fold = stateless_random.fold_in
     return stateless_random.normal(
@@ -59,10 +59,10 @@ def noise(seed: tf.Tensor, round_number: tf.Tensor, index: int, like: Any) -> An
 
 
 def static_size(shapes: Sequence[Sequence[int]]) -> int:
-    """The number of scalars in values of these shapes.
+    """Counts the scalars in values of these shapes.
 
     Raises:
-      ValueError: a size is not known before the run.
+      ValueError: a shape is not known before the run.
     """
     listed = [list(shape) for shape in shapes]
     if any(size is None for shape in listed for size in shape):
@@ -73,7 +73,7 @@ def static_size(shapes: Sequence[Sequence[int]]) -> int:
 
 
 def split(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """A flat vector as parts with the shapes of `like`."""
+    """Splits a flat vector into parts with the shapes of `like`."""
     sizes = [static_size([value.shape]) for value in like]
     parts = tf.split(vector, sizes)
     return [tf.reshape(part, value.shape) for part, value in zip(parts, like)]
@@ -81,10 +81,10 @@ def split(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class IndependentNoise:
-    """New Gaussian noise every round, as in DP-SGD; without state."""
+    """Draws new Gaussian noise in every round, as in DP-SGD; it has no state."""
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
-        """A structure of tensors, fixed in shape, or () for none."""
+        """Returns ()."""
         del shapes
         return ()
 
@@ -95,9 +95,9 @@ class IndependentNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """The round's noise, shaped like the values, and the new state."""
-        # Index 0 is for the clipped count of an adaptive clip. One draw for all values:
-        # each random number takes some twenty operations.
+        """Returns the round's noise, shaped like the values, and ()."""
+        # Index 0 is for the clipped count of an adaptive clip. A single draw serves all
+        # values, since each draw takes some twenty operations.
         sizes = [tf.size(value) for value in like]
         vector = noise(seed, round_number, 1, tf.zeros([tf.add_n(sizes)]))
         parts = tf.split(vector, sizes, num=len(like))

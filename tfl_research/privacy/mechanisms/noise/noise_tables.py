@@ -1,4 +1,4 @@
-"""Tables from which integer noise is drawn exactly, with integer arithmetic alone."""
+"""Makes tables from which integer noise is drawn exactly, by integer arithmetic."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Union
 
 import numpy as np
 
-# A column of the table holds 2^62 units of probability: thresholds are int64.
+# A column of the table holds 2^62 units of probability, so thresholds fit into int64.
 COLUMN_BITS = 62
-# Sizes that are never drawn have at most this probability, all of them together.
+# All sizes that are never drawn have at most this probability together.
 _NEVER = Decimal(2) ** -64
-# Rarer sizes are never drawn, however few they are.
+# Sizes with a smaller probability are never drawn.
 _SMALLEST = Decimal(2) ** -75
-# Significant digits: 53 bits would be further from the exact probabilities than the
-# rounding to a table is.
+# Decimal arithmetic with 50 digits: float64 would have larger errors than the rounding
+# to a table.
 _EXACT = decimal.Context(prec=50)
 
 
@@ -27,9 +27,9 @@ _EXACT = decimal.Context(prec=50)
 class NoiseTable:
     """An alias table (Walker 1977; Vose 1991) of a symmetric integer variable's size.
 
-    Draw a column and a 62-bit number, uniformly. The size is the column if the number
-    is below the column's threshold, else the column's alias. The variable is the size
-    with a fair sign.
+    A draw takes a uniform column and a uniform 62-bit number. The size is the column if
+    the number is below the column's threshold, and otherwise the column's alias. The
+    variable is the size with a random sign.
 
     Attributes:
       thresholds: int64 `[columns]`, in [0, 2^62].
@@ -50,7 +50,7 @@ class NoiseTable:
         return size_variance(self.probabilities())
 
     def probabilities(self) -> np.ndarray:
-        """The probability with which the table draws each size: float64 `[columns]`."""
+        """Computes the table's probability of each size, float64 `[columns]`."""
         shares = self.thresholds.astype(np.float64) / 2.0**COLUMN_BITS
         result = shares.copy()
         np.add.at(result, self.aliases, 1 - shares)
@@ -58,17 +58,17 @@ class NoiseTable:
 
 
 def discrete_gaussian_sizes(scale: float) -> list[Decimal]:
-    """P(|X| = 0, 1, 2, ...) of N_Z(0, scale²), P(x) ∝ exp(-x²/(2 scale²)).
+    """Computes P(|X| = 0, 1, 2, ...) of N_Z(0, scale²), P(x) ∝ exp(-x²/(2 scale²)).
 
     Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Definition 1; scale >= 0.
     """
     if scale == 0:
         return [Decimal(1)]
     with decimal.localcontext(_EXACT):
-        # From x to x + 1 by the factor q^(2x+1), q = exp(-1/(2 scale²)).
+        # The ratio P(x + 1) / P(x) is q^(2x+1), q = exp(-1/(2 scale²)).
         factor = (Decimal(-1) / (2 * Decimal(scale) ** 2)).exp()
         density, densities, squared = Decimal(1), [Decimal(1)], factor * factor
-        # exp(-x²/2) < 2^-75 from 10.2 on.
+        # exp(-x²/2) < 2^-75 for x from 10.2 on.
         for _ in range(math.ceil(10.3 * scale) + 1):
             density *= factor
             factor *= squared
@@ -77,7 +77,7 @@ def discrete_gaussian_sizes(scale: float) -> list[Decimal]:
 
 
 def skellam_sizes(stddev: float) -> list[Decimal]:
-    """P(|X| = 0, 1, 2, ...) of the difference of two Poisson(stddev²/2) variables.
+    """Computes P(|X| = 0, 1, ...) of a difference of two Poisson(stddev²/2) variables.
 
     P(x) = e^-v I_x(v), v = stddev² (Skellam 1946). Neighbouring Bessel functions have
     the ratio r_k = I_k/I_{k-1} = 1/(2k/v + r_{k+1}), which is stable downwards.
@@ -100,7 +100,7 @@ def skellam_sizes(stddev: float) -> list[Decimal]:
 
 
 def _normalised(densities: Sequence[Decimal]) -> list[Decimal]:
-    """Probabilities of sizes, from those of x = 0, 1, ... up to a factor."""
+    """Computes probabilities of sizes from unnormalised ones of x = 0, 1, ...."""
     sizes = [densities[0], *(2 * density for density in densities[1:])]
     total = sum(sizes)
     least = min(_SMALLEST, _NEVER / len(sizes))
@@ -112,7 +112,7 @@ def _columns(sizes: Sequence[object]) -> int:
 
 
 def alias_table(sizes: Sequence[Decimal]) -> NoiseTable:
-    """The table of probabilities, each to within 2^-62 over the columns.
+    """Makes the table; each probability has an error of at most 2^-62 over the columns.
 
     The likeliest size gets the remainder of the rounding. So the distribution of a draw
     is within 2^-62 of `sizes` in total variation, and within 2^-61 of the exact
@@ -138,7 +138,7 @@ def alias_table(sizes: Sequence[Decimal]) -> NoiseTable:
 
 
 def size_variance(sizes: Union[Sequence[Decimal], np.ndarray]) -> float:
-    """Σ P(|X| = x) x², of a symmetric variable from its sizes' probabilities."""
+    """Computes the variance Σ P(|X| = x) x² of a symmetric variable."""
     shares = np.array([float(share) for share in sizes])
     return float(np.sum(shares * np.arange(len(sizes), dtype=np.float64) ** 2))
 
@@ -155,20 +155,24 @@ def _sizes(mechanism: str, stddev: float) -> list[Decimal]:
 
 @functools.lru_cache(maxsize=8)
 def noise_variance(mechanism: str, stddev: float) -> float:
-    """The variance of one client's noise; arguments and errors of `noise_table`."""
+    """Computes the variance of one client's noise; arguments as in `noise_table`.
+
+    Raises:
+      ValueError: the mechanism is unknown.
+    """
     return size_variance(_sizes(mechanism, stddev))
 
 
 @functools.lru_cache(maxsize=8)
 def noise_table(mechanism: str, stddev: float) -> NoiseTable:
-    """The table of one client's noise.
+    """Makes the table of one client's noise.
 
     Args:
       mechanism: "discrete_gaussian" (`stddev` is σ; for σ below 1 the standard
         deviation is a little less) or "skellam".
-      stddev: in quanta, at least 0.
+      stddev: standard deviation in quanta, at least 0.
 
     Raises:
-      ValueError: another mechanism.
+      ValueError: the mechanism is unknown.
     """
     return alias_table(_sizes(mechanism, stddev))

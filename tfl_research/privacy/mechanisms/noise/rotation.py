@@ -10,7 +10,7 @@ from tfl_research import stateless_random
 
 
 def hadamard(vector: tf.Tensor) -> tf.Tensor:
-    """H x / √d for the Walsh-Hadamard matrix H of a power of two; its own inverse.
+    """Computes H x / √d for the Walsh-Hadamard matrix H; the transform inverts itself.
 
     Args:
       vector: float32 `[d]`, d a static power of two.
@@ -19,7 +19,7 @@ def hadamard(vector: tf.Tensor) -> tf.Tensor:
       float32 `[d]`.
 
     Raises:
-      ValueError: another length.
+      ValueError: the length is no power of two.
     """
     (length,) = vector.shape
     if length is None or length < 1 or length & (length - 1):
@@ -39,18 +39,18 @@ def _signs(length: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """H D x / √d, D a diagonal of random signs.
+    """Computes H D x / √d, where D is a diagonal of random signs.
 
     The coordinates of any fixed vector become sub-Gaussian with variance |x|²/d
     (Kairouz, Liu and Steinke 2021, arXiv 2102.06387, Lemma 29).
 
     Args:
       vector: float32 `[d]`, d a static power of two.
-      seed: int32 or int64 `[2]`, of the signs; public, the same for all clients.
+      seed: seed of the signs, int32 or int64 `[2]`; public, the same for all clients.
     """
     return hadamard(vector * _signs(vector.shape[0], seed))
 
 
 def rotate_back(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """The inverse of `rotate`."""
+    """Inverts `rotate`."""
     return hadamard(vector) * _signs(vector.shape[0], seed)

@@ -1,4 +1,4 @@
-"""Noise of DP-FTRL: binary trees over rounds, released as differences of prefixes."""
+"""Draws the noise of DP-FTRL: differences of noisy prefixes of trees over rounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfl_research.privacy.mechanisms.noise.noise_processes import split, static_
 def node_noise(
     seed: tf.Tensor, tree: tf.Tensor, level: tf.Tensor, block: tf.Tensor, size: int
 ) -> tf.Tensor:
-    """A node's standard normal noise, float32 `[size]`.
+    """Draws a node's standard normal noise, float32 `[size]`.
 
     The noise is a function of (seed, tree, level, block), so nodes need not be kept.
 
@@ -25,7 +25,7 @@ def node_noise(
       tree: number of the tree, from 0.
       level: 0 for leaves; a node covers 2^level leaves.
       block: number of the node in its level, from 0.
-      size: the size of all values that the noise is for, one after the other.
+      size: number of scalars in all values that the noise is for.
     """
     fold = stateless_random.fold_in
     return stateless_random.normal([size], fold(fold(fold(seed, tree), level), block))
@@ -33,30 +33,31 @@ def node_noise(
 
 @dataclasses.dataclass(frozen=True)
 class TreeNoise:
-    """Tree aggregation (Kairouz et al. 2021, arXiv 2103.00039, Algorithm 1, App. B).
+    """Draws the noise of tree aggregation.
 
-    The rounds of a tree are its leaves; each node has its own noise. A prefix of t
-    rounds has one complete node for every 1 in t's binary form. With N_t the noise of
-    the prefix, round t adds N_t - N_{t-1}, so that a server optimizer that sums the
-    rounds has noise N_t. From t - 1 to t one node replaces the nodes at levels below
-    the number of trailing zeros of t: two draws a round on average.
+    Kairouz et al. 2021 (arXiv 2103.00039), Algorithm 1 and Appendix B. The rounds of a
+    tree are its leaves; each node has its own noise. A prefix of t rounds has one
+    complete node for every 1 in t's binary form. With N_t the noise of the prefix,
+    round t adds N_t - N_{t-1}, so that a server optimizer that sums the rounds has
+    noise N_t. From t - 1 to t, one node replaces the nodes at levels below the number
+    of trailing zeros of t, which takes two draws a round on average.
 
-    `efficient`: a node's noise is the noise of the best estimate of the node's sum from
+    With `efficient`, a node's noise is that of the best estimate of the node's sum from
     all nodes below (Honaker 2015). With U = node + (U_left + U_right) / 2, the estimate
-    at level h is U / (2 - 2^-h), of variance 1 / (2 - 2^-h). The state has the U of
-    open left nodes; without `efficient` there is no state.
+    at level h is U / (2 - 2^-h), and its variance is 1 / (2 - 2^-h). The state has the
+    U of open left nodes; without `efficient` there is no state.
 
     Attributes:
       restart_every: rounds of a tree, at least 1. The next tree's prefixes are added
         to the last prefix of the previous tree.
-      efficient: see above.
+      efficient: whether prefixes are Honaker's estimates.
     """
 
     restart_every: int
     efficient: bool
 
     def initial_state(self, shapes: Sequence[Sequence[int]]) -> Any:
-        """() or the open left nodes, float32 `[levels, size]`."""
+        """Returns zeros for the open left nodes, float32 `[levels, size]`, or ()."""
         size = static_size(shapes)
         if not self.efficient:
             return ()
@@ -71,7 +72,7 @@ class TreeNoise:
         round_number: tf.Tensor,
         like: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], Any]:
-        """The round's noise, shaped like the values, and the new state."""
+        """Returns the round's noise, shaped like the values, and the new state."""
         size = static_size([value.shape for value in like])
         tree = round_number // self.restart_every
         leaves = round_number % self.restart_every + 1
@@ -117,7 +118,7 @@ def _efficient(
         merge,
         (tf.constant(0), leaf, tf.zeros_like(leaf)),
     )
-    # Not `==`, which compares identities where TFF traces a computation.
+    # Do not use `==`, which compares identities while TFF traces a computation.
     is_completed = tf.equal(tf.range(open_nodes.shape[0])[:, tf.newaxis], completed)
     new_open_nodes = tf.where(is_completed, merged[tf.newaxis], open_nodes)
     noise = _estimate_weight(completed) * merged - ended
@@ -125,7 +126,7 @@ def _efficient(
 
 
 def _trailing_zeros(number: tf.Tensor) -> tf.Tensor:
-    """The number of trailing zeros of an int32 of at least 1, in binary form."""
+    """Counts the trailing zeros of the binary form of an int32 of at least 1."""
     lowest = tf.bitwise.bitwise_and(number, -number)
     powers = tf.constant([2**bit for bit in range(1, 31)], tf.int32)
     return tf.reduce_sum(tf.cast(lowest >= powers, tf.int32))

@@ -1,4 +1,4 @@
-"""Where XLA computes something else than TensorFlow, and how programs notice it.
+"""Finds operations for which XLA's results differ from TensorFlow's.
 
-Faster forms of operations for XLA are in `runtime.tracing`.
+`runtime.tracing` has faster forms of operations for XLA.
 """

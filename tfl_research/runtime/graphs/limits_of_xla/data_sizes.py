@@ -1,15 +1,15 @@
-"""Operations that XLA computes wrongly along sizes that depend on data.
+"""Refuses operations that XLA computes wrongly along sizes that depend on data.
 
 A model that mixes the examples of a batch takes a padded batch without its padding. XLA
-knows the largest size of such a batch, and computes the size as the program runs. Sums,
-means, products and most other operations cover the real examples alone. Those of this
-module do not: XLA takes the last row of the padding for `x[-1]`, adds padding up in a
-`tf.cumsum`, and cuts the gradients of joined batches in the wrong places. In a trial, a
-Cholesky decomposition probably ended the process. A program for XLA that would do so
-is refused.
+knows the largest size of such a batch, and computes the size when the program runs.
+Sums, means, products and most other operations only cover the real examples. The
+operations of this module also cover padding: XLA returns the last row of the padding
+for `x[-1]`, sums padding in a `tf.cumsum`, and cuts the gradients of joined batches in
+the wrong places. In a trial, a Cholesky decomposition probably ended the process. A
+program for XLA with such an operation is refused.
 
-Clients that are executed at once have one size in common. TensorFlow stacks their
-tensors, and XLA does not see that the sizes differ.
+Clients that are executed at once share one size. TensorFlow stacks their tensors, and
+XLA does not see that the sizes differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 
 def _axes_without_size(tensor: tf.Tensor) -> list[int]:
-    """The axes of a size that is not known before the program runs."""
+    """Returns the axes whose size is not known before the program runs."""
     if tensor.shape.rank is None:
         return []
     return [axis for axis, size in enumerate(tensor.shape) if size is None]
@@ -41,7 +41,7 @@ def _lacks_size(tensor: tf.Tensor, axes: Optional[Sequence[Any]] = None) -> bool
 
 
 def _along(position: int) -> Callable[[Any], bool]:
-    """The axis is the value of the input at a position."""
+    """Makes a check whose axis is the value of the input at a position."""
 
     def check(op: Any) -> bool:
         axis = tf.get_static_value(op.inputs[position])
@@ -71,7 +71,7 @@ def _sequences(op: Any) -> bool:
 
 
 def _joined(op: Any) -> bool:
-    """Two tensors of such sizes are joined along them."""
+    """Whether two tensors are joined along an axis of unknown size."""
     values, axis = list(op.inputs[:-1]), tf.get_static_value(op.inputs[-1])
     if op.type == "Concat":
         values, axis = list(op.inputs[1:]), tf.get_static_value(op.inputs[0])
@@ -80,7 +80,7 @@ def _joined(op: Any) -> bool:
 
 
 def _divided(op: Any) -> bool:
-    """Equal parts of such a size."""
+    """Whether a tensor is divided into equal parts along an axis of unknown size."""
     value, axis = op.inputs[1], op.inputs[0]
     if op.type == "SplitV":
         value, axis = op.inputs[0], op.inputs[2]
@@ -96,7 +96,7 @@ def _mirrored(op: Any) -> bool:
 
 
 def _range(op: Any) -> bool:
-    """Numbers that fall, or whose first one depends on data."""
+    """Whether a range decreases, or its first number depends on data."""
     start, _, delta = map(tf.get_static_value, op.inputs)
     return _lacks_size(op.outputs[0]) and (start is None or delta is None or delta < 0)
 
@@ -106,7 +106,10 @@ def _repeated(op: Any) -> bool:
 
 
 def _slice(op: Any) -> bool:
-    """From a position that depends on data. The gradients of joined tensors do not."""
+    """Whether a slice begins at a position that depends on data.
+
+    The slices in the gradients of joined tensors do not.
+    """
     value, begin = op.inputs[:2]
     if begin.op.type == "ConcatOffset" or tf.get_static_value(begin) is not None:
         return False
@@ -114,7 +117,7 @@ def _slice(op: Any) -> bool:
 
 
 def _strided(op: Any) -> bool:
-    """Positions that are counted from the end, as in `x[-2:]` and `x[-1]`."""
+    """Whether positions are counted from the end, as in `x[-2:]` and `x[-1]`."""
     value, begin = op.inputs[0], tf.get_static_value(op.inputs[1])
     if begin is None or not _lacks_size(value):
         return False
@@ -216,7 +219,7 @@ _GIVES_SIZE: dict[str, Sequence[int]] = {
 
 
 def is_concerned(node: Any) -> bool:
-    """Whether `check` has to see what is made of a NodeDef."""
+    """Whether `check` must look at the operation that is made from a NodeDef."""
     return node.op in _WRONG or node.op in _GIVES_SIZE
 
 
@@ -224,11 +227,11 @@ def check(op: tf.Operation, *, at_once: bool) -> None:
     """Refuses an operation in a program for XLA.
 
     Args:
-      op: was made of a node that is concerned.
+      op: the operation, made from a node that is concerned.
       at_once: whether clients are executed at once.
 
     Raises:
-      NotImplementedError: XLA would compute something else than TensorFlow.
+      NotImplementedError: XLA's result would differ from TensorFlow's.
     """
     if at_once and _gives_size(op):
         raise NotImplementedError(

@@ -1,9 +1,9 @@
-"""What XLA computes from a dimension's largest size instead of its size.
+"""Corrects results that XLA computes from a dimension's largest size, not its size.
 
-Under XLA the real examples of a padded batch are a tensor with a size that is known
+Under XLA, the real examples of a padded batch are a tensor with a size that is known
 only when the program runs; XLA knows the size of the whole batch. Sums and means cover
-only the real examples. A batch normalization in training multiplies its variance by n /
-(n - 1), as TensorFlow's kernel does, and takes the padding into n.
+only the real examples. But a batch normalization in training multiplies its variance by
+n / (n - 1), as TensorFlow's kernel does, and counts the padding in n.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def is_concerned(node: Any) -> bool:
 
 
 def corrected(op: tf.Operation) -> Mapping[int, tf.Tensor]:
-    """The results of a concerned operation that XLA has wrong, by position."""
+    """Returns the corrected results of a concerned operation, by position."""
     plain = op.outputs[_PLAIN_VARIANCE]
     size = tf.size(op.outputs[_Y]) // tf.size(op.inputs[_SCALE])
     count = tf.cast(size, plain.dtype)

@@ -1,11 +1,11 @@
-"""Conditions under which XLA computes something where TensorFlow fails.
+"""Guards: conditions under which XLA computes a result but TensorFlow fails.
 
 TensorFlow's kernels fail on an index or a label out of range. XLA clamps an index, and
-leaves NaN for a label. A float that does not fit into an integer becomes another one,
-and NaN has another place in results (`special_values`). A program for XLA also
-computes whether a guard was violated. Then the runtime ignores its results and executes
-the same clients in TensorFlow's executor, so that bad values have the same consequences
-everywhere.
+gives NaN for a label. A float that does not fit into an integer becomes another integer
+than in TensorFlow, and NaN has another place in results (`special_values`). So a
+program for XLA also computes whether a guard was violated. If so, the runtime ignores
+its results, and executes the same clients in TensorFlow's executor. So bad values have
+the same consequences everywhere.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _division(op: Any) -> Any:
 
 
 def _strided(op: Any) -> Any:
-    """A position, `x[i]`, may be out of range; ranges, `x[i:j]`, are cut."""
+    """Whether a position `x[i]` is out of range; ranges `x[i:j]` are always valid."""
     tensor, begin = op.inputs[0], op.inputs[1]
     shrink = op.get_attr("shrink_axis_mask")
     ellipsis, new = op.get_attr("ellipsis_mask"), op.get_attr("new_axis_mask")
@@ -99,7 +99,7 @@ def _slice(op: Any) -> Any:
 def _permutation(op: Any) -> Any:
     places = op.inputs[0]
     if tf.get_static_value(places) is not None:
-        # TensorFlow's kernel fails as XLA compiles.
+        # TensorFlow's kernel fails when XLA compiles the program.
         return None
     expected = tf.range(tf.size(places, places.dtype), dtype=places.dtype)
     return tf.reduce_any(tf.sort(places) != expected)
@@ -116,11 +116,11 @@ def _solved(op: Any) -> Any:
 
 
 def _cast(op: Any) -> Any:
-    """A float that the integer type cannot hold; each compiler has its own result."""
+    """Whether the integer type cannot hold a float; each compiler's result differs."""
     value, to = op.inputs[0], op.outputs[0].dtype
     if not (value.dtype.is_floating and to.is_integer):
         return None
-    # Powers of two, which every float type has.
+    # The limits are powers of two, which every float type can represent.
     limit = 2.0 ** (8 * to.size - (0 if to.is_unsigned else 1))
     wide = tf.cast(value, tf.float64)
     above = wide > -1.0 if to.is_unsigned else wide >= -limit
@@ -128,7 +128,7 @@ def _cast(op: Any) -> Any:
 
 
 def _constant(position: int) -> Callable[[Any], Any]:
-    """XLA ends the Python process if the diagonals' numbers are no constants."""
+    """Refuses diagonals' numbers that are no constants: XLA would end the process."""
 
     def check(op: Any) -> None:
         if tf.get_static_value(op.inputs[position]) is None:
@@ -198,7 +198,7 @@ def _guards(operation: str, dtype: Optional[tf.DType]) -> list[Callable[[Any], A
 
 def is_guarded(node: Any) -> bool:
     """Whether a NodeDef may need a guard under XLA."""
-    # Some operations have a list of types; none of them has a guard.
+    # Operations with a list of types have no guard.
     kind = node.attr["T"].type if "T" in node.attr else 0
     dtype = tf.as_dtype(kind) if kind else None
     found = _guards(node.op, dtype)

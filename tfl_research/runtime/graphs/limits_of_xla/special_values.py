@@ -1,9 +1,9 @@
-"""Values of arguments that give different results in XLA and in TensorFlow's kernels.
+"""Guards against arguments for which XLA's results differ from TensorFlow's kernels.
 
 For example, the argmax of NaN and 1 is the place of the NaN under XLA, and the place of
 the 1 in TensorFlow. Most of these values are NaN and infinity. Others are shifts by
 more bits than an integer has, bounds in the wrong order, and numbers below the least
-normal one.
+normal number.
 
 A guard is a function of an operation. Its result is a bool scalar, whether an argument
 has such a value, or None if the operation's arguments cannot have one.
@@ -51,7 +51,7 @@ def _exceeds_one(op: Any) -> tf.Tensor:
 
 
 def _result_is_not_finite(op: Any) -> tf.Tensor:
-    """TensorFlow takes 0 times NaN, or 0 / 0, for 0 in some derivatives."""
+    """Guards derivatives in which TensorFlow treats 0 times NaN, or 0 / 0, as 0."""
     return _any(~tf.math.is_finite(op.outputs[0]))
 
 
@@ -68,11 +68,11 @@ def _squares_overflow(op: Any) -> tf.Tensor:
 
 
 def _below_normal(value: tf.Tensor, *, zeros: bool = False) -> tf.Tensor:
-    """Where a number is not zero, but below the least normal number.
+    """Finds numbers that are not zero, but below the least normal number.
 
     Args:
       value: floats.
-      zeros: whether -0.0 counts too.
+      zeros: whether -0.0 also counts.
     """
     kind = _BITS[value.dtype.size]
     bits = tf.bitcast(value, kind)
@@ -102,7 +102,7 @@ def _angle(op: Any) -> tf.Tensor:
 
 
 def _largest(op: Any) -> tf.Tensor:
-    """TensorFlow takes 0.0 and -0.0 for equal; XLA does not."""
+    """Guards a maximum: TensorFlow treats 0.0 and -0.0 as equal, XLA does not."""
     values = op.inputs[0]
     return _any(tf.math.is_nan(values), _below_normal(values, zeros=True))
 
@@ -128,7 +128,7 @@ def _bounds(op: Any) -> Optional[tf.Tensor]:
 
 
 def _mean(op: Any) -> tf.Tensor:
-    """Sums of integers that the type cannot hold, and quotients that are rounded."""
+    """Guards means of integers: sums that overflow, and quotients that are rounded."""
     values, axis = op.inputs
     wide = tf.cast(values, tf.float64)
     total = tf.reduce_sum(wide, axis)

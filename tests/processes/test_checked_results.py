@@ -46,6 +46,15 @@ def test_what_fits_is_taken_as_it_is():
     assert state["count"] is STATE["count"]
 
 
+def test_sums_with_names_that_tensorflow_does_not_take():
+    names = ["loss", "size_mae/0", "far off"]
+    sums_type = tff.StructWithPythonType(
+        [(name, np.float32) for name in names], collections.OrderedDict
+    )
+    with pytest.raises(UserError, match="sums have the name 'far off', expected let"):
+        checked_results.check_sums(sums_type)
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.clients.client_work import ClientResult
+from tfl_research.data import structures
 from tfl_research.errors import UserError
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 
@@ -38,6 +39,20 @@ def applied(
         _tensors(f"{method}: the weights", new_weights, weights),
         _nest(f"{method}: the state", new_state, state),
     )
+
+
+def check_sums(sums_type: tff.StructType) -> None:
+    """Compares the names of an objective's sums with what TensorFlow takes.
+
+    Raises:
+      UserError: TensorFlow takes no argument of such a name.
+    """
+    for name in (name for name, _ in tff.structure.iter_elements(sums_type)):
+        if name is not None and not structures.is_argument(name):
+            raise UserError(
+                f"the objective's sums have the name {name!r}, expected letters, "
+                "digits, '_', '.', '-' and '/' only; give the sum another name"
+            )
 
 
 def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:

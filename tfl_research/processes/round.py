@@ -68,6 +68,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     shares = len(sent_type) > 2
     train_client = client_computation(parts, sent_type)
     sums_type = train_client.type_signature.result["sums"]
+    checked_results.check_sums(sums_type)
     counts_type = train_client.type_signature.result["counts"]
     report_type = train_client.type_signature.result["report"]
     if parts.plan is not None and (states is not None or size_in_bytes(report_type)):

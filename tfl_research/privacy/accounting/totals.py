@@ -54,9 +54,10 @@ _BY_RENYI = "Rényi divergences over two steps"
 def composed_total(
     events: Sequence[tuple[Event, int]], delta: float, accountant: str | None = None
 ) -> Total:
-    """`composed_epsilon`, also for unlike neighbouring relations.
+    """ε of rounds with different events, also under unlike neighbouring relations.
 
-    See `composed_epsilon` for the arguments.
+    Rounds of each relation are composed, converted to replace-one, and added. With one
+    relation it is `composed_epsilon`, which has the arguments.
 
     Returns:
       ε with the relation that it is for: the rounds' own, or "replace_one" where rounds
@@ -64,6 +65,16 @@ def composed_total(
 
     Raises:
       ValueError: see `composed_epsilon`; relations that no theorem joins.
+
+    Example:
+      >>> from tfl_research import privacy
+      >>> poisson = privacy.GaussianEvent.poisson(1.0, 0.02)
+      >>> fixed = privacy.GaussianEvent(
+      ...     "fixed_size", 4.0, 0.05, 1000, 50.0, "replace_one"
+      ... )
+      >>> total = privacy.composed_total([(poisson, 10), (fixed, 10)], delta=1e-5)
+      >>> round(total.epsilon, 2), total.relation
+      (2.38, 'replace_one')
     """
     check_delta(delta)
     by_relation: dict[str, list[tuple[Event, int]]] = {}

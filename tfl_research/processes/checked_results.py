@@ -5,7 +5,7 @@ TensorFlow would stretch a weight of another shape to the model's without a word
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -17,6 +17,18 @@ from tfl_research.errors import UserError
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 
 _NUMBER = tf.TensorSpec([], tf.float32)
+
+
+def initial(work: ServerWork, weights: Sequence[tf.Tensor]) -> Nest:
+    """The server's state before the first round.
+
+    Raises:
+      UserError: it has something else than tensors, or a name that TensorFlow does not
+        take.
+    """
+    state = work.initial_state(weights)
+    _check_nest(f"{type(work).__name__}.initial_state", state)
+    return state
 
 
 def applied(
@@ -90,7 +102,8 @@ def trained(
 
     Raises:
       UserError: it is no `ClientResult`, or the update or the client's state has
-        another structure, shape or dtype than the weights or the state before.
+        another structure, shape or dtype than the weights or the state before; a state
+        that nobody keeps; a report with a name that TensorFlow does not take.
     """
     if not isinstance(result, ClientResult):
         raise UserError(
@@ -99,6 +112,12 @@ def trained(
     update = _tensors("client work: the update", result.update, weights)
     examples = _tensor("client work: num_examples", result.num_examples, _NUMBER)
     result = result._replace(update=list(update), num_examples=examples)
+    _check_nest("client work: the report", result.report)
+    if client_state is None and result.client_state is not None:
+        raise UserError(
+            "the client work returned a client_state, but its initial_client_state "
+            "gives None, so that no client keeps one; return the first state there"
+        )
     if client_state is not None:
         kept = _tensor("client work: client_state", result.client_state, client_state)
         result = result._replace(client_state=kept)
@@ -132,6 +151,23 @@ def _nest(what: str, given: Nest, expected: Nest) -> Nest:
         for place, (new, old) in enumerate(pairs)
     ]
     return tf.nest.pack_sequence_as(given, leaves)
+
+
+def _check_nest(what: str, nest: Nest) -> None:
+    """Raises UserError for a name that TensorFlow does not take, or for no tensor."""
+    if isinstance(nest, Mapping):
+        for name, value in nest.items():
+            if not isinstance(name, str) or not structures.is_argument(name):
+                raise UserError(
+                    f"{what} has the name {name!r}, expected letters, digits, '_', "
+                    "'.', '-' and '/' only; give it another name"
+                )
+            _check_nest(what, value)
+    elif isinstance(nest, (tuple, list)):
+        for value in nest:
+            _check_nest(what, value)
+    elif nest is None:
+        raise UserError(f"{what} has None, expected tensors; give () for nothing")
 
 
 def _tensor(what: str, given: Any, expected: Any) -> tf.Tensor:

@@ -50,7 +50,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     def initial_model() -> Any:
         weights = tuple(tf.constant(w) for w in parts.model.initial_weights)
         state = tuple(tf.constant(s) for s in parts.model.initial_state)
-        server_state = server_work.initial_state(weights)
+        server_state = checked_results.initial(server_work, weights)
         return weights, server_state, tf.constant(0, tf.int32), state
 
     server_type = initial_model.type_signature.result[1]

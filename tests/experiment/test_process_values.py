@@ -67,6 +67,8 @@ def test_what_is_no_process():
         (None, {}, "clients must be a mapping from ids to values of type int32"),
         ({}, {}, "clients: the list is empty"),
         (lambda name: 1, {}, "client_ids is missing"),
+        (lambda name: 1, {"client_ids": {"a", "b"}}, "client_ids must be a list, sin"),
+        (lambda name: 1, {"client_ids": "ab"}, "client_ids must be a list, got 'ab'"),
         (lambda name: 1, {"client_ids": ["a", "a"]}, "two clients have the id 'a'"),
         ({1: 1, "1": 2}, {}, "two clients have the id '1'"),
         ({"a": 1}, {"client_ids": ["a"]}, "goes with a function"),

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfl_research import models
+from tfl_research.models import modules
 
 L = tf.keras.layers
 SEED = tf.constant([3, 4])
@@ -34,6 +35,12 @@ def adapted():
     # More than the 128 numbers that TensorFlow makes constants by itself.
     layer.adapt(np.arange(3000.0).reshape(10, 300))
     return sequential(layer, L.Dense(2), shape=(300,))
+
+
+def adapted_words(**mode):
+    layer = L.StringLookup(**mode)
+    layer.adapt(["a", "b", "b", "c"])
+    return layer
 
 
 def two_inputs_and_outputs():
@@ -146,6 +153,25 @@ CASES = {
         np.array([["a z b"], ["c c a"]], object),
         {},
     ),
+    "adapted_words": (
+        lambda: sequential(
+            adapted_words(),
+            L.Embedding(5, 2),
+            L.Flatten(),
+            L.Dense(2),
+            shape=(3,),
+            dtype=tf.string,
+        ),
+        WORDS,
+        {},
+    ),
+    "frequencies": (
+        lambda: sequential(
+            adapted_words(output_mode="tf_idf"), L.Dense(2), shape=(3,), dtype=tf.string
+        ),
+        WORDS,
+        {},
+    ),
     "integers": (
         lambda: sequential(
             L.IntegerLookup(vocabulary=[10, 20, 30], num_oov_indices=2),
@@ -194,7 +220,8 @@ def test_a_model_is_the_keras_model(name):
             expected,
         )
         np.testing.assert_allclose(result.penalty, sum(keras.losses), rtol=1e-6)
-        for value, variable in zip(result.state, keras.non_trainable_variables):
+        state = modules.non_trainable_variables(keras)
+        for value, variable in zip(result.state, state):
             np.testing.assert_allclose(value, variable, rtol=1e-5, atol=1e-7)
     plain = {"has_penalty": False, "changing": (), "mixes_examples": False}
     found = {fact: getattr(ours, fact) for fact in plain}
@@ -306,6 +333,16 @@ SHARED = L.Dense(6, name="shared")
 SHARED.build([None, 6])
 
 REFUSED = {
+    "empty_table": (
+        lambda: sequential(
+            L.StringLookup(name="words"),
+            L.Embedding(5, 2),
+            L.Dense(2),
+            shape=(3,),
+            dtype=tf.string,
+        ),
+        "'words' has a lookup table without a content; give the layer a vocabulary",
+    ),
     "train_step": (
         lambda: type("Own", (Subclassed,), {"train_step": lambda self, data: {}})(),
         "Own.train_step is the model's own way to train",

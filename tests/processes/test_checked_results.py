@@ -46,6 +46,15 @@ def test_what_fits_is_taken_as_it_is():
     assert state["count"] is STATE["count"]
 
 
+def test_sums_with_names_that_tensorflow_does_not_take():
+    names = ["loss", "size_mae/0", "far off"]
+    sums_type = tff.StructWithPythonType(
+        [(name, np.float32) for name in names], collections.OrderedDict
+    )
+    with pytest.raises(UserError, match="sums have the name 'far off', expected let"):
+        checked_results.check_sums(sums_type)
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
@@ -74,6 +83,23 @@ def test_server_work_of_another_form(result, message):
         applied(result)
 
 
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"my state": tf.ones([2])}, "Began.initial_state has the name 'my state'"),
+        ([{"a": None}], "Began.initial_state has None, expected tensors; give ()"),
+    ],
+)
+def test_a_first_state_that_tensorflow_does_not_take(state, message):
+    class Began(Given):
+        def initial_state(self, weights):
+            return self.result
+
+    assert checked_results.initial(Began(STATE), WEIGHTS) is STATE
+    with pytest.raises(UserError, match=re.escape(message)):
+        checked_results.initial(Began(state), WEIGHTS)
+
+
 def test_the_state_of_a_server_that_waits():
     with pytest.raises(UserError, match="the state must have the same structure"):
         checked_results.waiting(Given([tf.zeros([2])]), WEIGHTS, STATE)
@@ -96,6 +122,9 @@ def test_a_shape_that_is_known_in_the_round_alone():
         ({"num_examples": tf.constant(3)}, "num_examples must be float32 of shape []"),
         ({"client_state": tf.zeros([1])}, "client_state must be float32 of shape [4]"),
         ({"client_state": None}, "shape [4], got NoneType"),
+        ({"report": {"my loss": WEIGHTS[1]}}, "the report has the name 'my loss'"),
+        ({"report": (WEIGHTS[1], {3: WEIGHTS[1]})}, "the report has the name 3, exp"),
+        ({"report": [None]}, "the report has None, expected tensors"),
     ],
 )
 def test_client_work_of_another_form(changed, message):
@@ -111,6 +140,8 @@ def test_client_work_of_another_form(changed, message):
         checked_results.trained(fits._replace(**changed), WEIGHTS, state)
     with pytest.raises(UserError, match="returned a tuple of 3; expected a clients"):
         checked_results.trained((1, 2, 3), WEIGHTS, None)
+    with pytest.raises(UserError, match="so that no client keeps one; return the fir"):
+        checked_results.trained(fits, WEIGHTS, None)
 
 
 @dataclasses.dataclass(frozen=True)

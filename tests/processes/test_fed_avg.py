@@ -1,5 +1,7 @@
 """FedAvg and FedProx against NumPy by hand, and its behaviour at the edges."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,6 +60,25 @@ def run(task, process, rounds=2, engine=None):
             history.append(metrics)
     weights = [np.asarray(w) for w in state.global_model_weights.trainable]
     return weights, history
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims(clients.ClientWork):
+    """Local training in which a client of nine examples claims another number."""
+
+    steps: clients.LocalSteps
+    claimed: float
+
+    def build(self, model, objective):
+        base = clients.LocalTraining(self.steps).build(model, objective)
+
+        def train(weights, batches, round_number):
+            result = base(weights, batches, round_number)
+            has_nine = tf.equal(result.num_examples, 9.0)
+            claimed = tf.where(has_nine, self.claimed, result.num_examples)
+            return result._replace(num_examples=claimed)
+
+        return train
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +278,30 @@ class TestEdges:
         np.testing.assert_array_equal(weights[0], expected[0])
         assert int(history[0]["cohort"]["excluded"]) == 1
         assert np.isfinite(history[0]["train"]["loss"])
+
+    @pytest.mark.parametrize("weight", [-1e6, np.nan, np.inf])
+    @pytest.mark.parametrize(
+        "weighting", [processes.by_examples(), processes.capped(2.0)]
+    )
+    def test_a_weight_without_a_bound_is_excluded(
+        self, make_linear_task, two_clients, weighting, weight
+    ):
+        """A capped weight of -1e6 would break the sensitivity of a mean."""
+        batching = data.Batching(batch_size=2, epochs=2, shuffle=False)
+        bad = dict(two_clients, bad=(np.ones([9, 2]), np.ones([9])))
+        claims = Claims(clients.LocalSteps(sgd()), weight)
+        plain = clients.local_training(optimizer=sgd())
+        results = []
+        for examples, work in ((bad, claims), (two_clients, plain)):
+            task = make_linear_task(examples, batching)
+            process = processes.build_fed_avg(
+                task, client_work=work, client_weighting=weighting
+            )
+            results.append(run(task, process))
+        np.testing.assert_array_equal(results[0][0][0], results[1][0][0])
+        cohorts = [history[0]["cohort"] for _, history in results]
+        assert [int(c["excluded"]) for c in cohorts] == [1, 0]
+        assert float(cohorts[0]["examples"]) == float(cohorts[1]["examples"])
 
 
 class TestRefusals:

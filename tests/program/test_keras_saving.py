@@ -181,3 +181,27 @@ def test_the_model_of_a_process(tmp_path):
             training=tfl.Training(rounds=1, report=False),
         ).run(tmp_path / "run")
     assert rounds.seen == 0
+
+
+def adapted():
+    """Keras does not know the shape of what the first layer adapted."""
+    bins = tf.keras.layers.Discretization(num_bins=2, output_mode="one_hot")
+    bins.adapt(X[:, 0])
+    words = tf.keras.layers.IntegerLookup(output_mode="one_hot")
+    words.adapt([0, 1, 1])
+    first = tf.keras.Input([3])
+    column = first[:, :1]
+    features = [bins(column), words(tf.cast(column, tf.int64)), first]
+    joined = tf.keras.layers.Concatenate()(features)
+    return tf.keras.Model(first, tf.keras.layers.Dense(2)(joined))
+
+
+def test_adapted_layers_are_exported_with_what_they_adapted(tmp_path):
+    result = experiment(adapted, Rounds()).run(tmp_path / "run")
+    trained = adapted()
+    for variable, value in zip(
+        trained.trainable_variables, result.ended.state.global_model_weights.trainable
+    ):
+        variable.assign(value)
+    np.testing.assert_allclose(result.model()(X), trained(X), atol=1e-6)
+    assert np.ptp(trained(X)) > 0.1

@@ -267,6 +267,16 @@ def test_what_are_no_clients(clients, message):
         _made(clients)
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [({"a", "b"}, "since the order counts, got a set"), ("ab", "'ab'")],
+)
+def test_clients_by_a_function_have_an_order(ids, message):
+    """Cohorts are drawn by the clients' places."""
+    with pytest.raises(ValueError, match=f"client_ids must be a list, .*{message}"):
+        _made(lambda name: _of(X, Y), client_ids=ids)
+
+
 def test_the_split_of_a_client_is_that_of_its_arrays():
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     y = np.arange(50) % 2

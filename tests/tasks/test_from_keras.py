@@ -198,6 +198,8 @@ def test_directions_of_metrics():
         ),
         (keras.losses.MeanSquaredError, (), r"class MeanSquaredError; give Mean.*\(\)"),
         ("mse", ["mae", "mae"], "two metrics have the name 'mae'"),
+        ("mse", [lambda y, p: y - p], "the name '<lambda>', expected letters, digits"),
+        ("mse", [METRICS.Mean("top 3")], "the name 'top 3', expected letters, digits"),
         ({"a": "mse"}, {"b": ["mae"]}, "metrics of output 'b', expected outputs of a"),
         (3, (), "loss must be a loss of Keras, its name, or a function of labels and"),
     ],
@@ -297,10 +299,28 @@ def test_several_outputs_against_keras_evaluate():
 WEIGHTS = np.linspace(0.0, 2.0, 40).astype(np.float32)
 
 
+class Weighted(keras.metrics.Metric):
+    """Multiplies values `[batch, 1]` by weights, which Keras gives the same shape."""
+
+    def __init__(self, name="weighted_error", **more):
+        super().__init__(name=name, **more)
+        self.total = self.add_weight("total", initializer="zeros")
+
+    def update_state(self, y, predictions, sample_weight):
+        self.total.assign_add(tf.reduce_sum(tf.abs(y - predictions) * sample_weight))
+
+    def result(self):
+        return self.total
+
+
 def weighted_metrics():
     return {
         "kind": [METRICS.SparseCategoricalAccuracy("weighted")],
-        "size": [METRICS.RootMeanSquaredError("rmse"), METRICS.CosineSimilarity()],
+        "size": [
+            METRICS.RootMeanSquaredError("rmse"),
+            METRICS.CosineSimilarity(),
+            Weighted(),
+        ],
     }
 
 

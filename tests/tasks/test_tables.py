@@ -197,7 +197,18 @@ def test_declared_categories_and_classes():
         ({"ward": [1, True, 1, 1, 1]}, {}, "'ward', row 11: the client True is nei"),
         ({"ward": ["1", 1, 1, 1, 1]}, {}, "'ward', row 11: the client 1 is a number"),
         ({"ward": [1, 2.5, 1, 1, 1]}, {}, "'ward', row 11: the client 2.5 is neither"),
-        ({}, {"classes": "ny"}, "classes must be a list of names, got the text 'ny'"),
+        ({}, {"classes": "ny"}, "classes must be a list, got 'ny'"),
+        ({}, {"classes": {"n", "y"}}, "classes must be a list, since the order counts"),
+        ({}, {"features": {"age", "dose"}}, "features must be a list, since the order"),
+        ({}, {"features": {"a": {"age"}}}, "features 'a' must be a list, since the or"),
+        ({}, {"features": ["age", "age"]}, "column 'age' is listed twice"),
+        ({}, {"label": {"fell"}}, "label must be a list, since the order counts"),
+        (
+            {},
+            {"label_names": {"n", "y"}},
+            "label_names must be a list, since the order",
+        ),
+        ({}, {"client": ["ward"]}, "client must be the name of a column, as text, got"),
         ({}, {"public_data": "no"}, "public_data must be True or False, got 'no'"),
         ({}, {"seed": "a"}, "seed must be a whole number"),
         ({}, {"pooled": "the scale"}, "pooled must be a list of tasks.Pooled"),
@@ -517,3 +528,18 @@ class TestCellsThatFloatsWouldChange:
         scaled = Schema((Numeric("v", 0, 4, notation=notation),))
         found = self._task(["1,5 kg", "2"], [0, 1], features=scaled)
         assert found["x"].tolist() == [[-0.25], [0]]
+
+
+def test_lists_of_lists_are_matrices_in_every_kind_of_table(tmp_path):
+    frame = pd.DataFrame(
+        {"ward": ["a", "b"], "fell": [0, 1], "image": [[[1, 2], [3, 4]], [[5, 6]] * 2]}
+    )
+    frame.to_parquet(tmp_path / "images.parquet")
+    options = {"client": "ward", "label": "fell", "model": _model, "test": 0}
+    options["features"] = {"image": "image"}
+    for task in (
+        tasks.from_dataframe(frame, **options),
+        tasks.from_parquet(tmp_path, **options),
+    ):
+        assert task.train.load("a")["x/image"].tolist() == [[[1, 2], [3, 4]]]
+        assert task.train.load("b")["x/image"].tolist() == [[[5, 6], [5, 6]]]

@@ -118,6 +118,8 @@ def rows_of(where: Place, values: Any) -> list[np.ndarray]:
             rows.append(_UNTYPED)
             continue
         row = rows_or_array(Place(where.row(number), unit="element"), value)
+        if isinstance(row, list) and len({part.shape for part in row}) == 1:
+            row = np.stack(row)  # As Arrow has lists of lists.
         if isinstance(row, list) or not row.ndim:
             got = "rows of different lengths" if isinstance(row, list) else "one value"
             raise ValueError(

@@ -86,6 +86,11 @@ def _check_part(name: str, part: object) -> None:
         )
 
 
+def is_argument(name: str) -> bool:
+    """Whether TensorFlow takes a name, or its parts between "/", for an argument."""
+    return all(_PART.fullmatch(part) for part in name.split("/"))
+
+
 def of(name: str) -> str:
     """The part that a flat array belongs to: "x", "y", "sample_weight" or another name.
 

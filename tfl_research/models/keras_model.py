@@ -12,7 +12,7 @@ from tfl_research.models import global_seed
 from tfl_research.models.execution.tracing import one_line
 from tfl_research.models.execution.variable_model import VariableModel, functional
 from tfl_research.models.functional_model import FunctionalModel
-from tfl_research.models.modules import modules_of
+from tfl_research.models.modules import modules_of, non_trainable_variables
 
 # The module of the classes that Keras makes for a SavedModel without its code.
 _REVIVED = "saved_model.load"
@@ -163,7 +163,7 @@ def of_keras_model(
         VariableModel(
             model,
             model.trainable_variables,
-            model.non_trainable_variables,
+            non_trainable_variables(model),
             lambda x, training: model(x, training=training),
         ),
         x_spec,

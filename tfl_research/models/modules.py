@@ -27,6 +27,15 @@ def inside(held: Any) -> list[Any]:
     return [held, *unique.values()]
 
 
+def non_trainable_variables(model: Any) -> list[tf.Variable]:
+    """The non-trainable variables of a model of Keras or of TFF.
+
+    Keras counts the vocabulary of an adapted lookup layer among them. It is no variable
+    but the content of a table.
+    """
+    return [v for v in model.non_trainable_variables if isinstance(v, tf.Variable)]
+
+
 def _inside(module: Any, seen: set[int]) -> Iterator[Any]:
     ignored = type(module)._TF_MODULE_IGNORED_PROPERTIES
     found = []

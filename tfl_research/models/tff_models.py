@@ -20,6 +20,7 @@ from tfl_research.models.keras_model import (
     built_model,
     of_keras_model,
 )
+from tfl_research.models.modules import non_trainable_variables
 
 # The number of initial weights that are kept for a model; a sweep has a few seeds.
 _MOST_SEEDS = 4
@@ -87,7 +88,7 @@ def _of_known(
         found = dataclasses.replace(
             next(iter(seeds.values())),
             initial_weights=tuple(w.numpy() for w in built.trainable_variables),
-            initial_state=tuple(w.numpy() for w in built.non_trainable_variables),
+            initial_state=tuple(w.numpy() for w in non_trainable_variables(built)),
         )
     if len(seeds) < _MOST_SEEDS:
         seeds[seed] = _with_own_weights(found)
@@ -112,7 +113,7 @@ def _of_built(built: Any, x_spec: Any, non_trainable: Optional[str]) -> Function
         variables = VariableModel(
             built,
             list(built.trainable_variables),
-            list(built.non_trainable_variables),
+            non_trainable_variables(built),
             lambda x, training: built.predict_on_batch(x, training=training),
         )
         return functional(variables, x_spec, non_trainable)

@@ -73,6 +73,8 @@ if TYPE_CHECKING:
         calibrate_record_noise as calibrate_record_noise,
         default_record_deltas as default_record_deltas,
     )
+    from tfl_research.privacy.accounting.relations import Total as Total
+    from tfl_research.privacy.accounting.totals import composed_total as composed_total
     from tfl_research.privacy.ledger.client_ledgers import (
         ClientLedgers as ClientLedgers,
     )

@@ -5,7 +5,7 @@ Without the check, TensorFlow would silently broadcast a weight to the model's s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -13,10 +13,23 @@ import tensorflow_federated as tff
 
 from tfl_research import autograph
 from tfl_research.clients.client_work import ClientResult
+from tfl_research.data import structures
 from tfl_research.errors import UserError
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 
 _NUMBER = tf.TensorSpec([], tf.float32)
+
+
+def initial(work: ServerWork, weights: Sequence[tf.Tensor]) -> Nest:
+    """Returns the state of `work.initial_state`, after checking it.
+
+    Raises:
+      UserError: the state has something else than tensors, or a name that TensorFlow
+        does not take.
+    """
+    state = autograph.converted_as_needed(work.initial_state)(weights)
+    _check_nest(f"{type(work).__name__}.initial_state", state)
+    return state
 
 
 def applied(
@@ -39,6 +52,20 @@ def applied(
         _tensors(f"{method}: the weights", new_weights, weights),
         _nest(f"{method}: the state", new_state, state),
     )
+
+
+def check_sums(sums_type: tff.StructType) -> None:
+    """Compares the names of an objective's sums with what TensorFlow takes.
+
+    Raises:
+      UserError: TensorFlow takes no argument of such a name.
+    """
+    for name in (name for name, _ in tff.structure.iter_elements(sums_type)):
+        if name is not None and not structures.is_argument(name):
+            raise UserError(
+                f"the objective's sums have the name {name!r}, expected letters, "
+                "digits, '_', '.', '-' and '/' only; give the sum another name"
+            )
 
 
 def waiting(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
@@ -79,8 +106,9 @@ def trained(
       client_state: the client's state before the round; None if clients keep none.
 
     Raises:
-      UserError: the result is no `ClientResult`, or the update differs from the weights
-        (the state from the former state) in structure, shape or dtype.
+      UserError: the result is no `ClientResult`; the update differs from the weights
+        (the state from the former state) in structure, shape or dtype; clients keep no
+        state; or TensorFlow does not take a name in the report.
     """
     if not isinstance(result, ClientResult):
         raise UserError(
@@ -89,6 +117,12 @@ def trained(
     update = _tensors("client work: the update", result.update, weights)
     examples = _tensor("client work: num_examples", result.num_examples, _NUMBER)
     result = result._replace(update=list(update), num_examples=examples)
+    _check_nest("client work: the report", result.report)
+    if client_state is None and result.client_state is not None:
+        raise UserError(
+            "the client work returned a client_state, but its initial_client_state "
+            "gives None, so that no client keeps one; return the first state there"
+        )
     if client_state is not None:
         kept = _tensor("client work: client_state", result.client_state, client_state)
         result = result._replace(client_state=kept)
@@ -122,6 +156,23 @@ def _nest(what: str, given: Nest, expected: Nest) -> Nest:
         for place, (new, old) in enumerate(pairs)
     ]
     return tf.nest.pack_sequence_as(given, leaves)
+
+
+def _check_nest(what: str, nest: Nest) -> None:
+    """Raises UserError for a name that TensorFlow does not take, or for no tensor."""
+    if isinstance(nest, Mapping):
+        for name, value in nest.items():
+            if not isinstance(name, str) or not structures.is_argument(name):
+                raise UserError(
+                    f"{what} has the name {name!r}, expected letters, digits, '_', "
+                    "'.', '-' and '/' only; give it another name"
+                )
+            _check_nest(what, value)
+    elif isinstance(nest, (tuple, list)):
+        for value in nest:
+            _check_nest(what, value)
+    elif nest is None:
+        raise UserError(f"{what} has None, expected tensors; give () for nothing")
 
 
 def _tensor(what: str, given: Any, expected: Any) -> tf.Tensor:

@@ -47,14 +47,13 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
-    initial_state = autograph.converted_as_needed(server_work.initial_state)
     for_clients = autograph.converted_as_needed(server_work.shared)
 
     @tff.tensorflow.computation
     def initial_model() -> Any:
         weights = tuple(tf.constant(w) for w in parts.model.initial_weights)
         state = tuple(tf.constant(s) for s in parts.model.initial_state)
-        server_state = initial_state(weights)
+        server_state = checked_results.initial(server_work, weights)
         return weights, server_state, tf.constant(0, tf.int32), state
 
     server_type = initial_model.type_signature.result[1]
@@ -72,6 +71,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     shares = len(sent_type) > 2
     train_client = client_computation(parts, sent_type)
     sums_type = train_client.type_signature.result["sums"]
+    checked_results.check_sums(sums_type)
     counts_type = train_client.type_signature.result["counts"]
     report_type = train_client.type_signature.result["report"]
     if parts.plan is not None and (states is not None or size_in_bytes(report_type)):

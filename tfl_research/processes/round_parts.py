@@ -96,8 +96,10 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
         )
         changes = _state_changes(parts.model, state, result.model_state)
         update = (*result.update, *changes)
+        # A weight below 0 has no bound in a mean, and no sensitivity.
+        weighs = tf.math.is_finite(result.num_examples) & (result.num_examples >= 0)
         sent_back = [*update, *tf.nest.flatten(result.report)]
-        finite = all_finite(sent_back)
+        finite = all_finite(sent_back) & weighs
 
         # The NaN loss of a diverged client would make the mean loss NaN.
         def kept(value: tf.Tensor) -> tf.Tensor:
@@ -120,7 +122,7 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
             sums=tf.nest.map_structure(kept, result.sums),
             counts=collections.OrderedDict(
                 clients=tf.constant(1, tf.int32),
-                examples=result.num_examples,
+                examples=tf.where(weighs, result.num_examples, 0.0),
                 excluded=tf.cast(tf.logical_not(finite), tf.int32),
                 reporting=reporting,
                 report_weight=report_weight,

@@ -20,6 +20,7 @@ from tfl_research.data import (
     structures,
 )
 from tfl_research.data.client_data import AnyBatching, check_fits, specs_of
+from tfl_research.data.listed import listed
 from tfl_research.data.sequences import Sequences, by_array
 from tfl_research.tasks import own_models
 from tfl_research.tasks.pooled import Pooled
@@ -94,6 +95,7 @@ class TaskSettings:
         ):
             if not is_fine:
                 raise ValueError(f"{name} must be {expected}, got {value!r}")
+        listed("label_names", self.label_names)
         for name, values, kind, expected in (
             ("pooled", self.pooled, Pooled, "tasks.Pooled(...)"),
             ("label_names", self.label_names, str, "text"),

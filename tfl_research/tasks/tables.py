@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data import Examples, conversion
+from tfl_research.data.listed import listed
 from tfl_research.data.sequences import LONGEST, Sequences
 from tfl_research.data.tables.cells import text_of
 from tfl_research.data.tables.dataframes import arrow
@@ -24,6 +25,7 @@ from tfl_research.data.tables.dataframes.frames import (
     Part,
     Parts,
     columns_of,
+    in_order,
 )
 from tfl_research.storage.files import user_paths
 from tfl_research.tasks import own_data, padding
@@ -98,6 +100,7 @@ def from_dataframe(
             f"the DataFrame has the column {unnamed[0]!r}, but names must be text; "
             "give df.rename(columns=str), and the arguments as text"
         )
+    features, label = _checked(client, weight, features, label)
     for name in (client, weight, *columns_of(label), *columns_of(features)):
         if name is not None and name in df.index.names and name not in df.columns:
             raise ValueError(
@@ -163,6 +166,7 @@ def from_parquet(
       >>> task.train.client_ids, task.train.load("north")["x"].tolist()
       (('north', 'south'), [[30.0], [40.0]])
     """
+    features, label = _checked(client, weight, features, label)
     place = user_paths.expanded(path)
     if client is None and place.is_file():
         raise ValueError(
@@ -244,6 +248,7 @@ def from_huggingface(
       >>> task.train.client_ids
       ('ann', 'bob')
     """
+    features, label = _checked(client, weight, features, label)
     place = user_paths.expanded(path)
     table, kinds = arrow.saved_dataset(place, split)
     columns = _columns(table.column_names, client, label, features, classes, weight)
@@ -252,6 +257,21 @@ def from_huggingface(
     names = arrow.class_names(kinds, label)
     settings = _settings(columns, model, str(place), {"label_names": names, **options})
     return _of_table(table.select([*columns.names, client]), client, columns, settings)
+
+
+def _checked(client: Any, weight: Any, features: Any, label: Any) -> tuple[Any, Any]:
+    """Features and label in their order; see `frames.in_order`.
+
+    Raises:
+      ValueError: a set, or something else than the name of a column.
+    """
+    for kind, name in (("client", client), ("weight", weight)):
+        if name is not None and not isinstance(name, str):
+            raise ValueError(
+                f"{kind} must be the name of a column, as text, got "
+                f"{type(name).__name__}"
+            )
+    return in_order("features", features), in_order("label", label)
 
 
 def _columns(
@@ -289,11 +309,9 @@ def _columns(
             f"the client column {client!r} cannot also be a feature; leave it out of "
             "features"
         )
-    if isinstance(classes, str):
-        raise ValueError(f"classes must be a list of names, got the text {classes!r}")
-    return FrameColumns(
-        chosen, label, weight, None if classes is None else tuple(map(text_of, classes))
-    )
+    if classes is not None:
+        classes = tuple(map(text_of, listed("classes", classes)))
+    return FrameColumns(chosen, label, weight, classes)
 
 
 def _settings(

@@ -96,6 +96,28 @@ def test_categories_must_be_distinct(categories):
         Categorical("a", categories)
 
 
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ({"a", "b"}, "city: categories must be a list, since the order counts"),
+        ("ab", "city: categories must be a list, got 'ab'"),
+        (["a", None], "city: a category has no value; leave it out"),
+        (["a", float("nan")], "city: a category has no value; leave it out"),
+    ],
+)
+def test_categories_must_be_a_list(categories, message):
+    with pytest.raises(ValueError, match=message):
+        Categorical("city", categories)
+
+
+@pytest.mark.parametrize("categories", [[1, 2], np.array([1, 2]), (1.0, 2.0)])
+def test_categories_may_be_numbers_that_are_compared_as_text(categories):
+    column = Categorical("ward", categories, unknown="zeros")
+    assert column.names() == ("ward=1", "ward=2")
+    cells = pd.Series(["2", 1.0, 3], dtype=object)
+    assert column.encode(cells).tolist() == [[0, 1], [1, 0], [0, 0]]
+
+
 def test_bins_are_closed_above():
     column = Binned("miles", (0, 2.5))
     x = column.encode(pd.Series([-1, 0, 0.1, 2.5, 2.6, 1e9]))
@@ -195,6 +217,19 @@ def test_errors_name_a_cell_as_they_are_told_to():
             pd.DataFrame({"age": ["0", "x"]}),
             lambda row, column: f"{column} of patient {row}",
         )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["age"], "columns must be declared, as by Numeric.*, got 'age'"),
+        (Numeric("age", 0, 1), "columns must be a list, got Numeric"),
+        ({Numeric("age", 0, 1)}, "columns must be a list, since the order counts"),
+    ],
+)
+def test_a_schema_has_a_list_of_declared_columns(columns, message):
+    with pytest.raises(ValueError, match=message):
+        Schema(columns)
 
 
 def test_a_schema_has_columns_of_distinct_names():

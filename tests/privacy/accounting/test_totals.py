@@ -40,6 +40,16 @@ class PlainEvent(privacy.Event):
         return []
 
 
+def test_what_composes_one_relation_names_what_joins_several():
+    with pytest.raises(ValueError, match="composed_total joins runs of them"):
+        privacy.composed_epsilon([(POISSON, 3), (FIXED, 2)], 1e-5)
+    joined = privacy.composed_total([(POISSON, 3), (FIXED, 2)], 1e-5)
+    assert joined == composed_total([(POISSON, 3), (FIXED, 2)], 1e-5)
+    unknown = [(PlainEvent(0.5, "add_or_remove_one"), 3), (PlainEvent(0.5, "odd"), 3)]
+    with pytest.raises(ValueError, match="no theorem joins them"):
+        privacy.composed_total(unknown, 1e-5)
+
+
 def test_by_hand_two_steps_and_a_sum():
     """2 · 3 · 0.5 of the converted, and 2 · 0.25, whatever δ is given to whom."""
     mixed = [

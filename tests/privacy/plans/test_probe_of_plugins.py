@@ -127,3 +127,37 @@ def test_flaws_are_found(flaw):
             return
         with pytest.raises(SettingError, match=FLAWS[flaw]):
             probe.probe_noise(built, other=other)
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (
+            lambda noise, shape: GaussianEvent.of(3 * noise, shape.amplification),
+            "event has noise of 3 times the clip, but the plan has 1: less would be",
+        ),
+        (lambda noise, shape: None, "its event is a NoneType; expected a privacy.Ev"),
+    ],
+)
+def test_an_event_that_charges_less_is_refused(event, message):
+    cheap = type("Cheap", (Flawed,), {"event": staticmethod(event)})
+    with (
+        registry.registered(privacy.MECHANISMS, "flawed", cheap),
+        pytest.raises(SettingError, match=message),
+    ):
+        privacy.UserLevelPlan.create(
+            cheap(),
+            amplification=AMPLIFICATION,
+            rounds=1,
+            delta=1e-3,
+            l2_norm_clip=1.0,
+            noise_multiplier=1.0,
+        )
+
+
+@pytest.mark.parametrize("name", ["SAMPLERS", "WEIGHTINGS"])
+def test_a_text_for_a_tuple_of_names_is_refused(name):
+    """A part of the text would be found in it."""
+    kind = type("Texts", (Flawed,), {"NAME": "texts", name: "poisson"})
+    with pytest.raises(ValueError, match=f"{name} of Texts must be a tuple of names"):
+        privacy.register_mechanism(kind)

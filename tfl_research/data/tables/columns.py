@@ -14,6 +14,7 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 
+from tfl_research.data.listed import listed
 from tfl_research.data.tables.cells import (
     CellNamer,
     finite_numbers,
@@ -195,8 +196,8 @@ class Categorical(Column):
       notation: see `Column`.
 
     Raises:
-      ValueError: a category that occurs twice, no categories (which only "zeros"
-        allows), or `unknown` is something else.
+      ValueError: a category that occurs twice, a set of categories, no categories
+        (which only "zeros" allows), or `unknown` is something else.
     """
 
     column: str
@@ -211,6 +212,13 @@ class Categorical(Column):
                 f"{self.column}: unknown must be one of {', '.join(UNKNOWN)}, got "
                 f"{self.unknown!r}"
             )
+        categories = listed(f"{self.column}: categories", self.categories)
+        if any(pd.isna(category) for category in categories):
+            raise ValueError(
+                f"{self.column}: a category has no value; leave it out of the "
+                "categories, and give may_be_missing=True"
+            )
+        object.__setattr__(self, "categories", tuple(map(text_of, categories)))
         none = not self.categories and self.unknown != "zeros"
         if none or len(set(self.categories)) < len(self.categories):
             raise ValueError(
@@ -281,6 +289,7 @@ class Binned(Column):
     notation: Optional[Notation] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", listed(f"{self.column}: edges", self.edges))
         if not self.edges or not all(a < b for a, b in zip(self.edges, self.edges[1:])):
             raise ValueError(
                 f"{self.column}: expected ascending edges, got {self.edges}"

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data.cohort import Examples
-from tfl_research.data.tables.cells import CellNamer, row_and_column
+from tfl_research.data.listed import listed
+from tfl_research.data.tables.cells import CellNamer, row_and_column, text_of
 from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.label import Label
 
@@ -28,7 +29,8 @@ class Schema:
       label: how the label is declared; None if nothing but its classes is.
 
     Raises:
-      ValueError: no columns, or two columns of the same name.
+      ValueError: no columns, two columns of the same name, or a set, which has no
+        order.
 
     Example:
       >>> import pandas as pd
@@ -45,6 +47,15 @@ class Schema:
     label: Optional[Label] = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", listed("columns", self.columns))
+        for column in self.columns:
+            if not isinstance(column, Column):
+                raise ValueError(
+                    f"columns must be declared, as by Numeric(...), got {column!r}"
+                )
+        if self.classes is not None:
+            classes = map(text_of, listed("classes", self.classes))
+            object.__setattr__(self, "classes", tuple(classes))
         names = self.column_names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"expected columns of distinct names, got {names}")

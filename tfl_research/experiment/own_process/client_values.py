@@ -147,9 +147,9 @@ def clients_of(
         load = clients
         return _checked_ids(client_ids, client_type, lambda name, *_: load(name), True)
     if isinstance(clients, (list, tuple)):
-        listed = {str(number): value for number, value in enumerate(clients)}
+        held = {str(number): value for number, value in enumerate(clients)}
         return dataclasses.replace(
-            _checked_ids(tuple(listed), client_type, lambda name, *_: listed[name]),
+            _checked_ids(tuple(held), client_type, lambda name, *_: held[name]),
             is_held=True,
         )
     raise SettingError(

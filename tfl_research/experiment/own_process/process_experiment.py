@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
+from tfl_research.data.listed import listed
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     Cohorts,
@@ -142,7 +143,11 @@ class ProcessExperiment:
                 f"name, got {type(self.evaluate).__name__}"
             )
         if self.client_ids is not None:
-            object.__setattr__(self, "client_ids", tuple(self.client_ids))
+            try:
+                ids = listed("client_ids", self.client_ids)
+            except ValueError as error:
+                raise SettingError(str(error)) from error
+            object.__setattr__(self, "client_ids", ids)
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for each in self.callbacks:
             if not isinstance(each, Callback):

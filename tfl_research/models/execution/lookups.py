@@ -92,13 +92,27 @@ def tables_in(modules: Sequence[Any]) -> list[tuple[Any, str, PureTable]]:
     """Makes pure tables for all tables in modules, with module and attribute.
 
     Call this outside of graphs.
+
+    Raises:
+      ValueError: a table has no content, as in a lookup layer that nobody adapted.
     """
     return [
-        (module, name, PureTable(value))
+        (module, name, _pure(module, value))
         for module in modules
         for name, value in vars(module).items()
         if isinstance(value, _TABLES)
     ]
+
+
+def _pure(module: Any, table: Any) -> PureTable:
+    try:
+        return PureTable(table)
+    except (tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
+        name = getattr(module, "name", type(module).__name__)
+        raise ValueError(
+            f"layer {name!r} has a lookup table without a content; give the layer a "
+            "vocabulary, or adapt it in the model builder"
+        ) from error
 
 
 @contextmanager

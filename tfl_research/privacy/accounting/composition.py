@@ -11,6 +11,7 @@ from tfl_research.privacy.accounting import by_losses, events as event_module
 from tfl_research.privacy.accounting.events import Event, check_delta
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.losses.renyi import default_orders, rdp_epsilons
+from tfl_research.privacy.accounting.relations import convertible
 
 ACCOUNTANTS = ("auto", *event_module.ACCOUNTANTS)
 # Below this δ, Rényi DP is tried in addition to privacy loss distributions, whose tails
@@ -310,7 +311,10 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         )
     relations = sorted({event.neighbouring_relation for event, _ in pairs})
     if len(relations) > 1:
+        fix = "no theorem joins them, so keep them in separate statements"
+        if convertible(relations):
+            fix = "privacy.composed_total joins runs of them, under replace_one"
         raise ValueError(
             f"rounds under different neighbouring relations ({relations}) "
-            "cannot be composed: keep one sampler for the whole run"
+            f"cannot be composed: {fix}"
         )

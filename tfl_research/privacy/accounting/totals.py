@@ -57,7 +57,9 @@ def composed_total(
 ) -> Total:
     """Computes ε of rounds, also under different neighbouring relations.
 
-    See `composed_epsilon` for the arguments.
+    Rounds of each relation are composed, converted to replace-one, and added. For
+    rounds of one relation the result is that of `composed_epsilon`, which explains the
+    arguments.
 
     Returns:
       ε, and the relation for which it holds: the rounds' own relation, or "replace_one"
@@ -66,6 +68,16 @@ def composed_total(
     Raises:
       ValueError: the accountant is unknown, the units of privacy differ, or no theorem
         joins the relations.
+
+    Example:
+      >>> from tfl_research import privacy
+      >>> poisson = privacy.GaussianEvent.poisson(1.0, 0.02)
+      >>> fixed = privacy.GaussianEvent(
+      ...     "fixed_size", 4.0, 0.05, 1000, 50.0, "replace_one"
+      ... )
+      >>> total = privacy.composed_total([(poisson, 10), (fixed, 10)], delta=1e-5)
+      >>> round(total.epsilon, 2), total.relation
+      (2.38, 'replace_one')
     """
     check_delta(delta)
     by_relation: dict[str, list[tuple[Event, int]]] = {}

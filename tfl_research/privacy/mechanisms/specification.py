@@ -193,14 +193,26 @@ class MechanismSettings(NamedSettings):
         """Returns `event`, with errors that name the mechanism's setting.
 
         Raises:
-          SettingError: the event does not cover the sampler or the parameters.
+          SettingError: the event does not cover the sampler or the parameters, is no
+            `Event`, or has more noise than the plan.
         """
         try:
-            return self.event(noise_multiplier, shape)
+            event = self.event(noise_multiplier, shape)
         except SettingError:
             raise
         except ValueError as error:
             raise self.refused_mechanism(str(error)) from error
+        if not isinstance(event, Event):
+            raise self.refused_mechanism(
+                f"its event is a {type(event).__name__}; expected a privacy.Event"
+            )
+        if event.noise is not None and event.noise > noise_multiplier * (1 + 1e-9):
+            raise self.refused_mechanism(
+                f"its event has noise of {event.noise:g} times the clip, but the plan "
+                f"has {noise_multiplier:g}: less would be charged than is released; "
+                "give the event at most the noise multiplier that `event` is given"
+            )
+        return event
 
     def check_shape(self, shape: RunShape) -> None:
         """Checks that the parameters fit the run's cohorts.
@@ -328,6 +340,12 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
                 f"NOISED_AT of {chosen.__name__} must be one of {NOISED_AT}, got "
                 f"{chosen.NOISED_AT!r}"
             )
+        for name in ("SAMPLERS", "WEIGHTINGS"):
+            if isinstance(getattr(chosen, name), str):
+                raise ValueError(
+                    f"{name} of {chosen.__name__} must be a tuple of names, got "
+                    f"{getattr(chosen, name)!r}; write a comma behind the name"
+                )
         if not chosen.SAMPLERS:
             raise ValueError(
                 f"{chosen.__name__} must name the SAMPLERS that it covers, got none"

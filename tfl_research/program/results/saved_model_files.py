@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfl_research import _tff_compat, models
 from tfl_research.models import known_builders
 from tfl_research.models.adapters import merged
+from tfl_research.models.modules import non_trainable_variables
 from tfl_research.tasks.task import Task
 
 _VARIABLES = "variables/variables"
@@ -50,8 +51,10 @@ def assign_weights(model: Any, weights: Any) -> None:
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
     """
-    for kind in ("trainable", "non_trainable"):
-        variables = getattr(model, f"{kind}_variables")
+    for kind, variables in (
+        ("trainable", model.trainable_variables),
+        ("non_trainable", non_trainable_variables(model)),
+    ):
         values = list(getattr(weights, kind))
         check_shapes(kind, variables, values)
         for variable, value in zip(variables, values):
@@ -59,11 +62,15 @@ def assign_weights(model: Any, weights: Any) -> None:
 
 
 def check_shapes(kind: str, own: Any, given: Any) -> None:
-    shapes = [tuple(value.shape) for value in own]
-    if [np.shape(value) for value in given] != shapes:
+    # What a layer adapted may be of any length.
+    shapes = [tf.TensorShape(value.shape) for value in own]
+    found = [tuple(np.shape(value)) for value in given]
+    if len(found) != len(shapes) or not all(
+        shape.is_compatible_with(each) for shape, each in zip(shapes, found)
+    ):
         raise ValueError(
-            f"{kind} weights have shapes {[np.shape(value) for value in given]}, "
-            f"expected the model's {shapes}"
+            f"{kind} weights have shapes {found}, expected the model's "
+            f"{[tuple(shape) for shape in shapes]}"
         )
 
 
@@ -78,7 +85,7 @@ class SavedModelFiles:
     """
 
     def __init__(self, model: tf.keras.Model):
-        kinds = model.trainable_variables, model.non_trainable_variables
+        kinds = model.trainable_variables, non_trainable_variables(model)
         self._kinds = [
             [tf.TensorSpec(v.shape, v.dtype) for v in kind] for kind in kinds
         ]

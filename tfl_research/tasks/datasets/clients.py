@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import Examples, conversion
+from tfl_research.data.listed import listed
 from tfl_research.data.sequences import LONGEST
 from tfl_research.tasks import own_data
 from tfl_research.tasks.datasets import elements, reading
@@ -145,11 +146,7 @@ def _opener(
             f"only with such a function; got {type(clients).__name__}"
         )
     if client_ids is not None:
-        if isinstance(client_ids, str):
-            raise ValueError(
-                f"client_ids must be a list of ids, got the text {client_ids!r}"
-            )
-        return tuple(client_ids), clients
+        return listed("client_ids", client_ids), clients
     if isinstance(clients, _ClientDatasets):
         return tuple(clients.client_ids), clients.create_tf_dataset_for_client
     if isinstance(clients, (list, tuple)):

@@ -9,6 +9,7 @@ from typing import Any, Union
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.data import structures
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives.classification import ClassWeight
 from tfl_research.tasks.objectives.keras_heads import Head, heads_of
@@ -79,6 +80,12 @@ def from_keras(
             if name in declared:
                 raise ValueError(
                     f"two metrics have the name {name!r}; give one of them another name"
+                )
+            if not structures.is_argument(name):
+                raise ValueError(
+                    f"a metric has the name {name!r}, expected letters, digits, '_', "
+                    "'.', '-' and '/' only; give it another name (a lambda has none, "
+                    "and a function defined by def has its own)"
                 )
             declared[name] = _of_head(head, metric.metric)
 

@@ -70,20 +70,17 @@ class ExampleMetric:
         Raises:
           ValueError: the metric is not a sum over examples.
         """
-        y, predictions = as_in_fit(tf.constant(y), tf.constant(predictions))
+        own = () if weights is None else (tf.constant(weights),)
+        given = as_in_fit(tf.constant(y), tf.constant(predictions), *own)
         whole, parts = self.fresh(), self.fresh()
-        given = self._arguments(y, predictions, weights)
         of_first: list[Any] = []
         try:
             whole.update_state(*given)
             for rows in (slice(0, 1), slice(1, None)):
                 if len(y[rows]):
-                    own = None if weights is None else weights[rows]
-                    parts.update_state(
-                        *self._arguments(y[rows], predictions[rows], own)
-                    )
+                    parts.update_state(*(values[rows] for values in given))
                     of_first = of_first or [parts.result()]
-            each = self.sums(*given)
+            each = self.sums(*given[:2], *own)
             sums = [np.sum(value, axis=0) for value in each]
             values = [[np.asarray(v) for v in m.variables] for m in (whole, parts)]
             value = whole.result()
@@ -112,10 +109,6 @@ class ExampleMetric:
                 "add it up; leave it out, or give an Objective whose "
                 "Metric.of_examples computes it in evaluations"
             )
-
-    @staticmethod
-    def _arguments(y: Any, predictions: Any, weights: Any) -> tuple[Any, ...]:
-        return (y, predictions) if weights is None else (y, predictions, weights)
 
 
 def example_metric(
@@ -153,8 +146,7 @@ def example_metric(
         def of_one(example: Any) -> list[tf.Tensor]:
             held: list[Accumulator] = []
             with tf.variable_creator_scope(creating(held)):
-                rows = as_in_fit(example[0][tf.newaxis], example[1][tf.newaxis])
-                fresh().update_state(*rows, *(w[tf.newaxis] for w in example[2:]))
+                fresh().update_state(*as_in_fit(*(e[tf.newaxis] for e in example)))
             return [accumulator.read_value() for accumulator in held]
 
         examples[:] = [tf.TensorSpec(v.shape[1:], v.dtype) for v in (y, predictions)]

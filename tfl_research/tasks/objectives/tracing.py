@@ -130,18 +130,28 @@ def last_line(error: Exception) -> str:
     return last if last.startswith(kind) else f"{kind}: {last}"
 
 
-def as_in_fit(y: tf.Tensor, predictions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels and predictions as Keras' `fit` gives them to losses and metrics.
+def as_in_fit(
+    y: tf.Tensor, predictions: tf.Tensor, *weights: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Labels, predictions and weights as Keras' `fit` gives them to metrics.
 
-    Labels `[batch]` get the last axis of predictions `[batch, ...]`, and labels of
-    another kind of number their dtype, if both are floats or both are integers.
+    Labels and weights `[batch]` get the last axis of predictions `[batch, ...]`, and
+    labels of another kind of number their dtype, if both are floats or both are
+    integers.
+
+    Args:
+      y: the labels.
+      predictions: the model's output.
+      *weights: of the examples, if they have some.
     """
+    if predictions.shape.rank == 2:
+        weights = tuple(w[:, tf.newaxis] for w in weights)
     if y.shape.rank == 1 and predictions.shape.rank == 2:
         y = y[:, tf.newaxis]
     kinds = y.dtype, predictions.dtype
     if all(k.is_floating for k in kinds) or all(k.is_integer for k in kinds):
         y = tf.cast(y, predictions.dtype)
-    return y, predictions
+    return (y, predictions, *weights)
 
 
 def required_arguments(function: Callable[..., Any]) -> int:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from tfl_research.data import conversion, structures
 from tfl_research.data.exactness import rounded_integers
+from tfl_research.data.listed import listed
 from tfl_research.data.tables.cells import CellNamer, refuse, refuse_rounded, text_of
 from tfl_research.data.tables.schema import Schema
 
@@ -57,6 +58,12 @@ class FrameColumns:
             raise ValueError(
                 "features: no column is left for the features; expected at least one"
             )
+        for part in _parts_of(self.features):
+            repeated = [n for n in _columns_of(part) if _columns_of(part).count(n) > 1]
+            if repeated:
+                raise ValueError(
+                    f"features: column {repeated[0]!r} is listed twice; list it once"
+                )
         targets = [*columns_of(self.label), self.weight]
         for name in targets:
             if name in columns_of(self.features) or targets.count(name) > 1:
@@ -84,13 +91,8 @@ class FrameColumns:
     @property
     def declares(self) -> tuple[str, ...]:
         """The facts that are taken for public knowledge."""
-        parts = (
-            self.features.values()
-            if isinstance(self.features, Mapping)
-            else [self.features]
-        )
         facts = []
-        if any(isinstance(part, Schema) for part in parts):
+        if any(isinstance(part, Schema) for part in _parts_of(self.features)):
             facts.append("the columns, ranges and categories of the schema")
         if self.classes is not None:
             facts.append("the classes of the label")
@@ -168,13 +170,32 @@ class FrameColumns:
         return np.stack(columns, axis=1)
 
 
+def in_order(kind: str, parts: Any) -> Any:
+    """Features or labels with tuples for their lists of columns.
+
+    Args:
+      kind: "features" or "label", for errors.
+      parts: as a user gives them.
+
+    Raises:
+      ValueError: a set of columns, which has no order.
+    """
+    if parts is None or isinstance(parts, (str, Schema)):
+        return parts
+    if isinstance(parts, Mapping):
+        return {n: in_order(f"{kind} {n!r}", part) for n, part in parts.items()}
+    return listed(kind, parts)
+
+
 def columns_of(parts: Parts) -> tuple[str, ...]:
     """The columns of features or labels, in order."""
-    if parts is None:
-        return ()
+    return tuple(name for part in _parts_of(parts) for name in _columns_of(part))
+
+
+def _parts_of(parts: Parts) -> list[Part]:
     if isinstance(parts, Mapping):
-        return tuple(name for part in parts.values() for name in _columns_of(part))
-    return _columns_of(parts)
+        return list(parts.values())
+    return [] if parts is None else [parts]
 
 
 def _present(column: str, cells: pd.Series, at: CellNamer) -> pd.Series:

@@ -100,6 +100,21 @@ def test_a_first_state_that_tensorflow_does_not_take(state, message):
         checked_results.initial(Began(state), WEIGHTS)
 
 
+def test_shared_values_that_tensorflow_does_not_take():
+    class Shares(Given):
+        def shared(self, weights, state):
+            return self.result
+
+    assert checked_results.shared(Shares(None), WEIGHTS, STATE) is None
+    assert checked_results.shared(Shares(STATE), WEIGHTS, STATE) is STATE
+    for values, message in (
+        ({"my value": tf.ones([2])}, "Shares.shared has the name 'my value'"),
+        ([None], "Shares.shared has None, expected tensors"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            checked_results.shared(Shares(values), WEIGHTS, STATE)
+
+
 def test_the_state_of_a_server_that_waits():
     with pytest.raises(UserError, match="the state must have the same structure"):
         checked_results.waiting(Given([tf.zeros([2])]), WEIGHTS, STATE)

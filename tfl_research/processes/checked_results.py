@@ -32,6 +32,18 @@ def initial(work: ServerWork, weights: Sequence[tf.Tensor]) -> Nest:
     return state
 
 
+def shared(work: ServerWork, weights: Sequence[tf.Tensor], state: Nest) -> Nest:
+    """Returns the values of `work.shared`, after checking them; None for no values.
+
+    Raises:
+      UserError: see `initial`.
+    """
+    values = autograph.converted_as_needed(work.shared)(tuple(weights), state)
+    if values is not None:
+        _check_nest(f"{type(work).__name__}.shared", values)
+    return values
+
+
 def applied(
     work: ServerWork, weights: Sequence[tf.Tensor], state: Nest, mean: Aggregated
 ) -> tuple[tuple[tf.Tensor, ...], Nest]:

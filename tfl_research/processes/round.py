@@ -10,7 +10,6 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research import autograph
 from tfl_research.aggregators import declarations
 from tfl_research.clients.vectors import all_finite
 from tfl_research.data import CLIENT_SECRET
@@ -47,7 +46,6 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     skips = may_skip(aggregation)
     server_work, states = parts.server_work, parts.client_states
     declared = declarations(parts.aggregator)
-    for_clients = autograph.converted_as_needed(server_work.shared)
 
     @tff.tensorflow.computation
     def initial_model() -> Any:
@@ -62,7 +60,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     def sent(
         weights: Any, server_state: Any, round_number: tf.Tensor, state: Any
     ) -> Any:
-        shared = for_clients(tuple(weights), server_state)
+        shared = checked_results.shared(server_work, weights, server_state)
         message = (tuple(weights), round_number)
         message += () if shared is None else (shared,)
         return message + ((tuple(state),) if state_specs else ())

@@ -81,7 +81,10 @@ class RunAtSite:
         # The model is known now, so that labels and tokens can be checked.
         own.fitting.check_everyone(own)
         self.setup = setup
-        own_digests = runtime.computation_digests(process)
+        own_digests = {
+            **runtime.computation_digests(process),
+            shared.SOURCES: shared.source_digest(),
+        }
         self._check_same(digests, own_digests)
         covered = {
             name: value

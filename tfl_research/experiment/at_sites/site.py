@@ -101,8 +101,8 @@ class SiteWork:
         """
         if shared.source_digest() != self._sources:
             raise Refused(
-                "tfl_research was installed again here after this site's process "
-                "began; start the site again"
+                "the files of tfl_research at this site have changed since the site's "
+                "process began; start the site again"
             )
         if theirs != self._sources:
             raise Refused(

@@ -95,7 +95,7 @@ def ensure(
     except OSError as error:
         raise errors.UserError(
             f"cannot make the environment of {_NAMES[engine]} in {cache}: {error}; "
-            "make the folder writable, or set XDG_CACHE_HOME to another"
+            "free space or make the folder writable, or set XDG_CACHE_HOME to another"
         ) from error
     return Environment(engine, folder)
 

@@ -86,6 +86,9 @@ def ensure(
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     cache = cache or _cache()
     folder = cache / f"{engine}-{digest}"
+    if _is_complete(folder):
+        # Also in a cache that this user can only read.
+        return Environment(engine, folder)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with open(cache / f"{folder.name}.setup_lock", "a", encoding="utf-8") as held:

@@ -100,5 +100,5 @@ def test_a_complete_environment_needs_no_place_to_write(tmp_path, monkeypatch):
     (tmp_path / f"{folder.name}.setup_lock").mkdir()
     assert environments.ensure("flare", cache=tmp_path).folder == folder
     (folder / ".complete").unlink()
-    with pytest.raises(errors.UserError, match="cannot make .* free space or make"):
+    with pytest.raises(errors.UserError, match="; free space or make the folder"):
         environments.ensure("flare", cache=tmp_path)

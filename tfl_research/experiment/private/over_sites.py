@@ -6,7 +6,6 @@ from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.description import Description
 from tfl_research.sampling import Amplification
 
-
 _EVALUATIONS = (
     "The coordinator of --runtime=federation, in evaluations: for each client, it gets "
     "the number of test examples and the exact value of every metric on them, of those "

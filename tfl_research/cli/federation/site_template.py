@@ -42,6 +42,7 @@ data_dir = "data"         # one .csv or .parquet file for each client, and schem
 # least_user_noise_multiplier = 1.0
 
 # Largest epsilon of this site's records over all runs, and the delta that it is for.
+# Metrics are exact and not in it: with this rule, only those that "metrics" has leave.
 # largest_epsilon = 8.0
 # delta = 1e-5
 

@@ -204,7 +204,8 @@ class SiteWork:
             return task
         unknown = [name for name in names if name not in task.train.client_ids]
         if unknown:
-            raise Refused(
+            # The names of those that take no part are not for the coordinator.
+            raise self._untold(
                 f"site.toml: clients has {unknown[0]!r}, which is not a client of the "
                 f"task; it has {', '.join(task.train.client_ids[:20])}"
             )

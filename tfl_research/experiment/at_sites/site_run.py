@@ -22,7 +22,7 @@ from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
-from tfl_research.federation.site.policy import EXAMPLES
+from tfl_research.federation.site.policy import EXAMPLES, SitePolicy
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.site.site_noise import SiteNoise, own_seed
@@ -70,13 +70,11 @@ class RunAtSite:
         site: SiteFile,
         say: Callable[[str], None],
     ):
-        if not experiment.secure_sums.secure_sums:
-            # Reports have the metrics of training in the clear.
-            site.policy.check_metrics(sorted(own.build_objective().metrics))
         # Sites that have a GPU and sites that have none round alike.
         runtime.prepare("none")
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
+        self._check_reported(setup, site.policy)
         process = self._built(setup)
         # The model is known now, so that labels and tokens can be checked.
         own.fitting.check_everyone(own)
@@ -139,6 +137,16 @@ class RunAtSite:
     def _built(self, setup: setups.Setup) -> FederatedProcess:
         """The process of the experiment."""
         return building.process(setup, noise_seed=PUBLIC_SEED)
+
+    @staticmethod
+    def _check_reported(setup: setups.Setup, policy: SitePolicy) -> None:
+        """Checks the metrics of training, which reports have beside the update."""
+        if setup.record_level is not None and not building.reports_metrics(setup):
+            return
+        # Secure sums show them of all sites together, which is no less exact.
+        summed = setup.experiment.secure_sums.secure_sums
+        if not summed or policy.metrics is None:
+            policy.check_metrics(sorted(setup.task.build_objective().metrics))
 
     @staticmethod
     def _check_same(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:

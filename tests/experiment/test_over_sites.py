@@ -10,7 +10,9 @@ SAMPLED = sampling.Poisson(["a", "b", "c", "d"], 2, seed=1).amplification
 ALL = sampling.Full(["a", "b", "c", "d"]).amplification
 
 
-def _lines(privacy, amplification, *, secure=False, runtime="federation"):
+def _lines(
+    privacy, amplification, *, secure=False, runtime="federation", evaluates=False
+):
     experiment = tfl.Experiment(
         "heart",
         privacy=privacy,
@@ -19,7 +21,7 @@ def _lines(privacy, amplification, *, secure=False, runtime="federation"):
             runtime, federation="f.toml" if runtime == "federation" else None
         ),
     )
-    return over_sites.outside_lines(experiment, amplification)
+    return over_sites.outside_lines(experiment, amplification, evaluates=evaluates)
 
 
 GAUSSIAN = tfl.UserLevelPrivacy(noise_multiplier=1)
@@ -53,3 +55,14 @@ def test_sites_know_when_they_take_part(secure):
 def test_noise_of_sites_follows_from_their_secrets(privacy):
     [line] = _lines(privacy, ALL)
     assert line.startswith("Whoever sees a site's secret (state/secret)")
+
+
+@pytest.mark.parametrize(
+    "privacy", [GAUSSIAN, tfl.RecordLevelPrivacy(record_noise_multiplier=1)]
+)
+@pytest.mark.parametrize("secure", [False, True])
+def test_evaluations_are_exact_to_the_coordinator(privacy, secure):
+    line, *others = _lines(privacy, ALL, secure=secure, evaluates=True)
+    assert "in evaluations: for each client, it gets" in line
+    assert others == _lines(privacy, ALL, secure=secure)
+    assert _lines(privacy, ALL, evaluates=True, runtime="in_process") == []

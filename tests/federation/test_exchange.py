@@ -372,4 +372,4 @@ def test_a_site_that_dies_while_a_run_begins():
     )
     message = "site west: cannot be reached; start it with scripts/site --config"
     with pytest.raises(UserError, match=message):
-        sites.facts({})
+        sites.facts({}, {})

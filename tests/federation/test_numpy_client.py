@@ -90,3 +90,19 @@ def test_a_class_of_ones_own_trains_as_the_site_it_replaces(federation, tmp_path
         np.testing.assert_allclose(
             found.metrics[name], expected.metrics[name], rtol=1e-4, err_msg=name
         )
+
+
+def test_the_number_of_examples_stays_where_the_policy_wants_it(federation):
+    site = federation.site_file("west")
+    policy = dataclasses.replace(site.policy, metrics=("loss",))
+    experiment = federation.experiment(secure_sums=tfl.SecureSums(True))
+    told = {}
+    for examples in (1207, 1208):
+        client = LogisticRegression((np.zeros((1, 4)), np.zeros((1, 1))), None)
+        work = NumPySite(
+            dataclasses.replace(site, policy=policy), client, examples, print
+        )
+        told[examples] = work._facts(work._task(experiment)).header()
+        assert told[examples]["sizes"] is None
+        assert str(examples) not in repr(told[examples])
+    assert told[1207]["mark"] != told[1208]["mark"]

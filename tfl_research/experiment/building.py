@@ -81,6 +81,11 @@ def local_steps(setup: Setup) -> clients.LocalSteps:
     return clients.LocalSteps(optimizer.build(), optimizer.gradient_clip, schedule)
 
 
+def reports_metrics(setup: Setup) -> bool:
+    """Whether clients of a run with record-level privacy report metrics of training."""
+    return released.release_of(setup).shows_any("train_")
+
+
 def _algorithm(setup: Setup) -> Algorithm:
     experiment = setup.experiment
     settings = experiment.server_optimizer
@@ -93,7 +98,7 @@ def _algorithm(setup: Setup) -> Algorithm:
         work = plan.client_work(
             optimizer=client.build(),
             learning_rate_schedule=client.schedule() if client.scheduled else None,
-            report_metrics=released.release_of(setup).shows_any("train_"),
+            report_metrics=reports_metrics(setup),
         )
         return Algorithm(work, server)
     return experiment.chosen_algorithm.build(

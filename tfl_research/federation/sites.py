@@ -93,17 +93,25 @@ class Sites:
         self._specs: Sequence[ReportSpec] = ()
         self._restarts = Restarts()
 
-    def facts(self, experiment: Mapping[str, Any]) -> AllFacts:
+    def facts(
+        self, experiment: Mapping[str, Any], digests: Mapping[str, str]
+    ) -> AllFacts:
         """Asks every site for its clients and the form of their data.
 
         Args:
           experiment: the experiment's flat settings, without this machine's paths.
+          digests: digests of the coordinator's code, by name.
 
         Raises:
           UserError: a site refuses or does not answer, or the sites' data differ in
             form.
         """
-        header = {"round": 0, "completed": 0, "experiment": dict(experiment)}
+        header = {
+            **digests,
+            "round": 0,
+            "completed": 0,
+            "experiment": dict(experiment),
+        }
         request = Message("hello", header)
         answers = self._all(dict.fromkeys(self._names, request))
         return AllFacts(

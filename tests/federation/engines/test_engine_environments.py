@@ -1,6 +1,7 @@
 """Locks and environments of the engines, and what runs in them."""
 
 import ast
+import hashlib
 import pathlib
 import sys
 
@@ -85,3 +86,19 @@ def test_an_installation_that_fails_says_why_and_is_begun_anew(tmp_path, monkeyp
         "installing NVIDIA FLARE 2.9",
         "installing NVIDIA FLARE 2.9",
     ]
+
+
+def test_a_complete_environment_needs_no_place_to_write(tmp_path, monkeypatch):
+    lock = tmp_path / "flare.lock"
+    lock.write_text("x==1 --hash=sha256:00\n", encoding="utf-8")
+    monkeypatch.setattr(environments, "lock_file", lambda engine: lock)
+    folder = tmp_path / f"flare-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / ".complete").touch()
+    # What would be written cannot be, as on a disk that can only be read.
+    (tmp_path / f"{folder.name}.setup_lock").mkdir()
+    assert environments.ensure("flare", cache=tmp_path).folder == folder
+    (folder / ".complete").unlink()
+    with pytest.raises(errors.UserError, match="; free space or make the folder"):
+        environments.ensure("flare", cache=tmp_path)

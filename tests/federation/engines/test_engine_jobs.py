@@ -146,6 +146,21 @@ def test_a_site_refuses_a_job_against_its_policy(federation, experiment, tmp_pat
     policy = dataclasses.replace(site.policy, metrics=("loss",))
     with pytest.raises(Refused, match="examples"):
         engine_jobs.trainer_at(dataclasses.replace(site, policy=policy), path, print)
-    path.write_text(json.dumps({"task": "heart"}))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "task": "heart"}))
     with pytest.raises(Refused, match="asks for the task 'heart'"):
+        engine_jobs.trainer_at(site, path, print)
+
+
+def test_a_job_of_another_version_is_refused(federation, experiment, tmp_path):
+    engine_jobs.export(experiment, "flower", tmp_path, minimum_sites=4)
+    path, site = tmp_path / "experiment.json", federation.site_file("north")
+    content = json.loads(path.read_text())
+    assert len(content.pop("source_files")) == 64
+    for others in ({}, {"source_files": "0" * 64}):
+        path.write_text(json.dumps({**content, **others}))
+        with pytest.raises(Refused, match="versions of tfl_research's source files"):
+            engine_jobs.trainer_at(site, path, print)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="json cannot be read: it must be"):
         engine_jobs.trainer_at(site, path, print)

@@ -1,5 +1,7 @@
 """The socket where an engine's job hands weights to a site's process."""
 
+import io
+import json
 import pathlib
 import sys
 import threading
@@ -10,6 +12,7 @@ import pytest
 from tfl_research import errors
 from tfl_research.federation.engines import environments, training_socket
 from tfl_research.federation.engines.training_socket import Trained
+from tfl_research.federation.wire.handler import Refused
 
 sys.path.insert(0, str(pathlib.Path(environments.__file__).with_name("relays")))
 import tfl_relay_frames as frames
@@ -21,7 +24,9 @@ class AddsRound:
 
     def train(self, weights, round_number):
         if len(weights) != 2:
-            raise errors.UserError("this model has two arrays")
+            raise Refused("this model has two arrays")
+        if round_number == 99:
+            raise errors.UserError("row 7: 'Smith' is no number")
         return Trained([w + w.dtype.type(round_number) for w in weights], 7, {"a": 0.5})
 
     def evaluate(self, weights):
@@ -67,9 +72,44 @@ def test_refusals_reach_the_engine(path, kind, arrays, number, reason):
         tfl_training.ask(path, kind, weights, round=number)
 
 
-def test_pickles_and_garbage_are_refused(path):
-    import io
+def test_what_may_quote_data_stays_at_the_site(path):
+    weights = [np.zeros(2, np.float32)] * 2
+    with pytest.raises(RuntimeError, match="its own data or computation") as raised:
+        tfl_training.ask(path, "train", weights, round=99)
+    assert "Smith" not in str(raised.value)
+    # The site goes on.
+    assert tfl_training.ask(path, "train", weights, round=1)[1]["examples"] == 7
 
+
+def _archive(compressed, elements=200):
+    header = {"kind": "train", "round": 1}
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    arrays = {"header": text, "0000": np.zeros(elements), "0001": np.zeros(3)}
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_site_survives_damaged_archives(path, compressed):
+    whole, chance, refused = _archive(compressed), np.random.default_rng(0), 0
+    for _ in range(300):
+        frame = bytearray(whole)
+        for place in chance.integers(len(frame), size=chance.integers(1, 4)):
+            frame[place] = chance.integers(256)
+        with np.load(io.BytesIO(frames.ask(path, bytes(frame)))) as archive:
+            refused += b"error" in archive["header"].tobytes()
+    assert refused > 100
+
+
+def test_an_archive_may_not_grow(path):
+    frame = _archive(True, elements=10_000_000)
+    assert len(frame) < 200_000
+    with np.load(io.BytesIO(frames.ask(path, frame))) as archive:
+        assert b"it is compressed" in archive["header"].tobytes()
+
+
+def test_pickles_and_garbage_are_refused(path):
     file = io.BytesIO()
     np.savez(file, header=np.array([{"kind": "train"}], dtype=object))
     for frame in (file.getvalue(), b"garbage", b""):

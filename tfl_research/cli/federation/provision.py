@@ -161,7 +161,8 @@ def provision(
         atomic.write(path, "".join([federation.text, *tables]).encode(), mode=0o600)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make the folder writable"
+            f"{path}: cannot be written ({error.strerror}); free space, or make the "
+            "folder writable"
         ) from None
     federation_file.read(path).keys()
     return handed_over

@@ -43,6 +43,7 @@ data_dir = "data"         # one .csv or .parquet file for each client, and schem
 # least_user_noise_multiplier = 1.0
 
 # Largest epsilon of this site's records over all runs, and the delta of this epsilon.
+# The epsilon does not cover metrics. With this rule, only those in "metrics" leave.
 # largest_epsilon = 8.0
 # delta = 1e-5
 

@@ -77,7 +77,11 @@ def export(
     weights = engine_trainer.first_weights(experiment, shared.blueprint(experiment))
     rounds = experiment.training.rounds
     folder.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps(shared.settings(experiment), indent=2, sort_keys=True)
+    content = {
+        **shared.settings(experiment),
+        shared.SOURCES: shared.source_digest(),
+    }
+    settings = json.dumps(content, indent=2, sort_keys=True)
     (folder / SETTINGS_FILE).write_text(f"{settings}\n", encoding="utf-8")
     if engine == "flare":
         return flare_job.write_training(
@@ -138,6 +142,8 @@ def trainer_at(
     """
     try:
         flat = json.loads(settings.read_text(encoding="utf-8"))
+        if not isinstance(flat, dict):
+            raise ValueError("it must be an object")
     except (OSError, ValueError) as error:
         raise UserError(
             f"{settings} cannot be read: {error}; export the job again"
@@ -152,6 +158,8 @@ class _AtSite(SiteWork):
         """Makes the trainer of an experiment, after the policy's checks."""
         from tfl_research.experiment.at_sites.engine_trainer import EngineTrainer
 
+        flat = dict(flat)
+        self._check_sources(flat.pop(shared.SOURCES, None))
         experiment = self._experiment(Message("hello", {"experiment": flat}))
         task = self._task(experiment)
         policy = self._site.policy

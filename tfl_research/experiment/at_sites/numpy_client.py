@@ -115,7 +115,8 @@ class NumPySite(SiteWork):
             task.train.specs,
             sizes,
             task.agreed,
-            f"{kind.__module__}.{kind.__qualname__} {self._examples}",
+            # The number of examples may have to stay here.
+            self._mark(f"{kind.__module__}.{kind.__qualname__} {self._examples}"),
         )
 
     def _run_at_site(self, *args: Any, **kwargs: Any) -> NumPyRun:

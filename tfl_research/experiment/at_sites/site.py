@@ -46,6 +46,7 @@ class SiteWork:
         self._site, self._say = site, say
         site.load_plugin()
         self._secret = secret_of(site.folder)
+        self._sources = shared.source_digest()
         self._tasks: dict[str, Task] = {}
         self._runs: dict[str, RunAtSite] = {}
 
@@ -85,12 +86,34 @@ class SiteWork:
         )
 
     def _hello(self, request: Message) -> Message:
+        self._check_sources(request.header.get(shared.SOURCES))
         experiment = self._experiment(request)
         task = self._task(experiment)
         self._site.policy.check(experiment, task)
         return Message("hello", self._facts(task).header())
 
+    def _check_sources(self, theirs: object) -> None:
+        """Refuses a coordinator of another version, before anything is read or built.
+
+        Raises:
+          Refused: the source files here are not the coordinator's, or have changed
+            since this process began.
+        """
+        if shared.source_digest() != self._sources:
+            raise Refused(
+                "the files of tfl_research at this site have changed since the site's "
+                "process began; start the site again"
+            )
+        if theirs != self._sources:
+            raise Refused(
+                "this site and the coordinator have different versions of "
+                "tfl_research's source files; install the same version on both, then "
+                "start the site again"
+            )
+
     def _begin(self, run: str, request: Message) -> Message:
+        digests = request.mapping("digests")
+        self._check_sources(digests.get(shared.SOURCES))
         experiment = self._experiment(request)
         task = self._task(experiment)
         self._site.policy.check(experiment, task)
@@ -111,7 +134,7 @@ class SiteWork:
             facts,
             task,
             compiler=request.text("compiler"),
-            digests=request.mapping("digests"),
+            digests=digests,
             folder=site_server.run_folder(self._site.folder, run),
             secret=self._secret,
             site=self._site,
@@ -181,7 +204,8 @@ class SiteWork:
             return task
         unknown = [name for name in names if name not in task.train.client_ids]
         if unknown:
-            raise Refused(
+            # The names of those that take no part are not for the coordinator.
+            raise self._untold(
                 f"site.toml: clients has {unknown[0]!r}, which is not a client of the "
                 f"task; it has {', '.join(task.train.client_ids[:20])}"
             )
@@ -194,15 +218,18 @@ class SiteWork:
         if self._site.policy.allows("examples"):
             train = task.train
             sizes = {name: train.num_examples(name) for name in train.client_ids}
-        data = tasks.content_digest(task).encode()
         return SiteFacts(
             self._site.name,
             tuple(task.train.client_ids),
             task.train.specs,
             sizes,
             task.agreed,
-            hmac.new(self._secret, data, hashlib.sha256).hexdigest(),
+            self._mark(tasks.content_digest(task)),
         )
+
+    def _mark(self, content: str) -> str:
+        """What others may see of a text that says which data the site has."""
+        return hmac.new(self._secret, content.encode(), hashlib.sha256).hexdigest()
 
 
 def _tuples(flat: dict[str, Any]) -> dict[str, Any]:

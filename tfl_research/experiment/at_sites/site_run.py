@@ -22,7 +22,7 @@ from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
-from tfl_research.federation.site.policy import EXAMPLES
+from tfl_research.federation.site.policy import EXAMPLES, SitePolicy
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.site.site_noise import SiteNoise, own_seed
@@ -70,18 +70,19 @@ class RunAtSite:
         site: SiteFile,
         say: Callable[[str], None],
     ):
-        if not experiment.secure_sums.secure_sums:
-            # Without secure sums, the coordinator sees the training metrics in reports.
-            site.policy.check_metrics(sorted(own.build_objective().metrics))
         # No site uses a GPU, so that all sites round alike.
         runtime.prepare("none")
         source = shared.of_all_sites(own, facts, own)
         setup = setups.prepare(experiment, source=source)
+        self._check_reported(setup, site.policy)
         process = self._built(setup)
         # Labels and tokens are checked now, because the model is known.
         own.fitting.check_everyone(own)
         self.setup = setup
-        own_digests = runtime.computation_digests(process)
+        own_digests = {
+            **runtime.computation_digests(process),
+            shared.SOURCES: shared.source_digest(),
+        }
         self._check_same(digests, own_digests)
         covered = {
             name: value
@@ -136,6 +137,16 @@ class RunAtSite:
     def _built(self, setup: setups.Setup) -> FederatedProcess:
         """Builds the process of the experiment."""
         return building.process(setup, noise_seed=PUBLIC_SEED)
+
+    @staticmethod
+    def _check_reported(setup: setups.Setup, policy: SitePolicy) -> None:
+        """Checks the training metrics, which reports have in addition to the update."""
+        if setup.record_level is not None and not building.reports_metrics(setup):
+            return
+        # Secure sums show the exact sums over all sites.
+        summed = setup.experiment.secure_sums.secure_sums
+        if not summed or policy.metrics is None:
+            policy.check_metrics(sorted(setup.task.build_objective().metrics))
 
     @staticmethod
     def _check_same(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:

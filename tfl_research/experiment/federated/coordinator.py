@@ -128,7 +128,9 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
     path = folder / run
     try:
         with opened_sites(file, run, path) as sites:
-            facts = sites.facts(shared.settings(experiment))
+            facts = sites.facts(
+                shared.settings(experiment), {shared.SOURCES: shared.source_digest()}
+            )
     finally:
         path.unlink(missing_ok=True)
     return shared.of_all_sites(task, facts), facts
@@ -180,7 +182,10 @@ class Coordinated:
         own = folder.path / FOLDER
         own.mkdir(mode=0o700, exist_ok=True)
         file = file_of(experiment)
-        digests = runtime.computation_digests(process)
+        digests = {
+            **runtime.computation_digests(process),
+            shared.SOURCES: shared.source_digest(),
+        }
         execution = experiment.runtime.client_execution
         prepared = SeparateProcess(
             process, None if execution == "auto" else execution.partition("_")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any, Optional
 
 from tfl_research import tasks
@@ -15,9 +16,11 @@ from tfl_research.experiment.configs import (
 from tfl_research.experiment.description import Description
 from tfl_research.federation.facts import AllFacts
 from tfl_research.privacy.mechanisms.specification import SECURE_SUM
-from tfl_research.storage import run_record
+from tfl_research.storage import provenance, run_record
 from tfl_research.tasks import Task
 
+# The name of `source_digest` among the digests of a run, and in the request "hello".
+SOURCES = "source_files"
 # Settings of this machine, or of work that only the coordinator does.
 OWN = frozenset(
     {
@@ -52,6 +55,16 @@ def settings(experiment: Description) -> dict[str, Any]:
         if name not in OWN and value is not None and value != ()
     }
     return run_record.plain_hparams(flat)
+
+
+def source_digest() -> str:
+    """Computes SHA-256 of this package's source files, as they are on disk now.
+
+    Python encodes rows, makes batches and charges noise. The digest of a computation
+    does not depend on this code.
+    """
+    files = sorted(provenance.source_digests().items())
+    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 def repeatable_rounds(experiment: Description) -> int:

@@ -6,23 +6,34 @@ from tfl_research.experiment.configs import UserLevelPrivacy
 from tfl_research.experiment.description import Description
 from tfl_research.sampling import Amplification
 
+_EVALUATIONS = (
+    "The coordinator of --runtime=federation, in evaluations: for each client, it gets "
+    "the number of test examples and the exact value of every metric on them, also of "
+    "metrics that the run withholds or noises. A site's policy (metrics in site.toml) "
+    "can refuse evaluations."
+)
 
-def outside_lines(experiment: Description, amplification: Amplification) -> list[str]:
+
+def outside_lines(
+    experiment: Description, amplification: Amplification, *, evaluates: bool
+) -> list[str]:
     """Writes sentences about data that a federation leaves outside the guarantee.
 
     Args:
       experiment: the experiment.
       amplification: the amplification of the run's sampler.
+      evaluates: whether the run evaluates models on its clients' test examples.
     """
     if experiment.runtime.runtime != "federation":
         return []
+    lines = [_EVALUATIONS] if evaluates else []
     privacy, secure = experiment.privacy, experiment.secure_sums.secure_sums
     if not isinstance(privacy, UserLevelPrivacy):
-        return [
+        lines.append(
             "Whoever sees a site's secret (state/secret): the noise for the site's "
             "records, and which records a local step has, follow from it."
-        ]
-    lines = []
+        )
+        return lines
     mechanism = privacy.chosen
     if mechanism.NOISED_AT == "server":
         seen = "each client's exact update"

@@ -213,7 +213,11 @@ def write_statement(
     done, experiment = len(account.ledger), setup.experiment
     outside = run_seed.outside_lines(folder)
     outside += on_workers.outside_lines(experiment.runtime)
-    outside += over_sites.outside_lines(experiment, setup.asked.amplification)
+    outside += over_sites.outside_lines(
+        experiment,
+        setup.asked.amplification,
+        evaluates=released.evaluates_clients(setup),
+    )
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(
         account.event,

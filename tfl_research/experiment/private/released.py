@@ -298,6 +298,13 @@ def of_run(
     return Releases(release_of(setup), accuracy, choice, write_statement)
 
 
+def evaluates_clients(setup: Setup) -> bool:
+    """Whether the run evaluates models on the training clients' test examples."""
+    asked = setup.experiment.release
+    needed = (asked.evaluation_noise_multiplier, asked.selection_epsilon)
+    return release_of(setup).shows_split("eval") or needed != (None, None)
+
+
 def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     """Returns the outputs that a run releases, for its statement.
 

@@ -195,7 +195,11 @@ def write_statement(
             *outside,
             *run_seed.outside_lines(folder),
             *on_workers.outside_lines(setup.experiment.runtime),
-            *over_sites.outside_lines(setup.experiment, setup.asked.amplification),
+            *over_sites.outside_lines(
+                setup.experiment,
+                setup.asked.amplification,
+                evaluates=released.evaluates_clients(setup),
+            ),
         ],
         notes=[
             *_notes(setup, made),

@@ -87,6 +87,9 @@ def ensure(
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     cache = cache or _cache()
     folder = cache / f"{engine}-{digest}"
+    if _is_complete(folder):
+        # Also in a cache that this user can only read.
+        return Environment(engine, folder)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with open(cache / f"{folder.name}.setup_lock", "a", encoding="utf-8") as held:
@@ -96,7 +99,7 @@ def ensure(
     except OSError as error:
         raise errors.UserError(
             f"cannot make the environment of {_NAMES[engine]} in {cache}: {error}; "
-            "make the folder writable, or set XDG_CACHE_HOME to another"
+            "free space or make the folder writable, or set XDG_CACHE_HOME to another"
         ) from error
     return Environment(engine, folder)
 

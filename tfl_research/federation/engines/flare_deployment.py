@@ -11,6 +11,7 @@ from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.engines import (
+    certificates,
     environments,
     flare,
     flare_job,
@@ -65,6 +66,11 @@ class FlareDeployment(Deployment):
         job: Optional[pathlib.Path] = None,
     ) -> Relay:
         kit, administrator = folder / "server", folder / "administrator"
+        self._check(
+            kit / "startup" / "server.crt",
+            kit / "startup" / "rootCA.pem",
+            administrator / "startup" / "client.crt",
+        )
         flare.prepare_kit(kit, socket=socket, is_server=True)
         server = flare.start_server(self._environment, kit)
         started.add(server)
@@ -80,8 +86,13 @@ class FlareDeployment(Deployment):
         socket: pathlib.Path,
         started: processes.Processes,
     ) -> None:
+        startup = folder / "kit" / "startup"
+        self._check(startup / "client.crt", startup / "rootCA.pem")
         flare.prepare_kit(folder / "kit", socket=socket)
         started.add(flare.start_site(self._environment, folder / "kit", name))
+
+    def _check(self, *paths: pathlib.Path) -> None:
+        certificates.check(self._environment, paths, self._say)
 
 
 class _FlareRelay(Relay):

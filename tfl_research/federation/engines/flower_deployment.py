@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from tfl_research.errors import UserError
-from tfl_research.federation.engines import flower, flower_app, processes
+from tfl_research.federation.engines import (
+    certificates,
+    flower,
+    flower_app,
+    processes,
+)
 from tfl_research.federation.engines.deployment import (
     SECONDS_TO_START,
     Deployment,
@@ -51,9 +56,11 @@ class FlowerDeployment(Deployment):
         started: processes.Processes,
         job: Optional[pathlib.Path] = None,
     ) -> Relay:
+        keys = folder / "keys"
+        self._check(keys / "server.crt", keys / "ca.crt")
         superlink = flower.SuperLink(
             self._environment,
-            folder / "keys",
+            keys,
             folder / "superlink",
             host="127.0.0.1" if self._place.is_local else "0.0.0.0",
             port=self._place.port,
@@ -83,6 +90,7 @@ class FlowerDeployment(Deployment):
         socket: pathlib.Path,
         started: processes.Processes,
     ) -> None:
+        self._check(folder / "ca.crt")
         started.add(
             flower.start_site(
                 self._environment,
@@ -96,6 +104,10 @@ class FlowerDeployment(Deployment):
                 insecure=self._insecure,
             )
         )
+
+    def _check(self, *paths: pathlib.Path) -> None:
+        if not self._insecure:
+            certificates.check(self._environment, paths, self._say)
 
 
 class _FlowerRelay(Relay):

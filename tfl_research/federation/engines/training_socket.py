@@ -4,7 +4,8 @@ For jobs in which FLARE or Flower averages. The socket is in the folder of the s
 own socket, and takes frames (`wire.sockets`) of .npz archives without pickles: the
 model's arrays as `0000`, `0001` and so on, and `header`, a JSON text in bytes. A
 request's header has `kind`, "train" or "evaluate", and `round`, from 1; a reply's has
-`examples` and `metrics`, or `error`. Only processes of this user can connect.
+`examples` and `metrics`, or `error`. Only processes of this user can connect. What they
+send comes from the engine's server: the archive must be as long as its arrays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from tfl_research import errors
 from tfl_research.federation.wire import sockets
+from tfl_research.federation.wire.handler import Refused
 
 # Longer than any model that fits into an engine's message.
 _LIMIT_BYTES = 4 << 30
@@ -55,7 +57,8 @@ class Trainer(Protocol):
           round_number: the number of the round, from 1.
 
         Raises:
-          UserError: the weights do not fit; the engine's log gets the reason.
+          Refused: the weights do not fit; the engine's log gets the reason. The reason
+            of another error may quote data, and stays at the site.
         """
         ...
 
@@ -132,21 +135,23 @@ class TrainingServer:
             weights, header = _unpacked(frame)
             kind, number = header.get("kind"), header.get("round")
             if type(number) is not int or number < 1:
-                raise errors.UserError(
-                    f"round {number!r}: must be a whole number of at least 1"
-                )
+                raise Refused(f"round {number!r}: must be a whole number of at least 1")
             if kind == "train":
                 self._say(f"round {number}: training for the engine's job")
                 done = self._trainer.train(weights, number)
             elif kind == "evaluate":
                 done = self._trainer.evaluate(weights)
             else:
-                raise errors.UserError(
-                    f"the request is {kind!r}; expected train or evaluate"
-                )
-        except errors.UserError as error:
+                raise Refused(f"the request is {kind!r}; expected train or evaluate")
+        except Refused as error:
             self._say(f"refused: {error}")
             return _packed([], {"error": str(error)})
+        except Exception as error:  # noqa: BLE001 -- the site must go on
+            self._say(f"failed: {type(error).__name__}: {error}")
+            text = (
+                "its own data or computation failed; the site's output has the reason"
+            )
+            return _packed([], {"error": text})
         return _packed(
             done.weights, {"examples": done.examples, "metrics": {**done.metrics}}
         )
@@ -183,12 +188,18 @@ def _packed(weights: Sequence[np.ndarray], header: Mapping[str, Any]) -> bytes:
 
 def _unpacked(data: bytes) -> tuple[list[np.ndarray], dict[str, Any]]:
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as members:
+            # A short archive could else take any amount of memory.
+            if any(m.compress_type != zipfile.ZIP_STORED for m in members.infolist()):
+                raise ValueError("it is compressed")
+            if sum(member.file_size for member in members.infolist()) > len(data):
+                raise ValueError("its arrays are longer than the archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes().decode("utf-8"))
             names = sorted(set(archive.files) - {"header"})
             weights = [archive[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise errors.UserError(f"the request cannot be read: {error}") from error
+    except Exception as error:  # zipfile raises errors of many types
+        raise Refused(f"the request cannot be read: {error}") from error
     if not isinstance(header, dict):
-        raise errors.UserError("the request's header must be a table")
+        raise Refused("the request's header must be a table")
     return weights, header

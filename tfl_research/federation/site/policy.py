@@ -35,7 +35,7 @@ class SitePolicy:
       algorithms: names of the algorithms.
       metrics: names of the metrics that may leave the site, such as "loss"; "examples"
         are the numbers of each client's examples, which every round's reports have
-        unless the run has secure sums.
+        unless the run has secure sums. With `largest_epsilon`, None is "examples".
       most_rounds: the largest number of rounds of a run.
       least_record_noise_multiplier: the least noise multiplier of runs whose
         noise the site draws for its records.
@@ -109,8 +109,14 @@ class SitePolicy:
             raise UserError(f"{where}: {error}") from None
 
     def allows(self, metric: str) -> bool:
-        """Whether a metric may leave the site."""
-        return self.metrics is None or metric in self.metrics
+        """Whether a metric may leave the site.
+
+        A metric is exact, whatever model it is of. So a largest ε would bound nothing
+        beside metrics, and allows those alone that `metrics` has.
+        """
+        if self.metrics is not None:
+            return metric in self.metrics
+        return self.largest_epsilon is None or metric == EXAMPLES
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Checks the metrics that a request asks for.
@@ -119,11 +125,18 @@ class SitePolicy:
           Refused: a metric may not leave the site.
         """
         for name in names:
-            if not self.allows(name):
+            if self.allows(name):
+                continue
+            if self.metrics is None:
                 raise Refused(
-                    f"the metric {name!r} must not leave the site: site.toml has "
-                    f"metrics = {list(self.metrics or ())}"
+                    f"the metric {name!r} is exact and outside of ε, but site.toml has "
+                    f"largest_epsilon = {self.largest_epsilon:g}; the site allows it "
+                    "by metrics in site.toml"
                 )
+            raise Refused(
+                f"the metric {name!r} must not leave the site: site.toml has metrics = "
+                f"{list(self.metrics)}"
+            )
 
     def check(self, experiment: Described, task: Task) -> None:
         """Checks a run before it begins.

@@ -91,8 +91,8 @@ class Requests:
         except OSError as error:
             os.ftruncate(self._file, before)
             raise UserError(
-                f"cannot write {self.folder / 'requests'} ({error.strerror}); make "
-                "the folder writable"
+                f"cannot write {self.folder / 'requests'} ({error.strerror}); free "
+                "space, or make the folder writable"
             ) from error
 
     def keep(self, reply: bytes) -> None:

@@ -198,7 +198,8 @@ def make_key(path: pathlib.Path) -> bytes:
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror}); make the folder writable"
+            f"cannot write {path} ({error.strerror}); free space, or make the folder "
+            "writable"
         ) from error
     return key
 

@@ -102,7 +102,7 @@ class PrivacyUtilityGrid(_Grid):
 
     @property
     def targets(self) -> list[float]:
-        """Returns the values of --epsilons.
+        """The values of --epsilons.
 
         Raises:
           SettingError: a value is refused.

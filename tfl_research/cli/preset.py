@@ -108,7 +108,7 @@ class Given:
 
     @property
     def output(self) -> Output:
-        """Returns the settings of the output: folder and resumption.
+        """The settings of the output: folder and resumption.
 
         Raises:
           SettingError: the folder is missing.

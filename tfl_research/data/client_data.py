@@ -97,7 +97,7 @@ class ClientData:
 
     @property
     def here(self) -> Sequence[str]:
-        """Returns the clients whose examples can be loaded here: all clients."""
+        """The clients whose examples can be loaded here: all clients."""
         return self.client_ids
 
     def num_examples(self, client_id: str) -> int:

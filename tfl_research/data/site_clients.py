@@ -82,7 +82,7 @@ class SiteClients(ClientData):
 
     @property
     def here(self) -> Sequence[str]:
-        """Returns the clients whose examples can be loaded here."""
+        """The clients whose examples can be loaded here."""
         return () if self.own is None else self.own.client_ids
 
     def num_examples(self, client_id: str) -> int:

@@ -56,7 +56,7 @@ class RoundLog:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Returns digests of all rounds so far, for checkpoints."""
+        """Digests of all rounds so far, for checkpoints."""
         return {
             "metrics": self._metrics.digest,
             "measurements": self._measurements.digest,
@@ -64,7 +64,7 @@ class RoundLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
-        """Returns all rows as text, without empty cells and in the file's order."""
+        """All rows as text, without empty cells and in the file's order."""
         return self._metrics.rows
 
     @property

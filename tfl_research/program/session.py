@@ -179,7 +179,7 @@ class Session:
 
     @property
     def _weights(self) -> Any:
-        """Returns the model in the state; None if the process trains no model."""
+        """The model in the state; None if the process trains no model."""
         return self._states.weights_of(self.state)
 
     def _keeps_initial_state(self) -> bool:

@@ -163,7 +163,7 @@ class SeparateClients:
 
     @property
     def _fold(self) -> Any:
-        """Makes the program (accumulator, report leaves) -> accumulator."""
+        """The program (accumulator, report leaves) -> accumulator."""
         programs = self._programs
 
         def fold(total: Any, report: Any) -> list[tf.Tensor]:
@@ -230,12 +230,12 @@ class SeparateProcess:
 
     @property
     def context_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
-        """Returns types and shapes of the tensors that the server sends to clients."""
+        """Types and shapes of the tensors that the server sends to clients."""
         return [_layout(spec) for spec in self._programs.context_specs]
 
     @property
     def report_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
-        """Returns types and shapes of a report's tensors; those of secure sums last."""
+        """Types and shapes of a report's tensors; those of secure sums last."""
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
@@ -273,7 +273,7 @@ class SeparateProcess:
 
     @property
     def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
-        """Returns types, shapes and moduli of a report's tensors in secure sums.
+        """Types, shapes and moduli of a report's tensors in secure sums.
 
         If a sum is not modular, its modulus is the number at which its type wraps
         around.

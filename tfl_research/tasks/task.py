@@ -195,7 +195,7 @@ class Task:
 
     @property
     def data_sources(self) -> dict[str, Any]:
-        """Returns each split's client ids and loader; None for a missing split."""
+        """Each split's client ids and loader; None for a missing split."""
         splits = {
             "train": self.train,
             "test": self.test,

@@ -87,7 +87,7 @@ class Graph:
 
     @property
     def how(self) -> str:
-        """Describes how `trace` adds the graph to programs."""
+        """A text that says how `trace` adds the graph to programs."""
         if self.untraceable:
             return f"not added: {', '.join(self.untraceable)}"
         if self.pure and self._interpreted[False]:
@@ -106,12 +106,12 @@ class Graph:
 
     @property
     def sizes(self) -> list[int]:
-        """Counts the graph's operations by the depth of loops around them."""
+        """Numbers of the graph's operations by the depth of loops around them."""
         return Library(self._graph_def).sizes(self._graph_def.node)
 
     @property
     def loops(self) -> str:
-        """Returns a digest of the graph's loops only, empty if there is no loop.
+        """A digest of the graph's loops only, empty if there is no loop.
 
         The values of scalar constants do not count, as in `fingerprint`.
         """
@@ -159,7 +159,7 @@ class Graph:
 
     @functools.cached_property
     def forwarded(self) -> list[Optional[int]]:
-        """Returns for each result the index of the argument that it copies, or None."""
+        """The index of the argument that each result copies, None for other results."""
         imported = Import(self._graph_def, self._inputs, self._outputs, in_place=False)
         forwards = {
             node.name: node.input[0]
@@ -177,7 +177,7 @@ class Graph:
 
     @property
     def aliases(self) -> Optional[list[int]]:
-        """Returns `forwarded()` if all results copy arguments, else None."""
+        """The value of `forwarded` if all results copy arguments, else None."""
         if not self.pure:
             return None
         found = [index for index in self.forwarded if index is not None]

@@ -154,7 +154,7 @@ class Objective:
 
     @property
     def of_examples(self) -> dict[str, Callable[[Any, Any], float]]:
-        """Returns the metrics that are computed from all examples, by name."""
+        """The metrics that are computed from all examples, by name."""
         return {
             name: metric.of_examples
             for name, metric in self.metrics.items()

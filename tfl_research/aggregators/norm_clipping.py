@@ -43,17 +43,17 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
 
     @property
     def client_members(self) -> tuple[str, ...]:
-        """Returns the members of `inner`."""
+        """The members of `inner`."""
         return declarations(self.inner).client_members
 
     @property
     def screens_updates(self) -> bool:
-        """Returns the value of `inner`; clipping does not change non-finite updates."""
+        """The value of `inner`; clipping does not change non-finite updates."""
         return declarations(self.inner).screens_updates
 
     @property
     def plan(self) -> Any:
-        """Returns the privacy plan of `inner`."""
+        """The privacy plan of `inner`."""
         return declarations(self.inner).plan
 
     def message_type(self, update_type: tff.Type) -> Optional[tff.Type]:

@@ -101,14 +101,14 @@ class TrimmedMean(RuleSettings):
 
     @property
     def cut(self) -> float:
-        """Returns what is cut off at each end: a count (int) or a share (float)."""
+        """What is cut off at each end: a count (int) or a share (float)."""
         if self.trim is None:
             return self.byzantine or 0
         return self.trim if 0 < self.trim < 0.5 else int(self.trim)
 
     @property
     def hostile(self) -> Optional[int]:
-        """Returns f: `byzantine`, or the number of updates that are cut off per end."""
+        """f: `byzantine`, or the number of updates that are cut off per end."""
         if self.byzantine is None and isinstance(self.cut, int):
             return self.cut
         return self.byzantine

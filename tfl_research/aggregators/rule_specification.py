@@ -164,7 +164,7 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def stand_in(self) -> Optional[RuleSettings]:
-        """Returns the rule for a breakdown; None if the round is then skipped."""
+        """The rule for a breakdown; None if the round is then skipped."""
         if self.on_breakdown is None or self.on_breakdown == SKIP:
             return None
         if self.on_breakdown == MeanRule.NAME:
@@ -183,22 +183,22 @@ class RuleSettings(AggregatorSettings):
 
     @property
     def hostile(self) -> Optional[int]:
-        """Returns f, the hostile rows that the rule withstands; None if not given."""
+        """f, the hostile rows that the rule withstands; None if not given."""
         return self.byzantine
 
     @property
     def hostile_share(self) -> Optional[float]:
-        """Returns the hostile share that the rule withstands; None for a count."""
+        """The hostile share that the rule withstands; None for a count."""
         return None
 
     @property
     def per_byzantine(self) -> int:
-        """Returns how many rows, after bucketing, the rule needs for a hostile row."""
+        """How many rows, after bucketing, the rule needs for a hostile row."""
         return max(self.PER_BYZANTINE, 2 if self.neighbour_mixing else 0)
 
     @property
     def smallest_cohort(self) -> int:
-        """Returns the smallest cohort for which the rule's condition holds."""
+        """The smallest cohort for which the rule's condition holds."""
         rows = max(self.per_byzantine * (self.hostile or 0) + self.AT_LEAST, 1)
         return (rows - 1) * self.bucket_size + 1
 

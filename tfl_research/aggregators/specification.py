@@ -177,7 +177,7 @@ class AggregatorSettings(NamedSettings):
 
     @property
     def acts(self) -> tuple[Act, ...]:
-        """Returns the operations on the updates in order; the checks read them."""
+        """The operations on the updates in order; the checks read them."""
         return (Act(self.NAME, self.SENSITIVITY, self.SUMS_ONLY),)
 
     def check_weights(self, kind: str) -> None:

@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Returns d, the number of entries of the vector."""
+        """d, the number of entries of the vector."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def flatten(self, value: Any) -> tf.Tensor:

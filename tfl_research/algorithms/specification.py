@@ -120,7 +120,7 @@ class AlgorithmSettings(NamedSettings):
 
     @property
     def buffering(self) -> Optional[tuple[int, int]]:
-        """Returns how asynchronous devices train; None for synchronous rounds.
+        """How asynchronous devices train; None for synchronous rounds.
 
         Returns:
           The number of devices that train at the same time, and the largest staleness

@@ -1,4 +1,4 @@
-"""The attacks by name: what they know, their papers and their default scales.
+"""The attacks by name, with their knowledge, papers and default scales.
 
 Nothing here imports TensorFlow, so that settings are checked before the import.
 """

@@ -34,7 +34,7 @@ def check_labels(clients: ClientData) -> None:
 
 
 def class_count(clients: ClientData) -> int:
-    """C: the greatest label of any client plus 1; reads the labels of all clients.
+    """Computes C, the greatest label plus 1; reads the labels of all clients.
 
     Raises:
       ValueError: the labels are not classes, or there are no examples.
@@ -71,7 +71,8 @@ def flip_labels(
       Labels of the same dtype.
 
     Raises:
-      ValueError: an unknown kind, fewer than 2 classes or labels out of range.
+      ValueError: the kind is unknown, there are fewer than 2 classes, or a label is out
+        of range.
     """
     if kind not in LABEL_FLIPS:
         raise ValueError(f"kind must be one of {', '.join(LABEL_FLIPS)}, got {kind!r}")
@@ -102,7 +103,7 @@ class Trigger:
       feature: index of the entry, at least 0; for "feature".
 
     Raises:
-      ValueError: an unknown kind, or a number that is out of range.
+      ValueError: the kind is unknown, or a number is out of range.
     """
 
     kind: str
@@ -200,7 +201,7 @@ class Trigger:
 
 
 def label_flipping(num_classes: int, kind: str = "reverse") -> Poison:
-    """The `Poison` of a label-flipping client; see `flip_labels`."""
+    """Makes the `Poison` of a label-flipping client; see `flip_labels`."""
 
     def poison(client_id: str, examples: Examples) -> Examples:
         del client_id
@@ -210,7 +211,7 @@ def label_flipping(num_classes: int, kind: str = "reverse") -> Poison:
 
 
 def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poison:
-    """The `Poison` of a backdoor client: some examples get the trigger and the target.
+    """Makes a backdoor client's `Poison`: some examples get the trigger and the target.
 
     Bagdasaryan et al. 2018 (arXiv 1807.00459), section 4.2, mix backdoored examples
     into every minibatch. Here a share of the client's examples is backdoored. The share
@@ -223,7 +224,7 @@ def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poiso
       seed: seed of the draw.
 
     Raises:
-      ValueError: a share or a target that is out of range.
+      ValueError: the share or the target is out of range.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")
@@ -245,7 +246,7 @@ def backdooring(trigger: Trigger, target: int, share: float, seed: int) -> Poiso
 def poisoned(
     clients: ClientData, malicious: Collection[str], poison: Poison
 ) -> ClientData:
-    """The same clients, with changed examples at the malicious clients."""
+    """Returns the same clients, with changed examples at the malicious clients."""
     honest, chosen = clients.load, frozenset(malicious)
 
     def load(client_id: str) -> Examples:
@@ -256,10 +257,10 @@ def poisoned(
 
 
 def triggered(clients: ClientData, trigger: Trigger, target: int) -> ClientData:
-    """Test examples that measure the success of a backdoor.
+    """Makes test examples that measure the success of a backdoor.
 
     These are all examples of other classes than the target, with the trigger and with
-    the target as label. The accuracy on them is the backdoor's success rate.
+    the target as label. The accuracy on these examples is the backdoor's success rate.
     """
     honest = clients.load
 

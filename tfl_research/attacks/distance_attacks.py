@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfl_research.attacks.catalogue import PERTURBATIONS
 from tfl_research.attacks.honest_rows import HonestRows, replaced
 
-# So many bisections reach the precision of float64.
+# This number of bisections reaches the precision of float64.
 _BISECTIONS = 60
 
 
@@ -107,7 +107,7 @@ def min_max(
         deviations) or "sign" (minus the signs of the mean).
 
     Raises:
-      ValueError: another perturbation.
+      ValueError: the perturbation is unknown.
     """
     del seed
     return _farthest(updates, malicious, present, perturbation, of_sums=False)
@@ -121,14 +121,14 @@ def min_sum(
     *,
     perturbation: str = "std",
 ) -> tf.Tensor:
-    """Malicious rows with the greatest sum of squared distances of an honest row.
+    """Malicious rows leave the honest mean within an honest row's sum of distances.
 
     Shejwalkar and Houmansadr, NDSS 2021, the Min-Sum attack; as `min_max`, but the sum
     of squared distances from the honest rows is at most the greatest such sum of an
     honest row.
 
     Raises:
-      ValueError: another perturbation.
+      ValueError: the perturbation is unknown.
     """
     del seed
     return _farthest(updates, malicious, present, perturbation, of_sums=True)

@@ -1,4 +1,4 @@
-"""Which clients are malicious in a simulation."""
+"""Draws the clients that are malicious in a simulation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MALICIOUS = 1
 
 
 def malicious_count(num_clients: int, fraction: float) -> int:
-    """How many clients are malicious: round(fraction · n), halves rounded up.
+    """Returns the number of malicious clients: round(fraction · n), halves rounded up.
 
     Raises:
-      ValueError: a fraction outside [0, 1].
+      ValueError: the fraction is outside [0, 1].
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be in [0, 1], got {fraction}")
@@ -26,7 +26,7 @@ def malicious_count(num_clients: int, fraction: float) -> int:
 def malicious_clients(
     client_ids: Sequence[str], fraction: float, seed: int
 ) -> tuple[str, ...]:
-    """The malicious clients of a population: a function of its ids and the seed.
+    """Draws a population's malicious clients, as a function of its ids and the seed.
 
     The order of the ids does not matter. The malicious clients of a smaller fraction
     are malicious under a larger fraction too.
@@ -40,7 +40,7 @@ def malicious_clients(
       Ids of the malicious clients, in the population's order.
 
     Raises:
-      ValueError: a fraction outside [0, 1].
+      ValueError: the fraction is outside [0, 1].
     """
     count = malicious_count(len(client_ids), fraction)
     order = derived_generator("malicious", seed).permutation(len(client_ids))
@@ -57,7 +57,7 @@ def malicious_in_cohort(
     independent: bool,
     probability: float = 0.99,
 ) -> int:
-    """A number of malicious clients that a random cohort rarely exceeds.
+    """Computes a number of malicious clients that a random cohort rarely exceeds.
 
     Args:
       num_clients: number of clients in the population.

@@ -32,7 +32,7 @@ _FUNCTIONS: dict[str, Callable[..., tf.Tensor]] = {
     "min_sum": update_attacks.min_sum,
     "mimic": update_attacks.mimic,
 }
-# Differs from step numbers, which are folded into the seed of a client's dropout.
+# Differs from all step numbers, which are folded into the seed of a client's dropout.
 _STREAM = -1
 
 
@@ -46,8 +46,8 @@ class UpdateAttack:
       perturbation: for "min_max" and "min_sum": "unit", "std" (the default) or "sign".
 
     Raises:
-      ValueError: an unknown name, a parameter that the attack does not have, or a
-        parameter that is out of range.
+      ValueError: the name is unknown, the attack does not have a parameter, or a
+        parameter is out of range.
     """
 
     name: str
@@ -112,7 +112,7 @@ class AttackedClientWork(clients.WrappedWork):
       attack: a local attack.
 
     Raises:
-      ValueError: an omniscient attack, which a single client cannot carry out.
+      ValueError: the attack is omniscient, so a single client cannot carry it out.
     """
 
     base: clients.ClientWork

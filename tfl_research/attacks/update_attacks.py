@@ -88,7 +88,7 @@ def scaled(
 
 
 def alie_deviations(count: tf.Tensor, byzantine: tf.Tensor) -> tf.Tensor:
-    """z_max of "a little is enough": float64 scalar, at least 0.
+    """Computes z_max of "a little is enough": float64 scalar, at least 0.
 
     Baruch et al. 2019 (arXiv 1902.06156), section 3: with n clients, f of them
     malicious, s = ⌊n/2 + 1⌋ - f honest clients are needed for a majority, and z_max is

@@ -50,23 +50,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[str]]:
-    """A server that is bound to its port, and its token; None on loopback.
+    """Makes a server that is bound to its port; returns server and token.
+
+    The token is None on loopback.
 
     Raises:
-      ValueError: no such folder, or a port that is out of range.
-      OSError: the port is taken, or the address is not this machine's.
+      ValueError: the folder does not exist, or the port is out of range.
+      OSError: the port is taken, or the address does not belong to this machine.
       ImportError: a package of the extra `plots` is not installed.
     """
     if not 0 <= port < 2**16:
         raise ValueError(f"--port={port}: must be from 0 to {2**16 - 1}")
     watched = Watched(folder)
-    # Slow to import, and only a server that is to be needs them.
+    # These imports are slow, and only a server needs them.
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     from tfl_research.report.dashboard.app import Dashboard
 
     class Quiet(WSGIRequestHandler):
-        """Writes no line for each request."""
+        """A request handler that logs no requests."""
 
         def log(self, type: str, message: str, *arguments: Any) -> None:
             pass
@@ -74,7 +76,7 @@ def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[
     token = None if access.is_loopback(host) else access.new_token()
     application = Dashboard(watched, token)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Bound here: the server itself would print pages about a port that is taken.
+    # This binds the port, since the server would print long texts if it is taken.
     with socket.create_server((host, port), family=family) as bound:
         made = make_server(
             host,
@@ -85,7 +87,7 @@ def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[
             fd=bound.fileno(),
         )
     if token is None:
-        # On a machine that several people use, a loopback port is open to all of them.
+        # All users of this machine can reach a loopback port.
         tables = door.open_tables()
         allowed = {os.geteuid(), 0}
 
@@ -98,18 +100,18 @@ def server(folder: str, host: str, port: int) -> tuple[BaseWSGIServer, Optional[
 
 
 def address(made: BaseWSGIServer, token: Optional[str]) -> str:
-    """The address to open."""
+    """Returns the address to open in a browser."""
     name = f"[{made.host}]" if ":" in made.host else made.host
     query = "" if token is None else f"?{access.PARAMETER}={token}"
     return f"http://{name}:{made.port}/{query}"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves until it is interrupted.
+    """Serves until the process is interrupted.
 
     Returns:
-      The exit code: 0 after Ctrl-C, or 2 with a line on stderr for a folder, host or
-      port that cannot be used.
+      The exit code: 0 after Ctrl-C; 2, with a line on stderr, if the folder, host or
+      port cannot be used.
     """
     given = _parser().parse_args(arguments)
     return last_resort.guarded("dashboard", lambda: _serve(given))

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the GPUs.
 
     Returns:
-      The exit code: 0, or 2 with a line on stderr if TensorFlow finds none.
+      The exit code: 0, or 2 with a line on stderr if TensorFlow finds no GPU.
     """
     del arguments
     return last_resort.guarded("install_gpu", _named)

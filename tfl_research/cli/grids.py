@@ -1,4 +1,4 @@
-"""Flags of sweeps: what a grid runs over, and the points that they stand for."""
+"""Flags of sweeps: the values of a grid, and the points that they stand for."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ class PrivacyUtilityGrid(_Grid):
         """The values of --epsilons.
 
         Raises:
-          SettingError: a value that is refused.
+          SettingError: a value is refused.
         """
         return comma_separated(self, "epsilons", epsilon_value)
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """The runs of the sweep: each mechanism with each ε and seed.
+        """Makes the runs of the sweep: each mechanism with each ε and seed.
 
         Args:
           base: the experiment that all runs share.
@@ -174,7 +174,7 @@ class ByzantineGrid(_Grid):
     def points(
         self, base: Experiment, preset: Preset
     ) -> tuple[list[sweeps.Point], list[str]]:
-        """The runs of the sweep: each rule with each attack, fraction and seed.
+        """Makes the runs of the sweep: each rule with each attack, fraction and seed.
 
         Args:
           base: the experiment that all runs share.
@@ -236,7 +236,7 @@ class HeterogeneityGrid(_Grid):
     )
 
     def points(self, base: Experiment, preset: Preset) -> list[sweeps.Point]:
-        """The runs of the sweep: each algorithm with each alpha and seed.
+        """Makes the runs of the sweep: each algorithm with each alpha and seed.
 
         Args:
           base: the experiment that all runs share.
@@ -264,7 +264,7 @@ class HeterogeneityGrid(_Grid):
 
 @dataclasses.dataclass(frozen=True)
 class CrossSiloGrid(_Grid):
-    """The settings of a comparison: the runs that it compares, and by which model."""
+    """The settings of a comparison: the compared runs, and which model is compared."""
 
     TITLE: ClassVar[str] = "Comparison"
 
@@ -296,7 +296,7 @@ class CrossSiloGrid(_Grid):
     def points(
         self, base: Experiment, federated: Preset, private: Preset
     ) -> list[sweeps.Point]:
-        """The runs of the comparison: each algorithm, ε of records, and seed.
+        """Makes the runs of the comparison: each algorithm, ε of records, and seed.
 
         Args:
           base: the experiment that all runs share.

@@ -1,9 +1,9 @@
-"""What a program does with an error: one line, an exit code, and where more is said.
+"""Reports a program's errors: one line, an exit code, and a file with the traceback.
 
-Errors of the user's are one line with a fix (`UserError`, exit code 2). Reports errors
-that nobody foresaw in one line too. Its traceback is kept in a file, in the run's
-folder where there is one, and only its owner can read the file: a message can repeat
-data.
+A user's error is reported on one line with a fix (`UserError`, exit code 2). An
+unexpected error is reported on one line too. Its traceback is written to a file, in the
+run's folder if there is one. Only the owner can read the file, since a message can
+repeat data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ USAGE_ERROR = 2
 UNFORESEEN = 1
 INTERRUPTED = 130
 TRACEBACK = "traceback.txt"
-# Disks and quotas that are full.
+# Errors of full disks and quotas.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 500
 
@@ -39,16 +39,16 @@ def guarded(
 ) -> int:
     """Runs a command, and turns its errors into a line of standard error.
 
-    A SystemExit passes: it is an exit that somebody chose.
+    SystemExit is not caught, since some code has chosen to exit.
 
     Args:
-      program: begins the line.
+      program: the beginning of the line.
       command: returns the exit code.
       folder: the folder of the run, once it is known, for the traceback.
 
     Returns:
-      The command's exit code; 2 after an error of the user's and a file that cannot be
-      read or written, 1 after any other error, 130 after Ctrl-C.
+      The command's exit code. 2 after a user's error or if a file cannot be read or
+      written, 1 after any other error, 130 after Ctrl-C.
     """
     try:
         return command()
@@ -77,8 +77,8 @@ def exit_with(program: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs a program with the arguments of the command line, and exits.
 
     Args:
-      program: its name, for errors.
-      main: takes the arguments, returns the exit code.
+      program: the program's name, for errors.
+      main: a function that takes the arguments and returns the exit code.
     """
     sys.exit(surviving(program, lambda: main(sys.argv[1:])))
 
@@ -90,7 +90,7 @@ def surviving(program: str, command: Callable[[], int]) -> int:
         with streams.surviving():
             return guarded(program, command)
 
-    # Once more, for what was lost of the output.
+    # This second call of `guarded` reports lost output.
     return guarded(program, with_streams)
 
 
@@ -104,7 +104,7 @@ def say(program: str, message: str, code: int) -> int:
 
 
 def _words(error: Exception) -> str:
-    """The error in words, without the lines that some libraries add."""
+    """Describes an error, without the lines that some libraries add."""
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror}"
@@ -114,10 +114,10 @@ def _words(error: Exception) -> str:
 
 
 def _kept(error: Exception, folder: Optional[pathlib.Path]) -> str:
-    """Keeps the traceback of an error; returns words that say where."""
+    """Writes an error's traceback to a file; returns a text that names the file."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    # Names that are no UTF-8 have halves of surrogate pairs.
+    # If a name is not UTF-8, Python's text of the name has lone surrogates.
     content = f"{time}\n{''.join(lines)}".encode(errors="backslashreplace")
     try:
         path = _written(content, folder)

@@ -1,4 +1,4 @@
-"""What a binary of `experiments/` is: a name, settings with flags, and defaults."""
+"""The preset of a binary of `experiments/`: name, settings with flags, defaults."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Output(Settings):
 
     @property
     def folder(self) -> str:
-        """The folder, in which "~" stands for a home folder."""
+        """The folder; "~" at its beginning is replaced by the home folder."""
         return str(user_paths.expanded(str(self.output_dir)))
 
 
@@ -99,8 +99,8 @@ class Given:
     """The settings of a parsed command line.
 
     Attributes:
-      preset: whose command line it is.
-      values: the flags that were given, by their settings' names.
+      preset: the preset of the binary.
+      values: the values of the given flags, by their settings' names.
     """
 
     preset: Preset
@@ -108,7 +108,7 @@ class Given:
 
     @property
     def output(self) -> Output:
-        """Folder and resumption.
+        """The settings of the output: folder and resumption.
 
         Raises:
           SettingError: the folder is missing.
@@ -116,14 +116,14 @@ class Given:
         return Output.from_flat(self.values)
 
     def group(self, kind: type[Chosen]) -> Chosen:
-        """The settings of one group, with the preset's defaults."""
+        """Returns the settings of a group, with the preset's defaults."""
         return kind.from_flat({**self.preset.defaults, **self.values})
 
     def settings(self, *without: type[Settings]) -> dict[str, Any]:
-        """The settings of an experiment, fixed, by default or given.
+        """Returns an experiment's settings: fixed values, given flags and defaults.
 
         Args:
-          without: groups that are no part of an experiment; `Output` never is.
+          without: groups that are not part of an experiment; `Output` never is.
         """
         groups: list[type[Settings]] = [Output, *without]
         names = {
@@ -133,10 +133,10 @@ class Given:
         return {k: v for k, v in values.items() if k not in names}
 
     def experiment(self) -> Experiment:
-        """The experiment that the flags describe.
+        """Makes the experiment that the flags describe.
 
         Raises:
-          SettingError: a value that is refused.
+          SettingError: a value is refused.
         """
         return Experiment.from_flat(self.settings(), name=self.preset.name)
 
@@ -148,16 +148,16 @@ def _run(given: Given) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A binary: which settings of an experiment it offers as flags.
+    """A binary of an experiment, and the settings that it offers as flags.
 
     Attributes:
       name: the name of the experiment.
-      doc: what it does; the head of `--help`.
+      doc: a text that says what the binary does; the head of `--help`.
       groups: the settings with flags.
       defaults: defaults that differ from the settings' own.
       fixed: settings without a flag.
-      missing: flags that are not offered, and why, by their names.
-      main: what the binary does with a parsed command line.
+      missing: by name, flags that are not offered, and the reason.
+      main: the function that gets the parsed command line.
 
     Example:
       >>> from tfl_research import cli

@@ -1,4 +1,4 @@
-"""What was spent and what is left: `python -m tfl_research.cli.privacy_ledger`."""
+"""Shows spent and remaining budgets: `python -m tfl_research.cli.privacy_ledger`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _accountant(arguments: argparse.Namespace) -> str | None:
 
 
 def _delta(delta: float | None, clients: int | None, default: float) -> float:
-    """`delta`, or the default for the clients, or `default` if both are None."""
+    """Returns `delta`, else the default for the clients, else `default`."""
     if delta is not None:
         check_delta(delta)
         return delta
@@ -99,7 +99,7 @@ def _name(total: Total) -> str:
 
 
 def _budget_lines(ledgers: LedgerSet, groups: Sequence[tuple[Event, int]]) -> list[str]:
-    """A sentence for each budget in the ledgers: what is spent and left of it."""
+    """Says of each budget in the ledgers how much is spent and how much is left."""
     lines = []
     for ledger, budget in ledgers.budgets:
         spent = ledger_tables.epsilon(groups, budget.delta, budget.accountant)
@@ -226,7 +226,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _like(arguments: argparse.Namespace) -> LedgerSet | None:
-    """The ledger of --event_of, or None."""
+    """Returns the ledger of --event_of, or None."""
     if arguments.event_of is None:
         return None
     ledgers = ledger_reading.read_all([arguments.event_of])
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-      The exit code: 0, or 1 for a damaged ledger, or 2 for wrong arguments.
+      The exit code: 0; 1 for a damaged ledger; 2 for wrong arguments.
     """
     with warnings.catch_warnings():
         warnings.showwarning = _say

@@ -1,4 +1,4 @@
-"""Command lines of the experiments: parsing, `--help`, errors on one line."""
+"""Runs command lines of the experiments: parsing, `--help`, errors on one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfl_research.cli.preset import Preset
 from tfl_research.experiment import engines
 from tfl_research.storage.files import safe_text, user_paths
 
-# Begins the line of an error.
+# The beginning of the line of an error.
 _PROGRAM = "error"
 _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
 
@@ -27,8 +27,8 @@ _HELP = frozenset({"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"})
 class _OneLineWarnings:
     """Shows warnings on one line as long as any command line of this process runs.
 
-    How Python shows warnings is the same for all threads: if several command lines run
-    at once, the first changes the state and the last restores it.
+    Python's way to show warnings is shared by all threads. If several command lines run
+    at once, the first changes this state and the last restores it.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _OneLineWarnings:
             self._before = warnings.catch_warnings()
             self._before.__enter__()
             warnings.showwarning = _show_warning
-            # From imports of TFF and TensorBoard; the user can change nothing.
+            # Imports of TFF and TensorBoard cause it; the user cannot change them.
             warnings.filterwarnings("ignore", "pkg_resources is deprecated")
 
     def __exit__(self, *raised: object) -> None:
@@ -60,14 +60,14 @@ _ONE_LINE_WARNINGS = _OneLineWarnings()
 def main(preset: Preset) -> None:
     """Runs a binary and exits.
 
-    Exit code 0 after success and `--help`, 2 with `error: ...` on one line of
-    standard error for bad flags and other errors of the user's, 130 after an
-    interruption; see `last_resort`.
+    The exit code is 0 after success and `--help`. It is 2 for bad flags and other
+    errors of the user, with `error: ...` on one line of standard error. It is 130 after
+    an interruption; see `last_resort`.
     """
     # TensorFlow prints start-up notices as errors; real failures raise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # And warnings of what its own functions call.
+    # TensorFlow also warns about calls that its own functions make.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     deferred_imports.freeze_imports()
     engines.take_process()
@@ -81,7 +81,7 @@ def main(preset: Preset) -> None:
 
 
 def execute(preset: Preset, argv: Sequence[str]) -> int:
-    """`main` with the command line given and the exit code returned."""
+    """Runs a binary with the command line `argv`, and returns the exit code."""
     folder: Optional[pathlib.Path] = None
 
     def command() -> int:

@@ -1,4 +1,4 @@
-"""Pages about one run, several runs, or a sweep: scripts/report."""
+"""Writes pages about a run, several runs, or a sweep: scripts/report."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     """Writes the page and prints its path.
 
     Returns:
-      The exit code: 0, or 2 with a line on stderr for a folder without a run, a page
-      that cannot be written, or arguments that do not go together.
+      The exit code: 0; 2, with a line on stderr, if a folder has no run, the page
+      cannot be written, or arguments do not go together.
     """
     given = _parser().parse_args(arguments)
     return last_resort.guarded("report", lambda: _said(given))

@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str]) -> int:
                 f"--config={parsed.config}: the file does not exist; "
                 "scripts/federation provision writes a site.toml for each site"
             )
-        # The parser answers --help without what a site needs.
+        # The parser answers --help without the packages that a site needs.
         if parsed.train_for is None:
             from tfl_research.experiment.at_sites.site import serve_site
 

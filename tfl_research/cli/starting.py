@@ -1,4 +1,4 @@
-"""What a program does before its imports: memory, threads, and an end at signals.
+"""Prepares a program before its imports: memory, threads, and the end at signals.
 
 A program of this package begins with:
 
@@ -6,7 +6,7 @@ A program of this package begins with:
 
     starting.begin()
 
-This module imports next to nothing, so that there is nothing before it.
+This module imports almost nothing, so that `begin` comes before all other imports.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ _LINE = b"interrupted\n"
 # Read by glibc when a process starts, as NAME=VALUE:NAME=VALUE.
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb"
-# Read by OpenBLAS when NumPy is imported: 2 to the power of this number are the cycles
-# for which an idle thread waits actively. 4 is the least.
+# OpenBLAS reads this variable when NumPy is imported. An idle thread waits actively for
+# 2 to the power of this number of cycles. The smallest number is 4.
 _ACTIVE_WAITING = "OPENBLAS_THREAD_TIMEOUT"
 
 
 def begin() -> None:
-    """Prepares this process; the first call of a program."""
+    """Prepares this process; must be the first call of a program."""
     prepare()
     end_on_signals()
 
@@ -38,9 +38,9 @@ def prepare() -> None:
     Results do not change.
 
     Idle threads: OpenBLAS, which NumPy calls for products of matrices, lets its threads
-    wait actively after each product. That took as much CPU time again as drawing a
-    report's pictures, which multiplies matrices of 3 x 3, and it takes the time from
-    other threads and processes.
+    wait actively after each product. This takes CPU time from other threads and
+    processes. For a report's pictures, which multiply matrices of 3 x 3, the waiting
+    took as much CPU time as the drawing.
 
     Huge pages: a training step of a large model reads and writes hundreds of megabytes.
     In pages of 4 KiB, the processor spends a large part of the step on finding their
@@ -48,9 +48,9 @@ def prepare() -> None:
     2 MiB if GLIBC_TUNABLES says so when the process starts. So this program starts
     again, in the same process.
 
-    A variable that has a value stays as it is, also a GLIBC_TUNABLES that turns huge
-    pages off. A program that a debugger or profiler watches does not start again. A
-    glibc before 2.35 ignores the variable.
+    A variable that already has a value is not changed, even if GLIBC_TUNABLES turns
+    huge pages off. A program that a debugger or profiler watches does not start again.
+    A glibc before 2.35 ignores the variable.
     """
     environment = prepared(os.environ)
     starts_again = environment.get(_TUNABLES) != os.environ.get(_TUNABLES)
@@ -58,12 +58,12 @@ def prepare() -> None:
     if not starts_again or sys.gettrace() or sys.getprofile():
         return
     if not sys.executable:
-        # Started under a name that is no program's: Python cannot be found again.
+        # Python does not know its own path, so the program cannot be started again.
         return
     with contextlib.suppress(OSError):
         with open("/proc/self/cmdline", "rb") as file:
             command = file.read().split(b"\0")[:-1]
-        # By its full path: Python finds its packages by the name of the command.
+        # The full path is needed: Python finds its packages by the command's name.
         os.execve(
             sys.executable,
             [os.fsencode(sys.executable), *command[1:]],
@@ -72,7 +72,7 @@ def prepare() -> None:
 
 
 def prepared(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which `prepare` has nothing to do."""
+    """Returns an environment in which `prepare` has nothing to do."""
     given = environment.get(_TUNABLES, "")
     tunables = given
     if f"{_HUGE_PAGES}=" not in given:
@@ -83,15 +83,15 @@ def prepared(environment: Mapping[str, str]) -> dict[str, str]:
 def end_on_signals() -> None:
     """Ends this process at SIGINT and SIGTERM, with one line and code 130 or 143.
 
-    Python raises KeyboardInterrupt wherever the program happens to be. In the import of
-    TensorFlow, and in other foreign code, that can be in a place that drops exceptions:
-    the program would go on as if nothing had been said.
+    Python raises KeyboardInterrupt at any point of the program. In the import of
+    TensorFlow and in other foreign code, this point can be in code that drops
+    exceptions. Then the program would continue as if there had been no signal.
 
-    Nothing is raised and nothing is cleaned up: files are whole at any moment, because
-    runs survive kill -9; and processes that this process has started end together with
-    it. Rounds handle signals by themselves, and save what is completed.
+    So no exception is raised and nothing is cleaned up. Files are whole at any moment,
+    because runs survive kill -9. Processes that this process has started end together
+    with it. Rounds handle signals themselves, and save completed rounds.
 
-    A signal that is ignored stays so, as Ctrl-C in the background jobs of a shell.
+    A signal that is ignored stays ignored, as Ctrl-C in a shell's background jobs.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:

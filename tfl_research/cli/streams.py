@@ -1,7 +1,7 @@
 """Standard output that survives closed pipes, full disks and poor encodings.
 
 A run must not end because nobody reads its lines any more: its results are in files.
-What a terminal or a file cannot encode is written in other letters.
+If a terminal or a file cannot encode a character, other characters replace it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Optional, TextIO, Union
 
-# In the place of characters that an encoding lacks.
+# Replacements of characters that an encoding lacks.
 _WORDS = {
     "ε": "eps",
     "δ": "delta",
@@ -42,11 +42,11 @@ _IN_WORDS = "tfl_in_words"
 
 
 def _in_words(error: UnicodeError) -> tuple[Union[str, bytes], int]:
-    """Words for characters that an encoding lacks, and escapes for the rest."""
+    """Replaces characters that an encoding lacks by words or escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    # A half of a surrogate pair stands for a byte of a name that is no UTF-8.
+    # A lone surrogate stands for a byte of a name that is not UTF-8.
     plain = (
         _WORDS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text
     )
@@ -60,7 +60,7 @@ class _Descriptor(io.RawIOBase):
     """Writes to a descriptor; after the reader has gone, to nothing.
 
     Attributes:
-      lost: the error after which nothing was written any more, or None.
+      lost: the error after which nothing more was written, or None.
     """
 
     def __init__(self, descriptor: int, name: str):
@@ -89,7 +89,7 @@ class _Descriptor(io.RawIOBase):
                 return len(content)
 
     def _drop(self, error: OSError) -> None:
-        """Gives everything that is still written to the null device."""
+        """Sends all further output to the null device."""
         self.lost = error
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._descriptor)
@@ -116,21 +116,21 @@ def _open_descriptors() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Stream:
-    """A stream that replaces a standard stream, and its descriptor."""
+    """A stream that replaces a standard stream, with its descriptor."""
 
     text: io.TextIOWrapper
     raw: _Descriptor
 
 
 def _surviving(stream: Optional[TextIO], number: int, name: str) -> Optional[_Stream]:
-    """A stream to the descriptor of a standard stream; None for another stream."""
+    """Makes a stream to a standard stream's descriptor; None for another stream."""
     encoding, buffered = "utf-8", False
     if stream is not None:
         try:
             if stream.fileno() != number:
                 return None
         except (OSError, ValueError):
-            # In the place of the standard stream, as in a notebook or a test.
+            # Another stream has replaced the standard stream, as in a notebook or test.
             return None
         stream.flush()
         encoding, buffered = stream.encoding, not stream.isatty()
@@ -146,11 +146,11 @@ def _surviving(stream: Optional[TextIO], number: int, name: str) -> Optional[_St
 
 @contextlib.contextmanager
 def surviving() -> Iterator[None]:
-    """Standard output and error that survive until the end of the block.
+    """Replaces standard output and error until the end of the block.
 
     Raises:
-      OSError: at the end of a block that succeeded, if standard output could not be
-        written for another reason than a reader that went away.
+      OSError: the block succeeded, but standard output could not be written, and the
+        reason is not a reader that went away.
     """
     _open_descriptors()
     before = sys.stdout, sys.stderr
@@ -165,7 +165,7 @@ def surviving() -> Iterator[None]:
     finally:
         for own in (out, err):
             if own is not None:
-                # It flushes; the descriptor stays open.
+                # `detach` flushes; the descriptor stays open.
                 own.text.detach()
         sys.stdout, sys.stderr = before
     lost = None if out is None else out.raw.lost

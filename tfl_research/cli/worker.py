@@ -1,4 +1,4 @@
-"""scripts/worker: a TFF worker for experiments with --runtime=remote."""
+"""Runs scripts/worker: a TFF worker for experiments with --runtime=remote."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _address(text: str) -> _Address:
 
 
 def _binary() -> pathlib.Path:
-    """TFF's worker, without the import of TFF."""
+    """Returns the path of TFF's worker, without importing TFF."""
     found = importlib.util.find_spec("tensorflow_federated")
     if found is None or found.origin is None:
         raise FileNotFoundError(
@@ -116,7 +116,7 @@ def _run(port: int, bind: _Address) -> int:
 
     code = run(isolated=True)
     if code == keeper.NOT_ISOLATED and bind.is_unspecified:
-        # It listens on all interfaces in any case.
+        # This worker listens on all interfaces in any case.
         code = run(isolated=False)
     if code == keeper.NOT_ISOLATED:
         sys.stderr.write(

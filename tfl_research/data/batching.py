@@ -43,12 +43,12 @@ class Batching:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-# Minibatches of 20, shuffled.
+# One epoch of shuffled minibatches of 20 examples.
 ONE_EPOCH = Batching()
 
 
 def derived_generator(*parts: Any) -> np.random.Generator:
-    """A NumPy generator that is a pure function of `parts` (ints or strings).
+    """Makes a NumPy generator that is a pure function of `parts` (ints or strings).
 
     Equal parts give equal streams on every machine; different parts give independent
     streams (the key is the SHA-256 of the parts).
@@ -62,7 +62,7 @@ def derived_generator(*parts: Any) -> np.random.Generator:
 def step_order(
     num_examples: int, batching: Batching, generator: np.random.Generator
 ) -> np.ndarray:
-    """Example indices of every local step, int64 `[steps, batch]`, -1 where padded."""
+    """Draws example indices of local steps, int64 `[steps, batch]`, -1 = padding."""
     if num_examples == 0:
         return np.zeros((0, batching.batch_size), np.int64)
     pool = np.arange(num_examples)

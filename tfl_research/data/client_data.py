@@ -21,8 +21,8 @@ from tfl_research.data.poisson_batching import PoissonBatching
 # The division of examples into local steps.
 AnyBatching = Union[Batching, PoissonBatching]
 
-# Bytes of examples that a cohort keeps between counting and gathering them. Examples
-# of further clients are loaded twice, so memory does not grow with the cohort.
+# Number of bytes of examples that a cohort keeps between counting and gathering them.
+# Examples beyond this limit are loaded twice, so memory does not grow with the cohort.
 _CACHE_BYTES = 8 * 2**20
 
 
@@ -32,7 +32,7 @@ class ClientData:
 
     Attributes:
       client_ids: ids of all clients, in a fixed order.
-      load: gives a client's examples; must be a pure function of the id.
+      load: returns a client's examples; must be a pure function of the id.
       specs: `{"x": ArraySpec, "y": ArraySpec}` of an example; the names are flat, see
         `data.structures`.
       batching: divides examples into local steps in `cohort`.
@@ -42,9 +42,11 @@ class ClientData:
       exchanges: number of rounds in a row in which a client has the same local steps,
         counted from round 1; see `algorithms.Algorithm.exchanges`.
       in_memory: whether all clients are in memory, so that all can be looked at.
-      check: is called with a client's id and examples when it is in a cohort.
-      holders: the number of the first clients that hold all examples there are; the
-        other clients hold the same examples once more. None if each holds its own.
+      check: a function that is called with the id and the examples of each client in a
+        cohort.
+      holders: if the first `holders` clients together hold all examples, the other
+        clients hold some of these examples again. None if each client holds its own
+        examples.
     """
 
     client_ids: Sequence[str]
@@ -63,7 +65,7 @@ class ClientData:
     def from_arrays(
         cls, clients: Mapping[str, Examples], batching: AnyBatching = ONE_EPOCH
     ) -> ClientData:
-        """Client data of arrays in memory.
+        """Makes client data of arrays in memory.
 
         Args:
           clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`, with flat names as
@@ -72,8 +74,9 @@ class ClientData:
           batching: divides examples into local steps.
 
         Raises:
-          ValueError: no clients, a name that is not an example's, or clients that
-            disagree in names, shape, dtype or in the lengths of their arrays.
+          ValueError: there are no clients, a name is not allowed for an array of
+            examples, or clients disagree in names, shape, dtype or in the lengths of
+            their arrays.
         """
         if not clients:
             raise ValueError("client data needs at least one client, got none")
@@ -94,53 +97,53 @@ class ClientData:
 
     @property
     def here(self) -> Sequence[str]:
-        """The clients whose examples can be loaded here: all of them."""
+        """The clients whose examples can be loaded here: all clients."""
         return self.client_ids
 
     def num_examples(self, client_id: str) -> int:
-        """The number of examples that the client holds."""
+        """Returns the number of examples that the client holds."""
         return structures.num_examples(self.load(client_id))
 
     def items(self) -> Iterator[tuple[str, Examples]]:
-        """Every client's id and examples, loaded one after another."""
+        """Yields every client's id and examples; loads one client after another."""
         for client_id in self.client_ids:
             yield client_id, self.load(client_id)
 
     def different_items(self) -> Iterator[tuple[str, Examples]]:
-        """Clients' ids and examples; examples that several clients hold come once."""
+        """Yields clients' ids and examples; yields shared examples only once."""
         for client_id in self.client_ids[: self.holders]:
             yield client_id, self.load(client_id)
 
     def with_batching(self, batching: AnyBatching) -> ClientData:
-        """The same clients with other local steps."""
+        """Returns the same clients with other local steps."""
         return dataclasses.replace(self, batching=batching)
 
     def with_roles(self, roles: Mapping[str, int]) -> ClientData:
-        """The same clients with roles."""
+        """Returns the same clients with roles."""
         return dataclasses.replace(self, roles=dict(roles))
 
     def with_exchanges(self, exchanges: int) -> ClientData:
-        """The same clients, with the same local steps for `exchanges` rounds in a row.
+        """Returns the clients with the same local steps in `exchanges` rounds in a row.
 
         Raises:
-          ValueError: a number below 1.
+          ValueError: `exchanges` is below 1.
         """
         if exchanges < 1:
             raise ValueError(f"exchanges must be at least 1, got {exchanges}")
         return dataclasses.replace(self, exchanges=exchanges)
 
     def subset(self, client_ids: Sequence[str]) -> ClientData:
-        """Only the named clients."""
+        """Returns only the named clients."""
         return dataclasses.replace(self, client_ids=tuple(client_ids), holders=None)
 
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> Cohort:
-        """The named clients' local steps in one round.
+        """Makes the named clients' local steps in a round.
 
-        A pure function of its arguments: a client's shuffles depend on (seed,
+        This is a pure function of its arguments: a client's shuffles depend on (seed,
         client, round, epoch), but not on the other clients of the cohort. All rounds
-        of one group of `exchanges` have the same local steps and seeds.
+        of a group of `exchanges` rounds have the same local steps and seeds.
         """
         round_number = (round_number - 1) // self.exchanges + 1
         orders, poisson = [], []
@@ -183,7 +186,7 @@ class ClientData:
 
 
 def specs_of(examples: Examples) -> dict[str, ArraySpec]:
-    """Shape and dtype of each array, in the order of `structures.ordered`."""
+    """Returns shape and dtype of each array, in the order of `structures.ordered`."""
     return {
         name: ArraySpec(examples[name].shape[1:], examples[name].dtype)
         for name in structures.ordered(examples)

@@ -16,15 +16,16 @@ CLIENT_SECRET = "client_secret"
 def client_secrets(
     secret: Union[int, Mapping[str, int]], client_ids: Sequence[str], round_number: int
 ) -> np.ndarray:
-    """Each client's secret seed of a round, a function of the arguments.
+    """Computes each client's secret seed of a round, a function of the arguments.
 
     In a federation a site fills the member with its own secret, so that the server
     cannot compute the noise. In a simulation there is one secret for all clients.
 
     Args:
-      secret: the secret of the site; by client where clients are at several sites.
-      client_ids: the client ids of the site's clients in the round.
-      round_number: from 1.
+      secret: the secret of the site; a mapping by client if clients are at several
+        sites.
+      client_ids: the ids of the site's clients in the round.
+      round_number: the round's number; rounds are numbered from 1.
 
     Returns:
       int64 `[clients, 2]`, uniform over all 128 bits.

@@ -1,4 +1,4 @@
-"""Client data split into training, test and held-out clients, and pooled."""
+"""Splits client data into training, test and held-out clients; pools client data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfl_research.data.batching import ONE_EPOCH
 from tfl_research.data.client_data import AnyBatching, ClientData
 from tfl_research.data.cohort import Examples
 
-# Clients whose rows stay in memory: training loads the same clients again and again,
-# and hashing takes longer than loading.
+# Number of clients whose rows stay in memory: training loads the same clients again and
+# again, and hashing takes longer than loading.
 _CACHED_CLIENTS = 10_000
 
 
 def contents_of(examples: Examples) -> list[bytes]:
-    """The content of each example of a client, weights included, as bytes."""
+    """Returns the content of each example of a client, with weights, as bytes."""
     names = structures.ordered(examples)
     return hold_out.array_contents([examples[name] for name in names])
 
@@ -34,14 +34,15 @@ def split_each_client(
 ) -> tuple[ClientData, ClientData]:
     """Splits every client's examples in two, when they are loaded.
 
-    See `hold_out.examples`: one example more or less moves no other example.
+    An added or removed example does not move other examples, see `hold_out.examples`.
 
     Args:
       data: the clients.
-      test_fraction: the share of each client's examples, in [0, 1).
+      test_fraction: the share of each client's test examples, in [0, 1).
       seed: the seed of the splits.
-      unchanged: the clients before their examples were changed (by a skew), in the same
-        order; these then decide, so that a change does not move examples.
+      unchanged: the clients before a skew changed their examples, in the same order.
+        The unchanged examples then decide the split, so that the skew does not move
+        examples.
 
     Returns:
       (train, test), both of the same clients; either split of a small client may be
@@ -91,8 +92,8 @@ def split_arrays(
         `hold_out.examples`.
       seed: the seed of the splits.
       batching: the batching of the training data.
-      contents: what tells each client's examples apart, where their arrays depend on
-        other examples; `contents_of` when not given.
+      contents: the content of each client's examples, if their arrays depend on other
+        examples; by default `contents_of`.
 
     Returns:
       The training splits, the test splits of the same clients, and the held-out
@@ -139,7 +140,7 @@ POOLED = "pooled"
 
 
 def pooled(data: ClientData) -> ClientData:
-    """A single client that holds the examples of all clients, in their order."""
+    """Returns a single client that holds the examples of all clients, in order."""
 
     @functools.cache
     def all_examples() -> Examples:

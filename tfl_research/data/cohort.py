@@ -15,7 +15,7 @@ from tfl_research.data.poisson_batching import PoissonSteps
 # whose first axis counts examples.
 Examples = Mapping[str, np.ndarray]
 
-# Gives the values of a member for some clients, by id: an array `[clients, ...]`.
+# Returns the values of a member for clients, given by id: an array `[clients, ...]`.
 RowLoader = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -50,7 +50,7 @@ class Cohort:
 
     Attributes:
       client_ids: ids of the cohort's clients, in order; may be empty.
-      load: gives a client's examples.
+      load: returns a client's examples.
       orders: each client's int64 `[steps, batch]` example indices, -1 = padding.
       seeds: int32 `[clients, 2]`, the seed of each client's own randomness
         (dropout, local noise) in this round.
@@ -62,8 +62,8 @@ class Cohort:
       members: further values of the clients, arrays `[clients, ...]` by name.
       loaders: further values that are read only when arrays are gathered (such as
         clients' states, which may be large).
-      source: what the examples come from. Cohorts with equal sources have the same
-        examples for a client. None if nobody says so.
+      source: identifies the source of the examples. Cohorts with equal sources have the
+        same examples for a client. None if the source is unknown.
     """
 
     client_ids: tuple[str, ...]
@@ -83,11 +83,11 @@ class Cohort:
 
     @property
     def max_steps(self) -> int:
-        """The largest number of local steps of any client; 0 when empty."""
+        """The largest number of local steps of any client; 0 without clients."""
         return max((len(order) for order in self.orders), default=0)
 
     def batches(self, index: int) -> collections.OrderedDict[str, np.ndarray]:
-        """One client's local steps.
+        """Gathers a client's local steps.
 
         Returns:
           `x` `[steps, batch, ...]`, `y` `[steps, batch, ...]` and every other array of
@@ -103,13 +103,13 @@ class Cohort:
         return collections.OrderedDict((name, stacked[name][0]) for name in stacked)
 
     def with_members(self, **values: np.ndarray) -> Cohort:
-        """The same clients with further values.
+        """Returns the same clients with further values.
 
         Args:
           values: arrays `[clients, ...]` by the member's name.
 
         Raises:
-          ValueError: an array of another length, or a name that is taken.
+          ValueError: an array has another length, or a name is taken.
         """
         for name, value in values.items():
             if len(value) != len(self):
@@ -121,14 +121,14 @@ class Cohort:
         return dataclasses.replace(self, members={**self.members, **values})
 
     def with_loader(self, name: str, load: RowLoader) -> Cohort:
-        """The same clients with further values that are read on demand.
+        """Returns the same clients with further values that are read on demand.
 
         Args:
           name: the name of the member.
-          load: gives the values of clients, `[clients, ...]`, by their ids.
+          load: returns the values of clients, `[clients, ...]`, by their ids.
 
         Raises:
-          ValueError: a name that is taken.
+          ValueError: the name is taken.
         """
         self._check_new([name])
         return dataclasses.replace(self, loaders={**self.loaders, name: load})
@@ -143,10 +143,10 @@ class Cohort:
                 )
 
     def truncated(self, max_steps: Sequence[int]) -> Cohort:
-        """The same clients, each with at most `max_steps` local steps.
+        """Returns the same clients, each with at most `max_steps` local steps.
 
-        The partial work of devices that run out of time (Li et al. 2020, arXiv
-        1812.06127, section 3).
+        This models the partial work of devices that run out of time (Li et al. 2020,
+        arXiv 1812.06127, section 3).
 
         Args:
           max_steps: by client, at least 0; a number above a client's steps has no
@@ -170,11 +170,11 @@ class Cohort:
         return dataclasses.replace(self, orders=orders)
 
     def without_examples(self) -> Cohort:
-        """The same steps without the arrays of examples, which are not loaded."""
+        """Returns the same steps without examples, which are then not loaded."""
         return dataclasses.replace(self, specs={})
 
     def select(self, indices: Sequence[int]) -> Cohort:
-        """The sub-cohort of the clients at `indices`."""
+        """Returns the sub-cohort of the clients at `indices`."""
         return dataclasses.replace(
             self,
             client_ids=tuple(self.client_ids[i] for i in indices),
@@ -192,9 +192,9 @@ class Cohort:
     def stacked(
         self, *, num_clients: int | None = None, num_steps: int | None = None
     ) -> collections.OrderedDict[str, np.ndarray]:
-        """All clients' local steps in one array per name, padded with zeros.
+        """Gathers all clients' local steps in an array per name, padded with zeros.
 
-        Text is padded with texts without a character.
+        Text is padded with empty texts.
 
         Args:
           num_clients: pads with clients without examples up to this many.

@@ -1,7 +1,7 @@
-"""A client's arrays as a user has them, in the types that models take.
+"""Converts a client's arrays, as a user gives them, to the types that models take.
 
 Values that cannot be converted without a guess are refused in one line. The line names
-the client, the array and, if there is one, the row.
+the client, the array and, if possible, the row.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def converted(
     sequences: Mapping[str, Sequences] = _NOTHING,
     places: Mapping[str, Place] = _NO_PLACES,
 ) -> Examples:
-    """The client's arrays, flat and by name.
+    """Converts a client's arrays; returns them by flat name.
 
-    Floats become float32, integer labels int32, text becomes bytes in an array of
-    objects, and weights float32. Nothing else is changed, and nothing is left out.
+    Floats and weights become float32, integer labels become int32, and text becomes
+    bytes in an array of objects. Nothing else is changed, and nothing is left out.
 
     Args:
-      client_id: whose arrays they are.
+      client_id: the client that has the arrays.
       arrays: "x" and optionally "y" and "sample_weight", anything that NumPy turns into
         arrays, or lists of rows of different lengths; x and y may be dicts, or have
         flat names as "x/age".
@@ -61,8 +61,8 @@ def converted(
         arguments' names.
 
     Raises:
-      ValueError: another name, no x, lengths that differ, or values that are not
-        finite, missing, or of a type that no model takes.
+      ValueError: an array has another name; there is no x; lengths differ; or values
+        are missing, not finite, or of a type that no model takes.
 
     Example:
       >>> from tfl_research.data import conversion
@@ -104,7 +104,7 @@ def converted(
 
 
 def _flat(client_id: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays by flat name, as they are; an error names what is wrong."""
+    """Returns the unchanged arrays by flat name; raises ValueError for a wrong name."""
     flat: dict[str, Any] = {}
     for name, value in arrays.items():
         if not isinstance(name, str) or not structures.is_example_array(name):
@@ -195,7 +195,7 @@ def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
 
 
 def _integers(where: Place, array: np.ndarray) -> np.ndarray:
-    """Labels as int32."""
+    """Converts integer labels to int32."""
     limits = np.iinfo(np.int32)
     if array.dtype.kind != "b" and array.size:
         wrong = (array < limits.min) | (array > limits.max)

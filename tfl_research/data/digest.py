@@ -14,7 +14,7 @@ from tfl_research.data.cohort import Examples
 
 
 def content_digest(splits: Mapping[str, Optional[ClientData]]) -> str:
-    """SHA-256 over the clients' ids and examples, in hexadecimal.
+    """Computes SHA-256 over the clients' ids and examples, in hexadecimal.
 
     Two equal digests mean the same splits, the same clients in the same order, and
     arrays of the same names, dtypes, shapes and values. Batching and roles do not
@@ -67,7 +67,7 @@ def _add(total: Any, client_id: str, examples: Examples) -> None:
                 content = text.encode() if isinstance(text, str) else text
                 total.update(len(content).to_bytes(8, "big") + content)
             continue
-        # In little-endian order on every machine.
+        # The bytes are in little-endian order on every machine.
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         kind = array.dtype.str
         total.update(_line([client_id, name, kind, *examples[name].shape]))

@@ -1,18 +1,18 @@
-"""Whole numbers that float32, the type of models' inputs, cannot hold."""
+"""Finds integers that float32, the type of models' inputs, cannot represent."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# float32 holds all integers up to the first, and float64 up to the second.
+# float32 represents all integers up to the first number, float64 up to the second.
 _SINGLE, _DOUBLE = 2**24, 2**53
 
 
 def rounded_integers(numbers: np.ndarray) -> np.ndarray:
-    """Which numbers are integers that float32 would round, bool of the same shape.
+    """Finds integers that float32 would round; returns bool of the same shape.
 
     Such numbers are identifiers or times rather than measurements. Floats count only if
-    all large ones among them are whole; above 2^53 they have been rounded already.
+    all large floats are whole; above 2^53 they have been rounded already.
 
     Example:
       >>> import numpy as np

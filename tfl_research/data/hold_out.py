@@ -1,10 +1,10 @@
-"""Draws of held-out clients, which are never trained on, and of test examples.
+"""Draws held-out clients, which are never trained on, and test examples.
 
-Every draw is by a keyed hash: the key comes from the seed and the purpose of the draw,
-and the hash of a client's id or of an example's content decides about this client or
-this example. One client or one example more or less therefore moves no other, whatever
-the order, so that neighbouring data have neighbouring training splits. Every function
-is pure: equal arguments give equal splits on every machine.
+Every draw uses a keyed hash. The key comes from the seed and the purpose of the draw.
+The hash of a client's id, or of an example's content, decides about this client or this
+example. So an added or removed client or example does not move any other, in any order,
+and neighbouring data have neighbouring training splits. Every function is pure: equal
+arguments give equal splits on every machine.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ def check_fraction(name: str, fraction: float) -> None:
 
 
 def _bytes(text: str) -> bytes:
-    # A file's name may hold bytes that are no UTF-8.
+    # A file's name may have bytes that are not UTF-8.
     return text.encode("utf-8", "surrogateescape")
 
 
 class _Draw:
-    """Numbers by a keyed hash (BLAKE2b); the key is a function of `parts`."""
+    """Maps contents to numbers by a keyed hash (BLAKE2b); `parts` make the key."""
 
     def __init__(self, *parts: Any) -> None:
         self._key = hashlib.sha256(repr(parts).encode()).digest()
 
     def number(self, content: bytes) -> int:
-        """A number from 0 to 2^64 - 1."""
+        """Returns the content's number, from 0 to 2^64 - 1."""
         digest = hashlib.blake2b(content, key=self._key, digest_size=_HASH_BYTES)
         return int.from_bytes(digest.digest(), "big")
 
     def below(self, content: bytes, fraction: float) -> bool:
-        """Whether the number is in the lowest `fraction` of all numbers."""
+        """Whether the content's number is in the lowest `fraction` of all numbers."""
         return self.number(content) < fraction * 2.0 ** (8 * _HASH_BYTES)
 
 
 def nearest_count(total: int, fraction: float) -> int:
-    """The whole number of held-out clients that is nearest to a fraction of `total`.
+    """Computes the number of held-out clients that is nearest to a share of `total`.
 
-    It depends on the number of all clients. Tasks with a public, fixed list of clients
-    give the list to `clients`.
+    The result depends on the number of all clients. It is for tasks with a public,
+    fixed list of clients, which then call `clients` with this count.
 
     Returns:
       0 for a fraction of 0. A fraction above 0 holds out at least one client and leaves
       at least one training client.
 
     Raises:
-      ValueError: a fraction outside [0, 1), or above 0 with fewer than two clients.
+      ValueError: the fraction is outside [0, 1), or above 0 with fewer than two
+        clients.
     """
     check_fraction("held_out_fraction", fraction)
     if fraction == 0.0:
@@ -96,9 +97,8 @@ def clients(
       The training clients and the held-out clients.
 
     Raises:
-      ValueError: neither or both of `count` and `fraction`; a count that is negative
-        or leaves no training client; a fraction outside [0, 1), or one by which no
-        training client is left.
+      ValueError: neither or both of `count` and `fraction` are given; the count is
+        negative; the fraction is outside [0, 1); or no training client is left.
     """
     if (count is None) == (fraction is None):
         raise ValueError(
@@ -133,16 +133,16 @@ def examples(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits one client's examples at random into training and test examples.
 
-    An example is tested on if the hash of its content is below the fraction. Equal
-    examples get numbers, by which they differ. So one example more or less moves no
-    other example, in any order of the examples. The number of test examples varies
-    about the fraction, as with independent coins: a client may have no test example, or
-    no training example.
+    An example is a test example if the hash of its content is below the fraction. Equal
+    examples are numbered, so that their hashes differ. So an added or removed example
+    does not move any other example, in any order of the examples. The share of test
+    examples varies about the fraction, as with independent coins: a client may have no
+    test example, or no training example.
 
     Args:
-      contents: what tells the client's examples apart, see `array_contents`; may be
-        empty.
-      fraction: probability of each example to be tested on, in [0, 1).
+      contents: the content of each of the client's examples, see `array_contents`; may
+        be empty.
+      fraction: probability of each example to be a test example, in [0, 1).
       seed: the seed of the draw.
       client_id: the client that holds the examples; clients draw independently.
 
@@ -175,13 +175,13 @@ def examples(
 
 
 def array_contents(arrays: Sequence[np.ndarray]) -> list[bytes]:
-    """The content of each example as bytes: its values, types and shapes.
+    """Returns the content of each example as bytes: its values, types and shapes.
 
     Args:
-      arrays: each `[n, ...]`, such as a client's x and y.
+      arrays: arrays `[n, ...]`, such as a client's x and y.
 
     Returns:
-      n texts of bytes, equal for equal examples and different otherwise, on every
+      n byte strings, equal for equal examples and different otherwise, on every
       machine.
     """
     columns = []
@@ -193,7 +193,7 @@ def array_contents(arrays: Sequence[np.ndarray]) -> list[bytes]:
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         header = f"{array.dtype.str}{array.shape[1:]}".encode()
         columns.append([header + row.tobytes() for row in array])
-    # Lengths keep the end of x apart from the beginning of y.
+    # Lengths separate the end of x from the beginning of y.
     return [
         b"".join(len(part).to_bytes(8, "big") + part for part in row)
         for row in zip(*columns)
@@ -205,14 +205,14 @@ def groups(
 ) -> np.ndarray:
     """Draws groups of examples for testing, such as all flights of a day.
 
-    A group is drawn if the hash of its name is below the fraction, whichever other
-    groups there are; the number of drawn groups varies about the fraction.
+    A group is drawn if the hash of its name is below the fraction. Other groups do not
+    matter, so the share of drawn groups varies about the fraction.
 
     Args:
       group_of: the group of each example, `[n]`, of any comparable type.
-      fraction: probability of each group to be tested on, in [0, 1).
+      fraction: probability of each group to be drawn, in [0, 1).
       seed: the seed of the draw.
-      purpose: tells independent draws of one seed apart.
+      purpose: names the draw; draws with different purposes are independent.
 
     Returns:
       Whether each example belongs to a drawn group, bool `[n]`.
@@ -228,11 +228,11 @@ def groups(
 
 
 def latest(length: int, fraction: float) -> int:
-    """The index at which a sequence in time is cut: `[:cut]` trains, `[cut:]` tests.
+    """Returns the index `cut` of a sequence in time: `[:cut]` trains, `[cut:]` tests.
 
     As in LEAF (Caldas et al. 2018, arXiv 1812.01097), the later part is the test split,
-    so that no client is tested on its past. The cut depends on the length: one element
-    more or less can move another across the cut.
+    so that no client is tested on its past. The cut depends on the length: an added or
+    removed element can move another element across the cut.
 
     Raises:
       ValueError: the fraction is outside [0, 1).

@@ -1,4 +1,4 @@
-"""Paths of data files inside installed packages, without importing the packages."""
+"""Finds data files inside installed packages without importing the packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pathlib
 
 
 def package_file(package: str, relative_path: str) -> pathlib.Path:
-    """The path of a file in an installed package.
+    """Returns the path of a file in an installed package.
 
     The package's code is not run: some data packages are Python 2 code, load
     everything at import, or carry a licence that covers only their wrapper.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# After a row of examples ends nothing, a microbatch, or a local step (with its last
-# microbatch).
+# Says whether a row of examples ends nothing, a microbatch, or a local step (with its
+# last microbatch).
 ROW_ENDS_NOTHING, ROW_ENDS_MICROBATCH, ROW_ENDS_STEP = 0, 1, 2
 _WIDEST_ROW = 64
 
@@ -21,7 +21,7 @@ class PoissonSteps(NamedTuple):
       order: int64 `[rows, batch]` example indices, -1 = padding.
       ends: int32 `[rows]`, for each row one of the constants `ROW_ENDS_...`.
       num_examples: number of examples that the client holds.
-      noise_seed: int64 `[2]`, of the noise that the client adds.
+      noise_seed: int64 `[2]`, the seed of the noise that the client adds.
     """
 
     order: np.ndarray
@@ -53,7 +53,7 @@ class PoissonBatching:
         the expected size. Changes results only by float rounding.
 
     Raises:
-      ValueError: a number outside its range, microbatches larger than the batch.
+      ValueError: a number is out of range, or microbatches are larger than the batch.
     """
 
     steps: int
@@ -83,13 +83,13 @@ class PoissonBatching:
             object.__setattr__(self, "batch_size", min(width, _WIDEST_ROW))
 
     def sampling_rate(self, num_examples: int) -> float:
-        """q of a client with `num_examples` examples; 1 for none."""
+        """Returns q of a client with `num_examples` examples; 1 without examples."""
         if num_examples <= self.expected_batch_size:
             return 1.0
         return self.expected_batch_size / num_examples
 
     def num_microbatches(self, num_examples: int) -> int:
-        """Microbatches in each step of a client with `num_examples` examples."""
+        """Returns the number of microbatches in a step of a client."""
         expected = min(self.expected_batch_size, float(num_examples))
         return max(1, math.ceil(expected / self.microbatch_size))
 

@@ -1,4 +1,4 @@
-"""What a user gives for an array, as NumPy has it: numbers, bytes, or rows."""
+"""Converts a user's value for an array to NumPy: numbers, bytes, or rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-# A row of no elements, and so of no type.
+# A row without elements, whose type is unknown.
 _UNTYPED = np.zeros(0, object)
 
 
@@ -18,7 +18,7 @@ class Place:
 
     Attributes:
       text: names the array, and the client.
-      rows: the user's name of each row; its number from 0 where not given.
+      rows: the user's name of each row; by default the row's number from 0.
       unit: the unit of the first axis.
     """
 
@@ -37,7 +37,7 @@ class Place:
 
 
 def can_be_written(text: str) -> bool:
-    """Whether text is UTF-8, but for bytes of files' names that are not."""
+    """Whether text can be written as UTF-8; bytes of files' names are allowed."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -46,7 +46,7 @@ def can_be_written(text: str) -> bool:
 
 
 def rows_or_array(where: Place, value: Any) -> Any:
-    """An array of numbers, or of bytes; or a list of arrays where rows differ."""
+    """Returns an array of numbers or bytes, or a list of arrays if rows differ."""
     kind = type(value)
     if kind is tuple and value and all(isinstance(v, np.ndarray) for v in value):
         raise ValueError(
@@ -74,12 +74,12 @@ def rows_or_array(where: Place, value: Any) -> Any:
     try:
         array = np.asarray(value)
     except ValueError:
-        # Rows of different lengths.
+        # The rows have different lengths.
         return rows_of(where, list(value))
     if array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-        # NumPy makes text of numbers among text.
+        # NumPy would convert numbers among text to text.
         array = np.asarray(value, object)
     if array.dtype.kind in "SUO":
         return _text(where, array)
@@ -99,7 +99,7 @@ def _is_masked(value: Any) -> bool:
 
 
 def _check_pandas(where: Place, value: Any) -> None:
-    """Refuses categories that are numbers: names, or quantities?"""
+    """Refuses categories that are numbers, which may be names or quantities."""
     columns = dict(value.items()) if value.ndim == 2 else {value.name: value}
     for name, column in columns.items():
         is_category = str(column.dtype) == "category"
@@ -130,7 +130,7 @@ def rows_of(where: Place, values: Any) -> list[np.ndarray]:
 
 
 def _text(where: Place, array: np.ndarray) -> Any:
-    """Bytes by element; or arrays by row where the elements are sequences."""
+    """Returns bytes by element, or arrays by row if the elements are sequences."""
     elements = array.reshape(-1).tolist()
     if elements and all(isinstance(e, (list, tuple, np.ndarray)) for e in elements):
         return rows_of(where, array)
@@ -147,7 +147,7 @@ def _text(where: Place, array: np.ndarray) -> Any:
 
 
 def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> None:
-    """Raises ValueError that names the worst element of an array of objects."""
+    """Raises ValueError that names an element of an array of objects."""
     are_numbers = not any(isinstance(e, (str, bytes)) for e in elements)
     fine = (bool, int, float, np.number) if are_numbers else (str, bytes)
     odd = [

@@ -16,17 +16,17 @@ class SeededClients(ClientData):
     """Clients whose local steps come from a seed of their own, as at sites.
 
     Attributes:
-      seeds: by client id.
+      seeds: the seeds by client id.
     """
 
     seeds: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, clients: ClientData, seeds: Mapping[str, int]) -> SeededClients:
-        """The same clients, with seeds of their own.
+        """Returns the same clients, with seeds of their own.
 
         Raises:
-          ValueError: a client without a seed.
+          ValueError: a client has no seed.
         """
         for client_id in clients.client_ids:
             if client_id not in seeds:
@@ -42,7 +42,7 @@ class SeededClients(ClientData):
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> Cohort:
-        """The local steps of a round; each client's own seed replaces `seed`."""
+        """Makes the local steps of a round; each client's own seed replaces `seed`."""
         parts = [
             super(SeededClients, self).cohort(
                 [name], seed=self.seeds[name], round_number=round_number

@@ -13,26 +13,28 @@ import numpy as np
 from tfl_research.data import structures
 
 LONGEST = "longest"
-# What happens to a sequence above the length.
+# Ways to treat a sequence that is longer than the length.
 LONGER = ("refuse", "cut")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-    """How the rows of an array, which differ in length, are brought to one length.
+    """How rows of different lengths are padded to one length.
 
     Attributes:
       length: the length of every row, at least 1; or "longest", the longest row of all
-        clients. The latter is a fact about all clients, which a task declares
+        clients. "longest" is a fact about all clients, which a task declares
         (`Task.pooled`) and a private run refuses.
-      pad: what fills a shorter row at its end: a token's number, a float, or text. An
-        integer or text must not occur in the rows themselves, since nothing would tell
-        it from padding. Where no row has an element, the pad's type decides.
+      pad: the value that fills a shorter row at its end: a token's number, a float, or
+        text. The rows themselves must not have the pad if it is an integer or text,
+        since it could not be distinguished from padding. If no row has an element, the
+        pad's type is the array's type.
       longer: for a row above the length, "refuse" raises an error and "cut" keeps the
         first elements.
 
     Raises:
-      ValueError: a length below 1, a pad that is not finite, or another word.
+      ValueError: the length is below 1, the pad is not finite, or `longer` is another
+        word.
 
     Example:
       >>> from tfl_research import tasks
@@ -66,17 +68,17 @@ class Sequences:
         rows: Sequence[np.ndarray],
         name_row: Optional[Callable[[int], str]] = None,
     ) -> np.ndarray:
-        """The rows in one array, `[n, length, ...]`.
+        """Pads rows; returns an array `[n, length, ...]`.
 
         Args:
           where: names the client and the array in an error.
-          rows: each `[steps, ...]`, of the same trailing shape; text as bytes in
+          rows: arrays `[steps, ...]` of the same trailing shape; text as bytes in
             arrays of objects.
           name_row: names a row in an error; by default by its number.
 
         Raises:
-          ValueError: a row above the length that is not cut, a row that holds the pad,
-            rows of different trailing shapes, or of text and numbers; names the row.
+          ValueError: a row is too long and not cut, a row has the pad, or rows differ
+            in their trailing shape or mix text and numbers; the message names the row.
         """
         if not isinstance(self.length, (int, np.integer)):
             raise ValueError(
@@ -163,14 +165,14 @@ def _is_a(value: object, kind: type) -> bool:
 def by_array(
     sequences: Union[Sequences, Mapping[str, Sequences], None], names: Sequence[str]
 ) -> dict[str, Sequences]:
-    """The sequences by flat name of array.
+    """Returns the sequences by flat name of array.
 
     Args:
-      sequences: for x, or by the array's flat name.
-      names: the arrays that one `Sequences` is for.
+      sequences: a `Sequences` for the arrays `names`, or a mapping by flat name.
+      names: the flat names of arrays that a single `Sequences` applies to.
 
     Raises:
-      ValueError: something else, or a name that no array can have.
+      ValueError: `sequences` has another type, or a name that no array can have.
     """
     if sequences is None:
         return {}

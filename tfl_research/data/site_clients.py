@@ -1,4 +1,4 @@
-"""Clients whose examples are at their sites: their ids and sizes are known here."""
+"""Clients whose examples are at their sites; only ids and sizes are known here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SiteCohort(Cohort):
     """The clients of a round, for which their sites make the local steps.
 
     Attributes:
-      round_number: from 1. A site makes the local steps from this number.
+      round_number: the round's number, from 1; a site needs it to make local steps.
     """
 
     round_number: int = 0
@@ -49,7 +49,7 @@ class SiteClients(ClientData):
         own: Optional[ClientData] = None,
         mark: str = "",
     ) -> SiteClients:
-        """The clients of a federation.
+        """Makes the clients of a federation.
 
         Args:
           client_ids: the client ids of all sites, in a fixed order.
@@ -86,7 +86,7 @@ class SiteClients(ClientData):
         return () if self.own is None else self.own.client_ids
 
     def num_examples(self, client_id: str) -> int:
-        """The number of examples that the client holds.
+        """Returns the number of examples that the client holds.
 
         Raises:
           UserError: the site of the client does not tell the number.
@@ -100,14 +100,14 @@ class SiteClients(ClientData):
         return self.sizes[client_id]
 
     def items(self) -> Iterator[tuple[str, Examples]]:
-        """Ids and examples of the clients whose examples are at this site."""
+        """Yields ids and examples of the clients whose examples are at this site."""
         for client_id in self.here:
             yield client_id, self.load(client_id)
 
     def cohort(
         self, client_ids: Sequence[str], *, seed: int, round_number: int
     ) -> Cohort:
-        """The local steps of clients here; for others their ids and the round."""
+        """Makes local steps of clients here; for other clients only ids and round."""
         if client_ids and set(self.here).issuperset(client_ids):
             return super().cohort(client_ids, seed=seed, round_number=round_number)
         return SiteCohort(

@@ -19,14 +19,14 @@ import numpy as np
 T = TypeVar("T")
 
 SAMPLE_WEIGHT = "sample_weight"
-# What TensorFlow takes in the name of an argument.
+# The characters that TensorFlow allows in the name of an argument.
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def packed(arrays: Mapping[str, Any], name: str) -> Any:
-    """The array `name`, or a dict of all arrays whose name begins with `name/`.
+    """Returns the array `name`, or a dict of all arrays whose name is `name/PART`.
 
-    None for the labels of data without labels.
+    The result is None for the labels of data without labels.
 
     Raises:
       KeyError: no array has such a name.
@@ -48,11 +48,11 @@ def packed(arrays: Mapping[str, Any], name: str) -> Any:
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:
-    """The opposite of `packed`: flat arrays by name of an array or a dict of arrays.
+    """Flattens an array or a dict of arrays to arrays by flat name; inverts `packed`.
 
     Raises:
-      ValueError: an empty dict, a dict in a dict, or the name of a part that TensorFlow
-        does not take.
+      ValueError: a dict is empty or in another dict, or TensorFlow does not allow the
+        name of a part.
 
     Example:
       >>> flattened("x", {"age": 1, "image": 2})
@@ -92,7 +92,7 @@ def is_argument(name: str) -> bool:
 
 
 def of(name: str) -> str:
-    """The part that a flat array belongs to: "x", "y", "sample_weight" or another name.
+    """Returns the part of a flat array: "x", "y", "sample_weight" or another name.
 
     Example:
       >>> of("x/age"), of("y"), of("mask")
@@ -108,7 +108,7 @@ def is_example_array(name: str) -> bool:
 
 
 def example_arrays(arrays: Mapping[str, T]) -> dict[str, T]:
-    """The arrays that have a row for each example.
+    """Returns the arrays that have a row for each example.
 
     Example:
       >>> example_arrays({"x": 1, "y": 2, "mask": 3})
@@ -118,9 +118,9 @@ def example_arrays(arrays: Mapping[str, T]) -> dict[str, T]:
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """The names in their one order: inputs, labels, weights, each by name.
+    """Sorts flat names: inputs, labels, weights, each by name.
 
-    The order is no fact about the data: it is the same whoever comes first.
+    The order discloses nothing about the data: it depends only on the names.
 
     Example:
       >>> ordered(["sample_weight", "y", "x/b", "x/a"])
@@ -131,7 +131,7 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def num_examples(arrays: Mapping[str, Any]) -> int:
-    """The number of a client's examples: the length of its arrays.
+    """Returns the number of a client's examples: the length of its arrays.
 
     Example:
       >>> num_examples({"x/age": [30, 40], "x/sex": [0, 1]})
@@ -141,15 +141,15 @@ def num_examples(arrays: Mapping[str, Any]) -> int:
 
 
 def single(arrays: Mapping[str, T], name: str, user: str) -> T:
-    """The array `name` of data with a single input, or a single label.
+    """Returns the array `name` of data with a single input, or a single label.
 
     Args:
       arrays: arrays, or their specs, by flat name.
       name: "x" or "y".
-      user: what needs a single array, for the error.
+      user: names the code that needs a single array, for the error.
 
     Raises:
-      ValueError: the data have no such array, or several.
+      ValueError: the data have no such array, or several arrays.
 
     Example:
       >>> single({"x/age": 1, "x/image": 2}, "x", "a backdoor")
@@ -168,7 +168,7 @@ def is_text(dtype: Any) -> bool:
 
 
 def blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of padding: zeros, or texts without a character.
+    """Makes an array of padding: zeros, or empty texts.
 
     Example:
       >>> blank((2,), np.int32).tolist(), blank((1,), object).tolist()
@@ -180,7 +180,7 @@ def blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def no_examples(specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a client without examples.
+    """Makes the arrays of a client without examples.
 
     Args:
       specs: `ArraySpec` by name.

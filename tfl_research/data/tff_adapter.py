@@ -1,4 +1,4 @@
-"""TFF's `ClientData` as client data of this package.
+"""Converts TFF's `ClientData` to client data of this package.
 
 This module only calls methods of its arguments. So, like the rest of the package, it
 imports neither TFF nor TensorFlow.
@@ -61,14 +61,14 @@ def from_tff(
 
 
 def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
-    """The examples of each client in all parts, one part after another.
+    """Joins the examples of each client in all parts, one part after another.
 
     Args:
       parts: client data of the same specs; a part may lack a client.
       client_ids: the clients of the result; a client in no part has no examples.
 
     Raises:
-      ValueError: no parts, or parts that disagree in their specs.
+      ValueError: there are no parts, or the parts disagree in their specs.
     """
     if not parts or any(part.specs != parts[0].specs for part in parts):
         raise ValueError(
@@ -93,7 +93,7 @@ def union(parts: Sequence[ClientData], client_ids: Sequence[str]) -> ClientData:
 
 
 def renamed(data: ClientData, prefix: str) -> ClientData:
-    """The same clients under ids with a prefix."""
+    """Returns the same clients under ids with a prefix."""
     original = {f"{prefix}{client_id}": client_id for client_id in data.client_ids}
     return ClientData(
         tuple(original), lambda i: data.load(original[i]), data.specs, data.batching

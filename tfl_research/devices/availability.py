@@ -1,4 +1,4 @@
-"""When devices are idle, charging and on a free network."""
+"""Simulates when devices are available: idle, charging and on a free network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAY = 86_400.0
 
 @dataclasses.dataclass(frozen=True)
 class Availability:
-    """Chances of being available that rise and fall with the time of day.
+    """Availability of devices with a probability that follows the time of day.
 
     Each device is available in a slot of time with probability
     `mean * (1 + a cos(2 pi (t - p) / 86400))`, independently of other devices and
@@ -64,14 +64,14 @@ class Availability:
             )
 
     def slot(self, seconds: float) -> int:
-        """The number of the slot at a time."""
+        """Returns the number of the slot at a time."""
         return int(seconds // self.slot_seconds)
 
     def probability(self, seconds: float, amplitude: float, phase: float) -> float:
-        """The probability that a device is available at a time.
+        """Computes the probability that a device is available at a time.
 
         Args:
-          seconds: since the simulation's first midnight.
+          seconds: time in seconds since the simulation's first midnight.
           amplitude, phase: amplitude and phase of the device; the phase in seconds.
         """
         middle = (self.slot(seconds) + 0.5) * self.slot_seconds

@@ -16,7 +16,7 @@ from tfl_research.devices.rounds import DeviceRounds
 from tfl_research.sampling.cohort_sizes import check_round
 
 _KEPT = 4
-# Slots in a row without a working or a beginning device, after which a run stops.
+# A run stops after this many slots in a row in which no device works or begins.
 _IDLE_SLOTS = 1000
 
 
@@ -32,16 +32,16 @@ class BufferedRounds(DeviceRounds):
     discarded and counts as late. A device has at most one update that is under way or
     in the buffer.
 
-    A server step is a pure function of the fields and the step's number. For an earlier
-    step than the last, the simulation begins again.
+    A server step is a pure function of the fields and the step's number. If a call asks
+    for an earlier step than the last call, the simulation begins again.
 
     Attributes:
       concurrency: M in the paper, the number of devices that train at once, at least 1.
       max_staleness: largest staleness of an update, at least 0.
 
     Raises:
-      ValueError: a number is outside its range, `concurrency` plus `cohort_size`
-        exceeds the number of devices, or an error of `DeviceRounds`.
+      ValueError: a number is out of range, `concurrency` plus `cohort_size` exceeds the
+        number of devices, or `DeviceRounds` raises.
     """
 
     concurrency: int = 100
@@ -104,7 +104,7 @@ class BufferedRounds(DeviceRounds):
 
     def _server_steps(self) -> Iterator[Outcome]:
         clock, started, version = self.start_seconds, 0, 0
-        # (when it ends, order of beginning, device, model version, reports?)
+        # (end of the work, order of beginning, device, model version, reports?)
         at_work: list[tuple[float, int, int, int, bool]] = []
         busy: set[int] = set()
         buffer: list[tuple[int, int]] = []
@@ -167,7 +167,7 @@ class BufferedRounds(DeviceRounds):
     def _work(
         self, number: int, clock: float, generator: np.random.Generator
     ) -> tuple[float, bool]:
-        """When a device that begins now ends, and whether it reports."""
+        """Returns when a device that begins now ends, and whether it reports."""
         device, work = self.devices.device(number), self.workload(number)
         seconds = device.seconds(self.bytes_down, work.examples, self.bytes_up)
         fate, share = generator.random(2)

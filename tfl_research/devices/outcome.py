@@ -50,7 +50,7 @@ class Outcome:
         return cohort
 
     def columns(self) -> collections.OrderedDict[str, float]:
-        """Cells of metrics.csv."""
+        """Returns the outcome's cells of metrics.csv."""
         cells: collections.OrderedDict[str, float] = collections.OrderedDict(
             simulated_seconds=float(self.end_seconds),
             bytes_down=int(self.bytes_down),

@@ -1,4 +1,4 @@
-"""Rounds of devices whose course does not depend on data, for private runs."""
+"""Rounds of devices for private runs: their course does not depend on data."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class PacedRounds(SynchronousRounds):
 
     The work time of a device depends on its number of examples. If the first reports
     end a round, the data of one device change the clock, and so which devices are
-    available and selected in all later rounds. Nothing bounds the information in this.
-    Here
+    available and selected in all later rounds. This discloses an unbounded amount of
+    information. Therefore, in this class
 
     - every round lasts exactly `report_deadline`;
     - `cohort_size` devices are selected, which depends on seed, clock and
@@ -40,8 +40,8 @@ class PacedRounds(SynchronousRounds):
         clients send.
 
     Raises:
-      ValueError: another over-selection, availability that follows labels, and see
-        `SynchronousRounds`.
+      ValueError: `over_selection` is not 1, availability follows labels, or
+        `SynchronousRounds` raises.
     """
 
     over_selection: float = 1.0
@@ -65,7 +65,7 @@ class PacedRounds(SynchronousRounds):
     def of(
         cls, rounds: SynchronousRounds, *, every_device_sends: bool = False
     ) -> PacedRounds:
-        """Paced rounds of the same devices; `over_selection` is left out.
+        """Makes paced rounds of the same devices; ignores `over_selection`.
 
         Raises:
           ValueError: see the class.

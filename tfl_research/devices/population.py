@@ -12,12 +12,12 @@ import numpy as np
 from tfl_research.data import derived_generator
 from tfl_research.devices.availability import DAY, Availability
 
-# Populations up to this size are searched whole for available devices.
+# In populations up to this size, every device is tested for availability.
 _SEARCHED_WHOLE = 4096
-# In larger populations, draws for each device that is wanted.
+# In larger populations, the largest number of draws for each wanted device.
 _DRAWS = 200
 
-# Gives a device's dominant label, and the number of labels.
+# Returns a device's dominant label, and the number of labels.
 LabelOfDevice = Callable[[int], tuple[int, int]]
 
 
@@ -31,13 +31,13 @@ class Speeds:
 
     Attributes:
       seconds_per_example: median time of a device for one example in one epoch.
-      download_bytes_per_second, upload_bytes_per_second: medians.
+      download_bytes_per_second, upload_bytes_per_second: median network speeds.
       compute_spread, network_spread: standard deviations of the logarithms, at least
         0; 1 puts the 95th percentile 5.2 times above the median. A device's two
         network speeds are one draw.
 
     Raises:
-      ValueError: a median that is not above 0, or a negative spread.
+      ValueError: a median is not above 0, or a spread is negative.
     """
 
     seconds_per_example: float = 0.02
@@ -88,10 +88,11 @@ class DevicePopulation:
       count: number of registered devices, at least 1.
       seed: seed of the devices' properties and availability.
       speeds, availability: distributions of the devices' properties.
-      label: gives a device's dominant label; needed when availability follows labels.
+      label: returns a device's dominant label; needed if availability follows labels.
 
     Raises:
-      ValueError: a count below 1, or availability by labels without `label`.
+      ValueError: the count is below 1, or availability follows labels and `label` is
+        missing.
     """
 
     count: int
@@ -107,7 +108,7 @@ class DevicePopulation:
             raise ValueError("label_correlation above 0 needs `label`, got None")
 
     def device(self, number: int) -> Device:
-        """The properties of a device."""
+        """Computes the properties of a device."""
         draws = derived_generator("device", self.seed, number)
         compute, network, phase = draws.normal(size=3)
         spread, follows = draws.random(2)

@@ -19,10 +19,10 @@ class DeviceIds(Sequence[str]):
       size: number of devices, at least 1.
       owners: number of clients whose examples the devices hold in turn, at least 1.
         With fewer clients than devices, several devices hold the same examples. None if
-        it is not known.
+        the number is unknown.
 
     Raises:
-      ValueError: a number below 1.
+      ValueError: a number is below 1.
     """
 
     size: int
@@ -55,7 +55,7 @@ class DeviceIds(Sequence[str]):
         return True
 
     def index(self, value: Any, start: int = 0, stop: Any = None) -> int:
-        """The position of a device id, which is read from the id without a search."""
+        """Returns the position of a device id, which the id contains: no search."""
         number = self.number(value)
         if number not in range(self.size)[start:stop]:
             raise ValueError(
@@ -64,7 +64,7 @@ class DeviceIds(Sequence[str]):
         return number
 
     def number(self, name: object) -> int:
-        """The position of an id.
+        """Returns the position of an id.
 
         Raises:
           ValueError: the id is not one of these ids.
@@ -78,7 +78,7 @@ class DeviceIds(Sequence[str]):
 
 
 def registered(clients: ClientData, count: int) -> ClientData:
-    """Client data in which `count` devices hold the examples of `clients`.
+    """Makes client data in which `count` devices hold the examples of `clients`.
 
     Device d holds the examples of client d modulo the number of clients. Devices with
     the same examples are different clients, with different shuffles.
@@ -89,7 +89,7 @@ def registered(clients: ClientData, count: int) -> ClientData:
         clients take no part.
 
     Raises:
-      ValueError: a count below 1, or clients with roles.
+      ValueError: the count is below 1, or clients have roles.
     """
     if clients.roles is not None:
         raise ValueError(

@@ -90,7 +90,7 @@ class DeviceRounds:
         )
 
     def workload(self, number: int) -> Workload:
-        """The local work of a device."""
+        """Returns the local work of a device."""
         batching = self.clients.batching
         if not isinstance(batching, Batching):
             raise TypeError(f"expected Batching, got {batching}")

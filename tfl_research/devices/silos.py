@@ -1,4 +1,4 @@
-"""Rounds of silos that can be down, with a smallest number of reports."""
+"""Rounds of silos that can be down, with a minimum number of reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SiloOutcome:
         return cohort
 
     def columns(self) -> collections.OrderedDict[str, float]:
-        """Cells of metrics.csv."""
+        """Returns the outcome's cells of metrics.csv."""
         return collections.OrderedDict(
             selected=self.selected,
             dropped_out=self.dropped_out,
@@ -53,7 +53,7 @@ class UnreliableSilos:
       seed: seed of the draw that decides which silos are down.
 
     Raises:
-      ValueError: a number outside its range, or a minimum that no cohort reaches.
+      ValueError: a number is out of range, or no cohort can reach the minimum.
     """
 
     inner: Sampler
@@ -80,7 +80,7 @@ class UnreliableSilos:
         return self.inner.client_ids
 
     def outcome(self, round_number: int) -> SiloOutcome:
-        """The silos that reported in a round."""
+        """Returns the outcome of a round: the silos that reported."""
         selected = self.inner.sample(round_number)
         reports = tuple(
             client_id
@@ -99,14 +99,14 @@ class UnreliableSilos:
         )
 
     def abandoned_before(self, round_number: int) -> int:
-        """Abandoned rounds among rounds 1 to `round_number` - 1."""
+        """Counts the abandoned rounds among rounds 1 to `round_number` - 1."""
         counts = self._abandoned
         while len(counts) < round_number:
             counts.append(counts[-1] + self.outcome(len(counts)).abandoned)
         return counts[round_number - 1]
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """The silos of a round; empty if the round is abandoned."""
+        """Returns the silos of a round; empty if the round is abandoned."""
         return self.outcome(round_number).client_ids
 
     @property

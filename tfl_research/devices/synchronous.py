@@ -19,7 +19,7 @@ _KEPT = 4
 
 @dataclasses.dataclass(frozen=True)
 class SynchronousRounds(DeviceRounds):
-    """Over-selection, a reporting deadline and a minimum cohort.
+    """Synchronous rounds with over-selection, a deadline and a minimum cohort.
 
     A round selects `ceil(over_selection * cohort_size)` of the devices that are
     available at its start. A device reports after download, local work and upload, or
@@ -29,8 +29,8 @@ class SynchronousRounds(DeviceRounds):
     is abandoned: nothing is aggregated or released. The next round starts when a round
     ends.
 
-    A round is a pure function of the fields and the round's number. A later round than
-    the last needs all rounds in between, in time proportional to their cohorts.
+    A round is a pure function of the fields and the round's number. To compute a later
+    round, all rounds before it are computed, in time proportional to their cohorts.
 
     Attributes:
       over_selection: factor of the cohort size, at least 1.
@@ -41,7 +41,7 @@ class SynchronousRounds(DeviceRounds):
         if it completed at least one step.
 
     Raises:
-      ValueError: a number is outside its range, or an error of `DeviceRounds`.
+      ValueError: a number is out of range, or `DeviceRounds` raises.
     """
 
     over_selection: float = 1.3
@@ -88,11 +88,11 @@ class SynchronousRounds(DeviceRounds):
         return min(wanted, self.devices.count)
 
     def sample(self, round_number: int) -> tuple[str, ...]:
-        """The round's cohort; empty for an abandoned round."""
+        """Returns the round's cohort; empty for an abandoned round."""
         return self.outcome(round_number).client_ids
 
     def abandoned_before(self, round_number: int) -> int:
-        """How many earlier rounds were abandoned."""
+        """Counts the abandoned rounds before a round."""
         check_round(round_number)
         if round_number == 1:
             return 0
@@ -100,7 +100,7 @@ class SynchronousRounds(DeviceRounds):
         return self._abandoned[round_number - 2]
 
     def outcome(self, round_number: int) -> Outcome:
-        """The outcome of the round."""
+        """Returns the outcome of the round."""
         check_round(round_number)
         self._simulate(round_number)
         if round_number not in self._latest:
@@ -122,9 +122,9 @@ class SynchronousRounds(DeviceRounds):
             self._latest.popitem(last=False)
 
     def _selection(self, round_number: int) -> tuple[float, list[int], np.ndarray]:
-        """The clock at a round's start, the selected devices, and which drop out.
+        """Returns the clock at a round's start, the selected devices, and drop-outs.
 
-        The end of the round before must be known. Nothing else of earlier rounds is
+        The end of the previous round must be known. No other part of earlier rounds is
         used.
         """
         start = self._ends[round_number - 2] if round_number > 1 else self.start_seconds
@@ -133,7 +133,7 @@ class SynchronousRounds(DeviceRounds):
         return start, selected, generator.random(len(selected)) < self.drop_out
 
     def _round(self, round_number: int) -> Outcome:
-        """Simulates a round; the end of the round before must be known."""
+        """Simulates a round; the end of the previous round must be known."""
         start, selected, dropped = self._selection(round_number)
         # (seconds from the start, position in the draw, device, steps)
         reports = []
@@ -162,7 +162,7 @@ class SynchronousRounds(DeviceRounds):
         )
 
     def _report(self, number: int) -> tuple[float, int]:
-        """Seconds from the start to a device's report, and the steps in the report."""
+        """Returns seconds from start to a device's report, and steps in the report."""
         device, work = self.devices.device(number), self.workload(number)
         seconds = device.seconds(self.bytes_down, work.examples, self.bytes_up)
         if seconds <= self.report_deadline or not self.partial_work:

@@ -164,7 +164,7 @@ class Description:
 
     @property
     def resolved_cohorts(self) -> Cohorts:
-        """Returns the cohorts; the default sampler depends on the privacy."""
+        """The cohorts; the default sampler depends on the privacy."""
         if self.cohorts.sampler is not None:
             return self.cohorts
         sampler = "fixed"
@@ -176,7 +176,7 @@ class Description:
 
     @property
     def resolved_weighting(self) -> Weighting:
-        """Returns the client weighting; the default fits the other parts."""
+        """The client weighting; the default fits the other parts."""
         if self.weighting.client_weighting is not None:
             return self.weighting
         kind = self.chosen_algorithm.WEIGHTING or "examples"
@@ -196,35 +196,35 @@ class Description:
 
     @property
     def clients(self) -> ClientOptimizer:
-        """Returns the clients' optimizer."""
+        """The clients' optimizer."""
         if not isinstance(self.client_optimizer, ClientOptimizer):
             raise TypeError(f"expected the clients' one, got {self.client_optimizer!r}")
         return self.client_optimizer
 
     @property
     def server(self) -> ServerOptimizer:
-        """Returns the server's optimizer."""
+        """The server's optimizer."""
         if not isinstance(self.server_optimizer, ServerOptimizer):
             raise TypeError(f"expected the server's, got {self.server_optimizer!r}")
         return self.server_optimizer
 
     @property
     def chosen_algorithm(self) -> AlgorithmSettings:
-        """Returns the algorithm's settings."""
+        """The algorithm's settings."""
         if isinstance(self.algorithm, str):
             raise TypeError(f"expected settings, got {self.algorithm!r}")
         return self.algorithm
 
     @property
     def chosen_aggregator(self) -> Optional[AggregatorSettings]:
-        """Returns the aggregator's settings; None for a user's own factory."""
+        """The aggregator's settings; None for a user's own factory."""
         if isinstance(self.aggregator, AggregatorSettings):
             return self.aggregator
         return None
 
     @property
     def aggregator_name(self) -> str:
-        """Returns the aggregator's name, or the class name of a user's own factory."""
+        """The aggregator's name, or the class name of a user's own factory."""
         chosen = self.chosen_aggregator
         return type(self.aggregator).__name__ if chosen is None else chosen.NAME
 

@@ -32,7 +32,7 @@ class Draws:
 
     @property
     def client_secrets(self) -> Union[int, Mapping[str, int]]:
-        """Returns the seed of the clients' secrets, or seeds by client for sites."""
+        """The seed of the clients' secrets, or seeds by client for sites."""
         return self.site_seeds or user_level.client_secret(self.key)
 
     def applied_to(self, setup: Setup) -> Setup:

@@ -56,32 +56,32 @@ class Result:
 
     @property
     def path(self) -> pathlib.Path:
-        """Returns the run's folder."""
+        """The run's folder."""
         return self.ended.path
 
     @property
     def stop_reason(self) -> str:
-        """Returns why the run ended, see `storage.run_record.STOP_REASONS`."""
+        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
         return self.ended.stop_reason
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Returns summary.json: metrics of the untrained, final and best model."""
+        """Summary.json: metrics of the untrained, final and best model."""
         return self.ended.summary
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """Returns a table with a row for each round and the columns of metrics.csv."""
+        """A table with a row for each round and the columns of metrics.csv."""
         return self.ended.metrics
 
     @property
     def epsilon(self) -> float:
-        """Returns ε of this run's rounds together, at `delta`; inf without privacy."""
+        """ε of this run's rounds together, at `delta`; inf without privacy."""
         return self.ended.epsilon
 
     @property
     def delta(self) -> Optional[float]:
-        """Returns δ of `epsilon`; None without privacy."""
+        """δ of `epsilon`; None without privacy."""
         deltas = self.metrics["delta"].dropna()
         return float(deltas.iloc[-1]) if len(deltas) else None
 

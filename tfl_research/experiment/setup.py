@@ -74,12 +74,12 @@ class Setup:
 
     @property
     def user_level(self) -> Optional[UserLevelPlan]:
-        """Returns the plan of user-level privacy, or None."""
+        """The plan of user-level privacy, or None."""
         return self.plan if isinstance(self.plan, UserLevelPlan) else None
 
     @property
     def record_level(self) -> Optional[RecordLevelPlan]:
-        """Returns the plan of record-level privacy, or None."""
+        """The plan of record-level privacy, or None."""
         return self.plan if isinstance(self.plan, RecordLevelPlan) else None
 
     def sum_formats(self, *, secure: bool = True) -> Optional[SumFormats]:

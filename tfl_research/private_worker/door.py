@@ -1,4 +1,4 @@
-"""Where clients of a worker connect, and who may."""
+"""Accepts connections of a worker's clients, and refuses other users."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _PIECE = 1 << 16
 
 
 class Door:
-    """A listening socket: of this user, or of a port.
+    """A listening socket: a Unix-domain socket of this user, or a TCP port.
 
-    A Unix-domain socket is in a folder that this user alone can enter. A port of a
-    loopback address is for processes of this user and of root alone, too: the kernel's
-    table of connections says which user owns each connection. A port of another address
-    is open to everybody who can reach the port.
+    A Unix-domain socket is in a folder that only this user can enter. A port of a
+    loopback address accepts only processes of this user and of root: the kernel's table
+    of connections says which user owns each connection. A port of another address is
+    open to everybody who can reach the port.
 
-    Open it before the process gets another network.
+    Open the door before the process moves into another network.
 
     Attributes:
-      address: where gRPC connects.
+      address: the address to which gRPC connects.
 
     Args:
-      listen: "unix", or ADDRESS:PORT with a numeric address; port 0 is any.
+      listen: "unix", or ADDRESS:PORT with a numeric address; port 0 is any free port.
 
     Raises:
-      OSError: the address is not of this machine, or the port is in use.
-      ValueError: another text.
+      OSError: the address does not belong to this machine, or the port is in use.
+      ValueError: `listen` has another form.
     """
 
     def __init__(self, listen: str):
@@ -70,7 +70,7 @@ class Door:
         return server
 
     def accept(self) -> socket.socket:
-        """The next connection of somebody who may have one; others are closed."""
+        """Returns the next connection of an allowed user; closes other connections."""
         while True:
             connection, peer = self._socket.accept()
             if not self._is_guarded or self._owners(connection, peer) <= {
@@ -81,7 +81,7 @@ class Door:
             connection.close()
 
     def _owners(self, connection: socket.socket, peer: Any) -> set[Optional[int]]:
-        """The users who can own the other end; None stands for an unknown user."""
+        """Returns the users who can own the other end; None is an unknown user."""
         if connection.family == socket.AF_UNIX:
             size = struct.calcsize(_CREDENTIALS)
             found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
@@ -96,9 +96,9 @@ class Door:
 
 
 def open_tables() -> list[int]:
-    """Descriptors of the kernel's tables of TCP connections.
+    """Opens the kernel's tables of TCP connections; returns their descriptors.
 
-    They show the network that the process had when it opened them.
+    The tables show the network that the process had when it opened them.
     """
     return [
         os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -108,7 +108,7 @@ def open_tables() -> list[int]:
 
 
 def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
-    """The users who can own the other end of a loopback connection.
+    """Finds the users who can own the other end of a loopback connection.
 
     Args:
       tables: the result of `open_tables`.
@@ -121,7 +121,7 @@ def owners(tables: Sequence[int], theirs: int, ours: int) -> set[Optional[int]]:
     ends = f":{theirs:04X}", f":{ours:04X}"
     found: set[Optional[int]] = set()
     for table in tables:
-        # At offsets, since threads may read at the same time.
+        # Each read has an offset, since threads may read at the same time.
         pieces, place = [], 0
         while piece := os.pread(table, _PIECE, place):
             pieces.append(piece)

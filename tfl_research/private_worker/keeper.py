@@ -2,8 +2,9 @@
 
     python -m tfl_research.private_worker.keeper '{"binary": FILE, "listen": "unix"}'
 
-It prints a line of JSON: where the worker is reached and its process id, or why it does
-not run. The worker ends with this program, and this program ends with the worker.
+This program prints a line of JSON: the worker's address and process id, or the reason
+why the worker does not run. The worker ends with this program, and this program ends
+with the worker.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tfl_research.private_worker import network
 from tfl_research.private_worker.door import Door
 from tfl_research.private_worker.xla_flags import with_flags
 
-# Exit codes. Those of a worker that a signal ended are 128 and the signal's number.
+# Exit codes. If a signal ended the worker, the code is 128 plus the signal's number.
 NOT_ISOLATED, NOT_LISTENING = 3, 4
 _START_SECONDS = 60.0
 _PIECE = 1 << 20
@@ -40,9 +41,9 @@ class Keeper:
 
     Args:
       binary: path of TFF's worker.
-      door: where clients connect.
-      renews: whether a worker that served somebody is replaced when its last
-        connection is closed. A worker keeps what its clients leave behind.
+      door: accepts clients' connections.
+      renews: whether a used worker is replaced when its last connection is closed. A
+        worker would keep the values that its clients have not released.
       isolated: whether this process has its own network.
     """
 
@@ -135,10 +136,10 @@ class Keeper:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
-        """A connection to the worker, once it listens.
+        """Waits until the worker listens, and connects to the worker.
 
         Raises:
-          OSError: it does not listen within a minute.
+          OSError: the worker does not listen within a minute.
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:
@@ -193,7 +194,7 @@ def keep(
       binary: path of TFF's worker.
       listen: see `Door`.
       say: called with `address` and `pid` when the worker is started, or with `error`.
-      parent: a process to end with; None for none.
+      parent: id of a process with which this process ends, or None.
       renews: see `Keeper`.
       isolated: whether the worker gets its own network. Otherwise it listens on all
         interfaces of this machine.
@@ -242,7 +243,7 @@ def keep(
 
 
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
-    """`keep` with JSON of its arguments; prints what `keep` says as a line of JSON."""
+    """Runs `keep` with arguments from JSON; prints its messages as lines of JSON."""
     given = json.loads(arguments[0])
     return keep(given.pop("binary"), given.pop("listen"), _say, **given)
 

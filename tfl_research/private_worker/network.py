@@ -1,4 +1,4 @@
-"""Asks the kernel for a network of its own, and to end a process with another.
+"""Moves a process into its own network, and ends a process with its parent.
 
 Python 3.12 has `os.unshare`; earlier versions need the C library.
 """
@@ -23,10 +23,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def end_with_parent(parent: int, number: int) -> None:
     """Asks the kernel for a signal when the parent ends, also by kill -9.
 
-    The kernel means the parent's thread that started this process.
+    For the kernel, the parent is the thread that started this process.
 
     Args:
-      parent: its process id; where it has ended already, this process ends too.
+      parent: the parent's process id. If the parent has already ended, this process
+        ends too.
       number: the number of the signal.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
@@ -41,9 +42,9 @@ def isolate() -> None:
     must have one thread.
 
     Raises:
-      OSError: the kernel does not allow it; the process is where it was.
+      OSError: the kernel does not allow it; the process keeps its network.
     """
-    # A kernel can allow a namespace and then refuse what makes it usable. A process
+    # A kernel can allow a namespace and then refuse to make it usable. A process
     # cannot leave a namespace again, so another process tries first.
     child = os.fork()
     if child == 0:
@@ -64,7 +65,7 @@ def _enter() -> None:
     try:
         _unshare(_CLONE_NEWNET)
     except OSError:
-        # Who is not root may have one inside of a user namespace.
+        # Without root rights, a network namespace needs a user namespace.
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
         for name, text in (
             ("setgroups", "deny"),

@@ -45,7 +45,7 @@ class FederatedProcess(tff.templates.IterativeProcess):
 
     @property
     def message_bytes(self) -> tuple[int, int]:
-        """Returns `download_bytes` and `upload_bytes`."""
+        """`download_bytes` and `upload_bytes`."""
         return self.download_bytes, self.upload_bytes
 
 

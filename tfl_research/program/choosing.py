@@ -1,4 +1,4 @@
-"""What a run evaluates, and what chooses its best model."""
+"""Decides which models a run evaluates, and which metric chooses the best model."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ def candidates(
     releases: Releases,
     account: Optional[Account],
 ) -> tuple[Candidates, Optional[str]]:
-    """The candidates for the best model, and why no metric is meant to choose it.
+    """Makes the candidates for the best model of a run.
 
     Args:
       evaluator: the evaluator of models.
-      config: has the metric that the user gave.
-      task: its `selection_metric`, or None for no metric, and its `non_trainable`.
+      config: the run's settings, with the metric that the user gave.
+      task: the task; this uses its `selection_metric` (None for no metric) and its
+        `non_trainable`.
       releases: which outputs the run releases.
       account: charges private metrics.
 
     Returns:
-      The candidates, and None or a reason.
+      The candidates, and the reason why no metric chooses among them, or None.
 
     Raises:
       UserError: see `deciding.selection`.
@@ -76,7 +77,7 @@ def candidates(
 
 
 def nothing(config: RunConfig, release: Release) -> tuple[Candidates, str]:
-    """The candidates of a run if its states have no model.
+    """Makes the candidates of a run whose states have no model: they choose nothing.
 
     Raises:
       UserError: a setting needs a model.

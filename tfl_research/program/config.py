@@ -12,11 +12,11 @@ class RunConfig:
     """Length, evaluation, checkpoints and output of a run.
 
     Attributes:
-      rounds: rounds planned, at least 1.
-      evaluate_every: rounds from one evaluation to the next; the last round is
-        evaluated too.
-      checkpoint_every: rounds from one checkpoint to the next; the last round has a
-        checkpoint too.
+      rounds: number of planned rounds, at least 1.
+      evaluate_every: number of rounds from one evaluation to the next; the last round
+        is evaluated too.
+      checkpoint_every: number of rounds from one checkpoint to the next; the last
+        round has a checkpoint too.
       checkpoint_seconds: a checkpoint is also written when the last checkpoint is
         older than this many seconds. The time of a checkpoint changes no result.
       keep_checkpoints: number of newest checkpoints that are kept.
@@ -28,11 +28,11 @@ class RunConfig:
       early_stopping_patience: stops the run after this many evaluations in a row
         without a better value; None never stops early.
       seed: seed of the clients' local shuffles.
-      cohort_seed: replaces `seed` if nobody may know which examples a client uses
-        (record-level privacy).
-      client_secret: from it clients' secrets are drawn, where they add noise that the
-        server must not know (`data.client_secrets`), by client where each has its own;
-        None without such noise.
+      cohort_seed: the seed of local shuffles instead of `seed`, if nobody may know
+        which examples a client uses (record-level privacy).
+      client_secret: the secret from which clients' secrets are drawn, if clients add
+        noise that the server must not know (`data.client_secrets`). A mapping by
+        client if each client has its own secret; None without such noise.
       max_evaluation_examples: largest number of evaluated examples of a split.
       evaluation_batch_size: examples in a batch of the evaluation.
       evaluate_separately: whether a batch of the evaluation has the examples of one

@@ -1,7 +1,7 @@
-"""When a run counts as diverged: by its model, and by the losses that it releases.
+"""Decides whether a run has diverged, by its model and the losses that it releases.
 
-A private run decides by what it releases, including its noised model. So the decision
-is a function of what ε covers already, or of what the user chose to release.
+A private run decides by its releases only, including its noised model. So the decision
+is a function of values that ε already covers, or that the user chose to release.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tfl_research.storage import nest
 
 # The square of a larger weight is infinite in float32, and so is the model's norm.
 LARGEST_WEIGHT = math.sqrt(float(np.finfo(np.float32).max))
-# Times the loss of the untrained model, or 1 if that is larger.
+# The largest loss, as a multiple of max(1, loss of the untrained model).
 LARGEST_LOSS = 1e6
 _LOSSES = ("train_loss", "eval_loss", "held_out_loss")
 _ADVICE = (
@@ -27,15 +27,16 @@ _ADVICE = (
 
 
 def check_weights(round_number: int, weights: Any, last_good: str) -> None:
-    """Refuses a model with weights that are not finite, or too large to compute with.
+    """Checks that a model's weights are finite, and not too large to compute with.
 
     Args:
       round_number: the number of the round that gave the model.
       weights: the weights of the model.
-      last_good: says where a model is that has not diverged.
+      last_good: a text that says where a model is that has not diverged.
 
     Raises:
-      TrainingDivergedError: names the weights.
+      TrainingDivergedError: weights are not finite or too large; the message names
+        the weights.
     """
     path = nest.first_beyond(weights, LARGEST_WEIGHT)
     if path is None:
@@ -54,20 +55,20 @@ def check_losses(
     untrained: Mapping[str, float],
     last_good: str,
 ) -> None:
-    """Refuses a round with a loss that is a million times the untrained model's loss.
+    """Checks that no loss is a million times the untrained model's loss.
 
-    Losses that are of the data are not judged: the loss of training if it is infinite,
-    or if the round excluded clients, since one client is enough for that; and a loss
-    that was not finite before training.
+    Losses that bad data can explain are not judged: an infinite training loss, or the
+    training loss of a round that excluded clients, since one client is enough for
+    that; and a loss that was not finite before training.
 
     Args:
       round_number: the number of the round.
-      row: cells that are released.
-      untrained: metrics of the untrained model, as far as they are known.
+      row: released cells of the round's row of metrics.csv.
+      untrained: the known metrics of the untrained model, by column.
       last_good: see `check_weights`.
 
     Raises:
-      TrainingDivergedError: names the loss.
+      TrainingDivergedError: a loss is too large; the message names the loss.
     """
     known = [abs(untrained[name]) for name in _LOSSES if name in untrained]
     usual = max([1.0, *(loss for loss in known if math.isfinite(loss))])

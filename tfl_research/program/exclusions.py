@@ -1,4 +1,4 @@
-"""Which clients a round excluded, since their update was not finite, and why."""
+"""Finds the clients that a round excluded because their update was not finite."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Excluded = Sequence[tuple[str, str]]
 class Exclusions:
     """Finds the clients that a round excluded.
 
-    A process counts them alone. A client with examples that are not finite is found by
-    its examples. Others are found by the round itself, which is repeated from the same
-    state for halves of the cohort; their results are thrown away. Clients that were
-    found in earlier rounds are tried first.
+    A process only counts the excluded clients. A client with examples that are not
+    finite is found by its examples. To find other clients, this class repeats the round
+    from the same state with halves of the cohort, and throws the results away. It first
+    tries the clients that it found in earlier rounds.
 
     Args:
       engine: executes the process.
@@ -38,10 +38,12 @@ class Exclusions:
         self._found: set[str] = set()
 
     def of_round(self, state: Any, cohort: Any, count: int) -> Excluded:
-        """(client, reason) of the clients excluded; none at the sites of a federation.
+        """Finds (client, reason) of each excluded client.
+
+        The result is empty at the sites of a federation.
 
         Args:
-          state: before the round.
+          state: the state before the round.
           cohort: the cohort of the round.
           count: how many clients the round excluded.
         """
@@ -80,7 +82,7 @@ class Exclusions:
     def _search(
         self, state: Any, cohort: Cohort, indices: Sequence[int]
     ) -> Iterator[int]:
-        """Yields the positions of the clients excluded, some of those at `indices`."""
+        """Yields the positions, out of `indices`, of the clients that were excluded."""
         if len(indices) == 1:
             yield from indices
             return
@@ -103,10 +105,10 @@ class Exclusions:
     def _excluded_of(
         self, state: Any, cohort: Cohort, indices: Sequence[int]
     ) -> Optional[int]:
-        """How many clients the round excludes, if the clients at `indices` fill it.
+        """Counts the excluded clients of a round with only the clients at `indices`.
 
-        These clients take part several times, to make a group of the cohort's size:
-          another size would be compiled again.
+        These clients take part several times, so that the group has the cohort's size.
+        A group of another size would be compiled again.
         """
         repeated = itertools.islice(itertools.cycle(indices), len(cohort))
         _, metrics = self._engine.next(state, cohort.select(list(repeated)))
@@ -114,7 +116,7 @@ class Exclusions:
 
 
 def excluded(metrics: Any) -> Optional[int]:
-    """How many clients a round excluded, by its metrics; None if they do not say."""
+    """Reads from metrics how many clients a round excluded; None if not measured."""
     if not isinstance(metrics, Mapping) or not isinstance(
         metrics.get("cohort"), Mapping
     ):
@@ -139,7 +141,7 @@ def _not_finite(examples: Mapping[str, Any], order: np.ndarray) -> Optional[str]
 
 
 def array(found: Excluded) -> np.ndarray:
-    """The measurement of a round."""
+    """Makes the measurement of a round."""
     texts = np.empty((len(found), 2), object)
     for row, pair in enumerate(found):
         texts[row] = pair
@@ -147,14 +149,14 @@ def array(found: Excluded) -> np.ndarray:
 
 
 def totals(measured: Mapping[int, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """The exclusions of all rounds by client, for summary.json.
+    """Sums up the exclusions of all rounds by client, for summary.json.
 
     Args:
       measured: the measurements of the rounds.
 
     Returns:
-      `client`, `reason` (the last one), `rounds` (how many) and `last_round`, those
-      with the most rounds first.
+      A record for each client: `client`, `reason` (the last reason), `rounds` (number
+      of rounds) and `last_round`. Clients with the most rounds come first.
     """
     counts: collections.Counter[str] = collections.Counter()
     last: dict[str, tuple[int, str]] = {}
@@ -169,7 +171,7 @@ def totals(measured: Mapping[int, Mapping[str, np.ndarray]]) -> list[dict[str, A
 
 
 def words(found: Sequence[Sequence[str]], shown: int = 3) -> str:
-    """Clients and reasons for a printed line; "" for none."""
+    """Lists clients and reasons for a printed line; "" without clients."""
     parts = [f"{client}: {reason}" for client, reason in found[:shown]]
     if len(found) > shown:
         parts.append(f"{len(found) - shown} more")

@@ -34,11 +34,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class HasCompanions(Protocol):
-    """A sampler of cohorts with further participants that are not clients.
+    """A sampler of cohorts with companions: participants that are not clients.
 
     Attributes:
-      beside: ids of these participants, such as the holder of the server's own
-        examples. They are in every cohort, and no cohort size counts them.
+      beside: ids of the companions, such as the holder of the server's own examples.
+        Companions are in every cohort, and the cohort size does not count them.
     """
 
     @property
@@ -121,12 +121,13 @@ class Account(Protocol):
             costs.
 
         Returns:
-          ε of the run after it; None, and nothing is charged, if a budget forbids it.
+          ε of the run after the release. If a budget forbids the release, None, and
+          nothing is charged.
         """
         ...
 
     def shared_epsilon(self, rounds: int) -> Optional[float]:
-        """ε of all runs of the shared ledger, after `rounds` rounds; None without."""
+        """Returns ε of all runs of the shared ledger after `rounds` rounds, or None."""
         ...
 
     def epsilon_after(self, rounds: int) -> float: ...

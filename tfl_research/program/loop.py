@@ -60,29 +60,29 @@ def run(
 
     A run that is killed and started again repeats the rounds after its last checkpoint,
     with the same cohorts and the same noise. It ends with the same files as a run that
-    was never stopped, if its engine executes rounds in the same way. An engine of
-    `runtime.in_process` without a mode measures how; with
-    `choice_file=folder.path / "runtime.json"` it does so in the first start alone.
-    `Experiment.run` keeps the way in this file.
+    was never stopped, if its engine executes rounds in the same mode. An engine of
+    `runtime.in_process` without a mode chooses the mode by measuring. With
+    `choice_file=folder.path / "runtime.json"` the engine measures in the first start
+    only, and keeps the mode in this file, as `Experiment.run` does.
 
     `run` works in any thread, also while other runs are running. Only the main thread
     handles signals.
 
     Args:
       task: a `tasks.Task`.
-      engine: executes the process. Where its states have `global_model_weights`, with
+      engine: executes the process. If the states have `global_model_weights`, with
         `trainable` and `non_trainable` (`LearningAlgorithmState`), the model is
         evaluated and exported.
       sampler: draws the client ids of each round.
       folder: the run folder, opened with `RunFolder.open`.
       config: length, evaluation, checkpoints and output.
-      account: charges rounds to a privacy budget; None for a run without privacy; its ε
-        is infinite.
+      account: charges rounds to a privacy budget. None for a run without privacy, whose
+        ε is infinite.
       process_plan: the privacy plan that the process was built from; None for a
         process without a plan.
       client_states: the state that each client keeps between rounds
-        (`process.client_states`), stored in a file in the run folder. None where
-        clients keep no state.
+        (`process.client_states`), stored in a file in the run folder. None if clients
+        keep no state.
       message_bytes: bytes to a client and from a client in a round, for the columns
         `bytes_down` and `bytes_up`; None without such columns. A sampler of simulated
         devices gives these columns itself.
@@ -91,14 +91,14 @@ def run(
         None without such an evaluation.
       exporter: (weights, path) -> None, writes a model; `program.export_model` by
         default.
-      callbacks: called in this order; they see each round and may stop the run
-        (`program.TensorBoard()`).
+      callbacks: callbacks that see each round and may stop the run, such as
+        `program.TensorBoard()`; they are called in this order.
       stream: where progress is printed; standard output by default.
-      releases: which outputs are released; by default everything, and a run with an
-        account marks what ε does not cover.
-      states: which part of a state is the model, and what a checkpoint must know of
-        states. By default the initial state is made twice, and kept as a checkpoint
-        if it differs, as random initial weights without a seed do.
+      releases: which outputs are released. By default all outputs are released, and a
+        run with an account marks the outputs that ε does not cover.
+      states: says which part of a state is the model, and whether the initial state is
+        kept as a checkpoint. By default the initial state is made twice. If the two
+        differ, as random initial weights without a seed do, the state is kept.
 
     Raises:
       UserError: the checkpoint or the ledger does not fit the run, the evaluation does
@@ -136,7 +136,7 @@ def run(
     except StopIteration as end:
         return end.value
     except interrupts.Interrupt as error:
-        # Also in the place of an error outside of the session.
+        # An interruption also replaces an error outside of the session.
         _interrupt(steps, error, folder, stream)
 
 
@@ -164,10 +164,10 @@ def rounds(
     The generator does what `run` does, one round at each step. Between two steps the
     caller's signal handlers are in place. When the caller leaves the loop early, the
     generator's `close` writes a checkpoint of the completed rounds and closes the
-    files. The same call later continues from the checkpoint, with the same results as
-    a run that was never stopped. Python closes a generator when nothing refers to it.
-    `contextlib.closing` closes the generator at the end of a block, also after an
-    exception.
+    files. A later call with the same arguments continues from the checkpoint, with the
+    same results as a run that was never stopped. Python closes a generator when nothing
+    refers to it. `contextlib.closing` closes the generator at the end of a block, also
+    after an exception.
 
     Example:
 

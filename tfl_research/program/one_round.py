@@ -28,10 +28,10 @@ from tfl_research.storage.metrics.round_metrics import measurements, round_row
 
 
 class Rounds:
-    """Runs rounds, each from the state after the round before; for `session.Session`.
+    """Runs rounds for `session.Session`; each starts at the last round's state.
 
     Attributes:
-      measurements: what the last round measured in addition to numbers, by name.
+      measurements: arrays that the last round measured in addition to numbers, by name.
       excluded: (client, reason) of the clients that the last round excluded.
 
     Args:
@@ -79,7 +79,7 @@ class Rounds:
         return self._account.would_exceed(self._charged(round_number))
 
     def epsilon_after(self, round_number: int) -> Optional[float]:
-        """ε with the round charged; None without an account."""
+        """Returns ε with the round charged; None without an account."""
         if self._account is None:
             return None
         return self._account.epsilon_after(self._charged(round_number))
@@ -90,8 +90,8 @@ class Rounds:
         """Runs a round, unless the account refuses to charge the round.
 
         Args:
-          round_number: from 1.
-          state: the process state after the round before.
+          round_number: the round's number; rounds are numbered from 1.
+          state: the process state after the last round.
           last_good: says where a model is that has not diverged, for messages.
 
         Returns:
@@ -201,14 +201,14 @@ class Rounds:
                 self.measurements = {**self.measurements, **found}
         size = len(client_ids) - self._num_companions()
         if isinstance(cohort, SiteCohort):
-            # Of those that were asked, the clients that answered.
+            # The cohort size counts only the clients that answered.
             size = int(metrics["cohort"]["clients"])
         return state, self._row(round_number, size, metrics, epsilon)
 
     def _row(
         self, round_number: int, cohort_size: int, metrics: Any, epsilon: float
     ) -> dict[str, Any]:
-        """The row of a round that was charged."""
+        """Makes the row of a round that was charged."""
         account = self._account
         row = round_row(
             round_number,
@@ -224,7 +224,7 @@ class Rounds:
     def _abandoned(self, round_number: int) -> Optional[dict[str, Any]]:
         """Returns the row of a round without a cohort, which changes no state.
 
-        None when the account charges abandoned rounds and the budget is spent.
+        Returns None if the account charges abandoned rounds and the budget is spent.
         """
         account, epsilon, charged = self._account, math.inf, 0
         if account is not None:
@@ -251,7 +251,7 @@ class Rounds:
         return row
 
     def add_shared(self, row: dict[str, Any], charged_rounds: int) -> None:
-        """Puts ε of the shared ledger into a row; its releases so far are counted."""
+        """Adds ε of the shared ledger, with its releases so far, to a row."""
         if self._account is None:
             return
         total = self._account.shared_epsilon(charged_rounds)

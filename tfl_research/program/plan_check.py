@@ -10,7 +10,7 @@ from tfl_research.storage.run_record import plain, plan_differences
 
 
 def check_plans(account: Optional[Account], process_plan: Optional[Plan]) -> None:
-    """Refuses an account with a plan that differs from the plan of the process.
+    """Checks that the account's privacy plan is the plan of the process.
 
     Args:
       account: charges the rounds; None when nothing is charged.

@@ -17,13 +17,13 @@ from tfl_research.outputs.columns import EVALUATED
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.storage.files import safe_text
 
-# A column of metrics.csv, and the text that a line has of it.
+# A column of metrics.csv, and the column's text in a line.
 Part = tuple[str, str]
 _WITHOUT_TIME = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
-# Seconds between two lines that have the rate, when there is no progress bar.
+# Seconds between two lines with the rate, if there is no progress bar.
 _RATE_EVERY = 10.0
 
-# Columns of text on a terminal that says no width.
+# The width of a terminal that does not report its width, in characters.
 _WIDTH = 80
 
 # Begins the part of a line that ε does not cover.
@@ -47,7 +47,7 @@ def _number(value: float) -> str:
 
 
 def _metrics(cells: Mapping[str, Any]) -> list[Part]:
-    """The metrics of a row that a printed line shows: all of the test splits."""
+    """Returns the metrics that a printed line shows: all metrics of the test splits."""
     shown = dict(_SHOWN_METRICS)
     for column in cells:
         # Each metric of an evaluation also has its mean over clients.
@@ -76,7 +76,7 @@ def privacy_text(cells: Mapping[str, Any], budget: Optional[float] = None) -> st
 
 
 def for_terminal(text: str) -> str:
-    """Returns a line as lines that fit the terminal; further ones are indented."""
+    """Wraps a line at the terminal's width; all lines but the first are indented."""
     width = max(shutil.get_terminal_size((_WIDTH, 24)).columns - 1, 20)
     return "\n".join(
         textwrap.wrap(
@@ -91,11 +91,11 @@ def for_terminal(text: str) -> str:
 
 
 def stage(stream: TextIO, text: str = "") -> None:
-    """Says on a terminal what a start is doing, in a line that the next line replaces.
+    """Shows on a terminal what a start is doing; the next line replaces this line.
 
     Args:
-      stream: a log (no terminal) gets nothing.
-      text: what is done now; "" removes the line.
+      stream: where to print; nothing is printed if the stream is no terminal.
+      text: says what is done now; "" removes the line.
     """
     if stream.isatty():
         stream.write(f"\r\x1b[K{text}{'...' if text else ''}")
@@ -111,7 +111,7 @@ def _duration(seconds: float) -> str:
 
 
 def _clipped(row: Mapping[str, Any]) -> list[Part]:
-    """How many clients' numbers secure sums clipped: the largest of their counts."""
+    """Returns the largest count of clients whose numbers a secure sum clipped."""
     counts = {n: int(c) for n, c in row.items() if n.endswith(_CLIPPED_CLIENTS) and c}
     if not counts:
         return []
@@ -120,7 +120,7 @@ def _clipped(row: Mapping[str, Any]) -> list[Part]:
 
 
 def _devices(cells: Mapping[str, Any]) -> list[Part]:
-    """The outcome of simulated devices or silos; empty for other rounds."""
+    """Describes the outcome of simulated devices or silos; empty for other rounds."""
     parts = [("abandoned", "abandoned")] if cells.get("abandoned") else []
     for name, label in (
         ("selected", "selected"),
@@ -180,8 +180,8 @@ class Progress:
       stream: where to print; standard output by default.
       bar: whether to draw a progress bar; by default on a terminal.
       print_every: rounds from one printed line to the next, at least 1.
-      release: which columns ε covers; a line says what it does not cover. Rows have
-        only columns that are released.
+      release: says which columns ε covers; a line marks values that ε does not cover.
+        Rows have only columns that are released.
       private: whether the run has an account. Otherwise lines have no ε.
       budget: the ε that the run must not exceed, if there is one.
     """
@@ -209,9 +209,9 @@ class Progress:
         self._last_rate = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Prints a line; above the progress bar, if it is drawn.
+        """Prints a line, above the progress bar if there is a bar.
 
-        Clients' names can be in it: what a terminal would obey is escaped.
+        Control characters are escaped, since a line can have clients' names.
         """
         text = safe_text.printable(text)
         if self._draw:
@@ -226,7 +226,7 @@ class Progress:
         """Draws the progress bar, before the first round of a start.
 
         Args:
-          completed: rounds of earlier starts.
+          completed: number of rounds that earlier starts completed.
         """
         if self._draw and completed < self._rounds:
             self._bar = tqdm.tqdm(
@@ -243,9 +243,9 @@ class Progress:
         """Prints a round's line and moves the progress bar.
 
         Args:
-          row: cells that are released.
-          excluded: who was excluded, and why, in words; "" if no client was excluded,
-            or if the run does not release this.
+          row: released cells of the round's row of metrics.csv.
+          excluded: a text that names the excluded clients and the reasons. "" if no
+            client was excluded, or if the run does not release this.
         """
         evaluated = any(name.startswith(EVALUATED) for name in row)
         due = self._bar is None and row["round"] % self._print_every == 0
@@ -256,7 +256,7 @@ class Progress:
             self._bar.update()
 
     def _beside_bar(self, row: Mapping[str, Any]) -> str:
-        """ε of the budget, loss and accuracy of a round, for the end of the bar."""
+        """Returns a round's ε, loss and accuracy as text for the end of the bar."""
         parts = []
         if self._private:
             spent = privacy_text(row, self._budget).split(" (")[0]
@@ -275,7 +275,7 @@ class Progress:
         return bool(_metrics(cells))
 
     def untrained_line(self, cells: Mapping[str, float]) -> str:
-        """The line of the untrained model's metrics."""
+        """Returns the line with the untrained model's metrics."""
         return self._joined([("round", "untrained"), *_metrics(cells)])
 
     def _line(self, row: Mapping[str, Any], excluded: str) -> str:

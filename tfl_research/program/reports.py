@@ -29,7 +29,8 @@ class RunStart:
       planned_rounds: number of planned rounds.
       completed_rounds: number of rounds up to the checkpoint that the run continues
         from; 0 in a new run.
-      rows: the rows of metrics.csv of these rounds, as text, without empty cells.
+      rows: the rows of metrics.csv of the completed rounds, as text, without empty
+        cells.
       repeated_rounds: rounds that an earlier start logged after the checkpoint.
         Callbacks see these rounds again, with the same metrics except
         `round_seconds`.
@@ -65,19 +66,19 @@ class RoundReport:
     """The results of one round.
 
     Attributes:
-      round_number: from 1.
+      round_number: the round's number; rounds are numbered from 1.
       metrics: the round's row of metrics.csv: numbers by column, without empty cells
         and columns that the run withholds (`outputs.Release`).
       evaluation: the cells of `metrics` that come from an evaluation (`eval_loss`);
         empty in rounds without an evaluation.
       epsilon: ε of all rounds so far; infinite for a run without privacy.
       stop_reason: why the run ends with this round (a key of `STOP_REASONS`); None
-        when the run continues. A run with a shared budget can end without a reason in
-        any report, when other runs spend the rest of the budget between two rounds.
+        when the run continues. If other runs spend the rest of a shared budget between
+        two rounds, the run ends and no report has a reason.
       weights: the global model after the round, with `trainable` and `non_trainable`;
-        None where the process trains none.
-      measurements: what the round measured in addition to numbers, arrays by name
-        (vectors, and texts as arrays of objects); see `storage.metrics.measurements`.
+        None if the process trains no model.
+      measurements: arrays by name that the round measured in addition to numbers:
+        vectors, and texts as arrays of objects; see `storage.metrics.measurements`.
 
     Example:
       >>> import io
@@ -145,15 +146,15 @@ class RunResult:
 
     @functools.cached_property
     def metrics(self) -> pandas.DataFrame:
-        """metrics.csv as a table: a row for each round, NaN for empty cells."""
+        """The table of metrics.csv: a row for each round, NaN for empty cells."""
         import pandas
 
         return pandas.read_csv(io.StringIO(self.metrics_csv))
 
     @functools.cached_property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """The metrics that are no scalar numbers, as arrays by round and name.
+        """The metrics that are not scalar numbers, as arrays by round and name.
 
-        They come from measurements.jsonl, see `storage.metrics.measurements`.
+        The file measurements.jsonl has them; see `storage.metrics.measurements`.
         """
         return measurements.read(self.path / "measurements.jsonl")

@@ -20,14 +20,14 @@ _NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
 class RoundLog:
-    """Writes what each round releases.
+    """Writes the released columns and measurements of each round.
 
     Args:
       folder: the folder of the run.
-      completed_rounds: rounds of the checkpoint; later rounds are dropped.
+      completed_rounds: number of rounds in the checkpoint; later rounds are dropped.
       release: which columns and measurements are released.
-      digests: `digests` when the checkpoint was written; none in a checkpoint of an
-        earlier version.
+      digests: the value of the attribute `digests` when the checkpoint was written.
+        Checkpoints of earlier versions have no digests.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class RoundLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
-        """All rows, as text, without empty cells and in the file's order."""
+        """All rows as text, without empty cells and in the file's order."""
         return self._metrics.rows
 
     @property
     def dropped_rounds(self) -> tuple[int, ...]:
-        """The rounds after the checkpoint; their rows were dropped."""
+        """Rounds after the checkpoint, whose rows were dropped."""
         return self._metrics.dropped_rounds
 
     def measured(self) -> Mapping[int, Mapping[str, np.ndarray]]:
-        """The metrics that are no scalar numbers, as arrays by round and name."""
+        """Returns metrics that are not scalar numbers, as arrays by round and name."""
         if not self._measurements.names:
             return {}
         return measurements.read(self._measurements_path)
@@ -88,8 +88,8 @@ class RoundLog:
         """Adds a round.
 
         Args:
-          row: cells that are released.
-          measurements: what the round measured in addition to numbers, by name.
+          row: released cells of the round's row of metrics.csv.
+          measurements: arrays that the round measured in addition to numbers, by name.
 
         Returns:
           The measurements that are released.

@@ -140,7 +140,7 @@ class Session:
         if undecided and self._weights is not None:
             reason = self._no_best or deciding.NOTHING_DECIDES
             self._progress.say(f"no best model: {reason}")
-        # Nothing refuses the start any more.
+        # All checks of the start have passed.
         self._folder.accept()
         digests = {} if checkpoint is None else checkpoint.progress.get("rows", {})
         self._log = RoundLog(self._folder, self.completed, self._release, digests)
@@ -161,7 +161,7 @@ class Session:
         self._progress.begin(self.completed)
 
     def _resumes(self) -> str:
-        """A line on the rounds that earlier starts have completed."""
+        """Returns a line about the rounds that earlier starts completed."""
         path, asked = self._folder.path, self._config.rounds
         if self.completed > asked:
             return (
@@ -179,7 +179,7 @@ class Session:
 
     @property
     def _weights(self) -> Any:
-        """The model in the state; None where the process trains none."""
+        """The model in the state; None if the process trains no model."""
         return self._states.weights_of(self.state)
 
     def _keeps_initial_state(self) -> bool:
@@ -229,7 +229,7 @@ class Session:
         )
         cells: dict[str, float] = {}
         last_good = self._recovery.last_good()
-        # From here on the row has only what is released.
+        # From here on the row has only released cells.
         row = self._release.row(row)
         if last or round_number % config.evaluate_every == 0:
             try:
@@ -243,7 +243,7 @@ class Session:
             row.update(cells)
             if self._candidates.epsilon is not None:
                 row["epsilon"] = self._candidates.epsilon
-                # All that is recorded counts, so that no number of rounds is needed.
+                # All recorded rounds count, so the number of rounds does not matter.
                 self._rounds.add_shared(row, 0)
             if self._candidates.lacks_accuracy:
                 self._progress.say(

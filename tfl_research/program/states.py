@@ -1,4 +1,4 @@
-"""What a run knows of the states of its process, and runs that evaluate nothing."""
+"""Finds the model in the states of a process, and stands in for an evaluator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Optional, Protocol, runtime_checkable
 
 from tfl_research.tasks.metrics import Metric
 
-# The part of a state that is evaluated and exported, or None.
+# Returns the part of a state that is evaluated and exported, or None.
 WeightsOf = Callable[[Any], Any]
 
 NOT_EVALUATED = "nothing is evaluated"
@@ -24,20 +24,20 @@ class HasModel(Protocol):
 
 
 def model_weights(state: Any) -> Any:
-    """The model in a state; None in the state of a process that trains none."""
+    """Returns the model in a state; None if the process trains no model."""
     return state.global_model_weights if isinstance(state, HasModel) else None
 
 
 @dataclasses.dataclass(frozen=True)
 class StateOptions:
-    """What a run knows of the states of its process.
+    """How a run reads and keeps the states of its process.
 
     Attributes:
-      weights_of: the model in a state; None for a state without.
+      weights_of: returns the model in a state, or None if the state has no model.
       any_shape: paths of leaves whose shape the process' type leaves open.
       keep_initial_state: whether the initial state is kept as a checkpoint before the
-        first round, since a later start could not make it again; None to find out by
-        making it twice.
+        first round, since a later start could not make it again. None makes the state
+        twice and keeps it if the two differ.
     """
 
     weights_of: WeightsOf = model_weights
@@ -46,11 +46,11 @@ class StateOptions:
 
 
 class NoEvaluation:
-    """Takes the place of an evaluator in runs without a model to evaluate."""
+    """Replaces the evaluator in runs without a model to evaluate."""
 
     splits: Sequence[str] = ()
     metrics: Mapping[str, Metric] = MappingProxyType({})
 
     def evaluate(self, weights: Any, split: str = "") -> NoReturn:
-        """Nothing has a split to evaluate."""
+        """Raises ValueError, since there is no split to evaluate."""
         raise ValueError(f"there is no split {split!r}: {NOT_EVALUATED}")

@@ -28,7 +28,7 @@ _SHARE = 0.95
 
 
 def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The metric that selects the models of a sweep.
+    """Returns the metric that selects the models of a sweep.
 
     Args:
       rows: the rows of results.csv.
@@ -51,7 +51,7 @@ def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def of_sweep(
     rows: Sequence[Mapping[str, Any]], folders: Sequence[pathlib.Path]
 ) -> pd.DataFrame:
-    """The evaluated rounds of a sweep over algorithms; see `read`.
+    """Reads the evaluated rounds of a sweep over algorithms; see `read`.
 
     Args:
       rows: the rows of results.csv, with `algorithm`, `alpha` and `seed`.
@@ -75,7 +75,7 @@ def read(
     metric: str,
     diverged: Sequence[bool],
 ) -> pd.DataFrame:
-    """The evaluated rounds of several runs.
+    """Reads the evaluated rounds of several runs.
 
     Args:
       labels: (algorithm, heterogeneity, seed) of each run.
@@ -84,9 +84,9 @@ def read(
       diverged: whether each run ended because its model was not finite.
 
     Returns:
-      Columns algorithm, alpha, seed, round, value and megabytes and, for simulated
-      devices, seconds since the start of the run. A run that diverged has a last row
-      without a value, for the round after its completed rounds.
+      A table with the columns algorithm, alpha, seed, round, value and megabytes and,
+      for simulated devices, seconds since the start of the run. A run that diverged has
+      a last row without a value, for the round after its completed rounds.
     """
     frames = []
     for (algorithm, alpha, seed), folder, lost in zip(labels, folders, diverged):
@@ -107,10 +107,10 @@ def read(
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half width of the 95% interval of Student's t.
+    """Computes the mean and the half width of the 95% interval of Student's t.
 
-    The half width of fewer than three values is NaN: one seed has no interval, and the
-    interval of two seeds has one degree of freedom and says nothing.
+    With fewer than three values the half width is NaN: one value has no interval, and
+    the interval of two values has one degree of freedom and is too wide to be useful.
     """
     mean = float(np.mean(values))
     if len(values) < LEAST_OF_AN_INTERVAL:
@@ -120,9 +120,9 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """Mean over the seeds of an algorithm, and its interval, by mean cost.
+    """Averages an algorithm's values over its seeds, by mean cost.
 
-    Values and their costs are averaged at equal rounds, and not at equal cost: a single
+    Values and their costs are averaged at equal rounds, not at equal cost: a single
     round that waits for its deadline delays a seed so much that seeds have no times in
     common.
 
@@ -131,9 +131,9 @@ def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
       cost: one of `COSTS`.
 
     Returns:
-      Columns `cost`, mean and half, the half width of the 95% interval or NaN, see
-      `interval`; a row for each round that was evaluated under all seeds. No row
-      follows after a seed diverged.
+      A table with a row for each round that was evaluated under all seeds. Its columns
+      are `cost`, "mean" and "half": the half width of the 95% interval, or NaN (see
+      `interval`). There are no rows for rounds after a seed diverged.
     """
     seeds = runs["seed"].nunique()
     rows = [
@@ -145,23 +145,26 @@ def averaged(runs: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 
 def targets(curves: pd.DataFrame, target: float | None) -> dict[str, float]:
-    """The target at each heterogeneity.
+    """Returns the target at each heterogeneity.
 
     Args:
       curves: the result of `read`.
-      target: for all heterogeneities; None for 95% of the best value of any run.
+      target: the target at all heterogeneities; None for 95% of the best value of any
+        run at the heterogeneity.
     """
     best = curves.groupby("alpha", sort=False)["value"].max()
     return {a: _SHARE * v if target is None else target for a, v in best.items()}
 
 
 def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
-    """The cost at which each run first reached the target; higher values are better.
+    """Finds the cost at which each run first reached the target.
+
+    Higher values are better.
 
     Returns:
-      A row for each run: algorithm, alpha, seed, target, final (NaN for a run that
-      diverged), and round, seconds and megabytes at which the run reached the target
-      (NaN for never).
+      A table with a row for each run: algorithm, alpha, seed, target, final (NaN for a
+      run that diverged), and the round, seconds and megabytes at which the run reached
+      the target (NaN if the run did not reach the target).
     """
     goals = targets(curves, target)
     rows = []
@@ -184,12 +187,12 @@ def reached(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
 
 
 def table(curves: pd.DataFrame, *, target: float | None = None) -> str:
-    """A Markdown table: each algorithm's final value, and the cost of the target.
+    """Makes a Markdown table of final values and of the cost of reaching the target.
 
-    Values are means over the seeds that did not diverge; the final value of three and
-    more has the half width of its 95% interval, and of two seeds both are there.
-    "2 of 3: 40" means that two of three seeds reached the target, on average in round
-    40.
+    Values are means over the seeds that did not diverge. With three or more seeds, the
+    final value has the half width of its 95% interval; with two seeds, the table shows
+    both values. "2 of 3: 40" means that two of three seeds reached the target, on
+    average in round 40.
     """
     rows = reached(curves, target)
     costs = [name for name in COSTS if name in rows]

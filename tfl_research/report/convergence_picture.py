@@ -15,18 +15,18 @@ from tfl_research.report.pictures import style
 
 
 def draw(curves: pd.DataFrame, *, metric: str, title: str = "") -> Figure:
-    """Mean over seeds and its 95% interval, and each seed as a thin line.
+    """Draws the mean over seeds with its 95% interval, and each seed as a thin line.
 
-    There is no interval of fewer than three seeds, and the heading says so.
+    With fewer than three seeds there is no interval, and the heading says so.
 
-    A column of panels for each heterogeneity, and a row for each cost of the runs:
-    rounds and, for simulated devices, seconds and megabytes. Costs are means over seeds
-    (`convergence.averaged`).
+    The picture has a column of panels for each heterogeneity, and a row for each cost
+    of the runs: rounds and, for simulated devices, seconds and megabytes. Costs are
+    means over seeds (`convergence.averaged`).
 
     Args:
       curves: the result of `convergence.read`.
       metric: column of the values.
-      title: above the picture, see `sweep_heading`.
+      title: the text above the picture, see `sweep_heading`.
     """
     with style.applied():
         return _drawn(curves, metric, title)
@@ -53,7 +53,7 @@ def _drawn(curves: pd.DataFrame, metric: str, title: str) -> Figure:
             axes.set_xlabel(convergence.COSTS[cost])
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=cost == "round"))
-            # The range of the values; the first intervals of a few seeds are wider.
+            # The axis has the range of the values: first intervals can be much wider.
             axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             axes.grid(alpha=0.3)
         row[0].set_ylabel(words.column_name(metric))
@@ -81,7 +81,7 @@ def _drawn(curves: pd.DataFrame, metric: str, title: str) -> Figure:
 def write(
     curves: pd.DataFrame, path: pathlib.Path, *, metric: str, title: str = ""
 ) -> None:
-    """`draw` as a file; its ending says the format."""
+    """Writes the picture of `draw` to a file; the file's ending says the format."""
     with style.applied():
         style.save(draw(curves, metric=metric, title=title), path)
 

@@ -38,14 +38,14 @@ def check_path(path: pathlib.Path) -> None:
 
 
 def shown_labels(labels: np.ndarray, most: int = _MOST_LABELS) -> np.ndarray:
-    """The labels that get a column: the most frequent labels that occur.
+    """Selects the labels that get a column: the most frequent labels that occur.
 
     Args:
       labels: counts `[clients, classes]`.
       most: largest number of columns.
 
     Returns:
-      Int64, ascending.
+      The labels in ascending order, int64 `[columns]`.
     """
     totals = labels.sum(axis=0)
     frequent = np.argsort(-totals, kind="stable")[:most]
@@ -72,16 +72,16 @@ def draw(
     title: str,
     label_names: Sequence[str] = (),
 ) -> Figure:
-    """A row for each client: its label shares as colours, and its size as a bar.
+    """Draws a row for each client: its label shares as colours, its size as a bar.
 
     Above the rows are the shares over all clients. Up to 50 clients are named and keep
-    their order; more clients are sorted by `client_order`. With more than 100 labels
-    the rarest share the last column.
+    their order; more clients are sorted by `client_order`. With more than 100 labels,
+    the rarest labels share the last column.
 
     Args:
       labels: counts `[clients, classes]`, with at least one label.
       client_ids: the client ids of the rows.
-      title: above the picture.
+      title: the text above the picture.
       label_names: in label order; a label without a name is shown as a number.
 
     Raises:
@@ -157,7 +157,7 @@ def draw(
 
 
 def write(figure: Figure, path: pathlib.Path) -> None:
-    """Saves a picture; in files with dots, 150 dots an inch.
+    """Saves a picture; bitmaps have 150 dots per inch.
 
     Raises:
       ValueError: see `check_path`.
@@ -184,7 +184,7 @@ def _write_shares(axes: Axes, shares: np.ndarray, largest: float) -> None:
 
 
 def _label_columns(axes: Axes, names: Sequence[str], inches: float) -> None:
-    """Names below columns of that width; evenly thinned out if they would overlap."""
+    """Writes names below columns; thins them out evenly if they would overlap."""
     step = math.ceil(0.16 / inches)
     ticks = list(range(0, len(names), step))
     shown = [_short(names[t]) for t in ticks]
@@ -204,7 +204,7 @@ def _label_rows(axes: Axes, client_ids: Sequence[str] | None) -> None:
 
 
 def _short(name: str) -> str:
-    """The name in at most 18 characters, with white space made visible."""
+    """Shortens a name to at most 18 characters, and makes white space visible."""
     visible = {" ": "␣", "\n": "\\n", "\t": "\\t"}.get(name, name).replace("$", r"\$")
     return visible if len(visible) <= 18 else f"{visible[:17]}…"
 

@@ -1,4 +1,4 @@
-"""Pages from templates: one file, no network, and no script but its own."""
+"""Makes pages from templates: one file without network and foreign scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _hash(script: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _environment() -> Any:
-    """The templates, which are compiled once."""
+    """Returns the templates' environment; templates are compiled once."""
     import jinja2
 
     return jinja2.Environment(
@@ -40,15 +40,15 @@ def _environment() -> Any:
 
 
 def render(template: str, *, live: bool = False, **context: Any) -> str:
-    """A page.
+    """Makes a page from a template.
 
-    All text is escaped. The page's policy allows its own scripts alone, by their
-    hashes, and no connection: text that is no text cannot do anything.
+    All text is escaped. The page's policy allows only the page's own scripts, by their
+    hashes, and no connection. So a script that hides in a text cannot run.
 
     Args:
-      template: name of its file.
+      template: name of the template's file.
       live: whether the page asks its server for news every few seconds.
-      context: what the template shows.
+      context: the values that the template shows.
 
     Raises:
       ReportUnavailableError: jinja2 is not installed.
@@ -71,5 +71,5 @@ def render(template: str, *, live: bool = False, **context: Any) -> str:
             **context,
         )
     )
-    # The name of a folder that is no UTF-8 has halves of surrogate pairs.
+    # If a folder's name is not UTF-8, Python's text of the name has lone surrogates.
     return page.encode(errors="backslashreplace").decode()

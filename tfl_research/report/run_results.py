@@ -15,7 +15,7 @@ from tfl_research.storage.metrics import kept_rows
 
 _ENDS = {"rounds": "all rounds", "early_stopping": "early stopping"}
 
-# What is raised when a file holds JSON or rows of another kind.
+# Exceptions that are raised if a file has JSON or rows of another kind.
 SIGNS_OF_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 Rows = Sequence[Mapping[str, str]]
@@ -60,7 +60,7 @@ class RunResults:
 
     @property
     def plan(self) -> Optional[Mapping[str, Any]]:
-        """The privacy plan; None for a run without one, and in old records."""
+        """The privacy plan; None for a run without a plan, and in old records."""
         found = self.record.get("privacy_plan")
         return found if isinstance(found, dict) else None
 
@@ -71,19 +71,19 @@ class RunResults:
 
     @property
     def completed(self) -> int:
-        """Number of completed rounds, as metrics.csv has them."""
+        """Number of completed rounds, by metrics.csv."""
         rounds = self.metrics.get("round", ())
         return int(rounds[-1]) if rounds and math.isfinite(rounds[-1]) else len(rounds)
 
     @property
     def planned(self) -> Optional[int]:
-        """Number of planned rounds; None if no file says so."""
+        """Number of planned rounds; None if no file has the number."""
         found = self.summary.get("planned_rounds", self.hparams.get("rounds"))
         return found if isinstance(found, int) else None
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has ended, as far as its summary says so."""
+        """Whether the run has ended, by its summary."""
         if not self.summary:
             return False
         final = (self.summary.get("final") or {}).get("round", self.completed)
@@ -92,7 +92,7 @@ class RunResults:
 
     @property
     def end(self) -> str:
-        """How the run ended, in a word or two; "goes on" while it has no summary."""
+        """How the run ended, in a few words; "goes on" while there is no summary."""
         if not self.has_ended:
             return "goes on"
         reason = str(self.summary.get("stop_reason"))
@@ -102,8 +102,9 @@ class RunResults:
     def epsilon(self) -> float:
         """ε of the run so far; infinite without privacy.
 
-        It is the ε of the last row, unless the summary has an ε that covers more: the
-        choice of the best model, or a round that diverged, which has no row.
+        This is ε of the last row, or ε of the summary if that is larger: the summary
+        also covers the choice of the best model, and a diverged round, which has no
+        row.
         """
         rows = [v for v in self.metrics.get("epsilon", ()) if not math.isnan(v)]
         # A private run without rounds has spent nothing.
@@ -113,7 +114,7 @@ class RunResults:
 
     @property
     def delta(self) -> float:
-        """δ of ε; NaN where each client has its own, or without privacy."""
+        """δ of ε; NaN without privacy, or if each client has its own δ."""
         rows = [v for v in self.metrics.get("delta", ()) if not math.isnan(v)]
         if rows:
             return rows[-1]
@@ -126,9 +127,9 @@ class RunResults:
 
     @property
     def limit(self) -> Optional[tuple[float, str]]:
-        """The ε at which the run stops, a "budget", or at which it aims, a "target".
+        """ε at which the run stops, with "budget", or at which it aims, with "target".
 
-        None without either, and without privacy.
+        None if the run has neither, or no privacy.
         """
         for word in ("budget", "target"):
             for unit in ("", "record_"):
@@ -139,17 +140,17 @@ class RunResults:
 
     @property
     def selects(self) -> Optional[str]:
-        """The column that selects the best model; None if no file says so."""
+        """The column that selects the best model; None if no file has the column."""
         best = self.summary.get("best") or {}
         return best.get("selected_by")
 
     def values(self, column: str) -> list[float]:
-        """The finite values of a column, in the order of the rounds."""
+        """Returns the finite values of a column, in the order of the rounds."""
         return [v for v in self.metrics.get(column, ()) if math.isfinite(v)]
 
 
 def damaged(folder: str, error: Exception) -> ValueError:
-    """The error for a run with files that hold something else than they should."""
+    """Makes the error for a run whose files have unexpected content."""
     return ValueError(
         f"{folder}: hparams.json, summary.json, columns.json, audit.json or a table of "
         f"clients is damaged ({type(error).__name__}: {error}); the command of the run "
@@ -158,7 +159,7 @@ def damaged(folder: str, error: Exception) -> ValueError:
 
 
 def _csv_rows(path: pathlib.Path, escaped: bool = False) -> list[dict[str, str]]:
-    """The rows of a table; `escaped` is whether clients' names in it are escaped."""
+    """Reads the rows of a table; `escaped`: whether clients' names are escaped."""
     if not path.exists():
         return []
     try:
@@ -215,7 +216,7 @@ def _metrics(path: pathlib.Path) -> dict[str, list[float]]:
 def _check_copy(
     path: pathlib.Path, rows: Rows, copy: Mapping[int, kept_rows.Row]
 ) -> None:
-    """Refuses a table that lacks a round of its copy, or has other cells there.
+    """Checks that a table has all rounds of its copy, with the same cells.
 
     If rows were missing, the page would show the curves and the ε of a shorter run.
     """
@@ -239,7 +240,7 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunResults:
     """Reads a run's folder; the run need not have ended.
 
     Raises:
-      ValueError: the folder holds no run, or one of its files is damaged.
+      ValueError: the folder has no run, or one of its files is damaged.
     """
     path = user_paths.expanded(folder)
     if not (path / "hparams.json").exists():

@@ -11,23 +11,24 @@ import pandas as pd
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.storage.files import safe_text
 
-# Begins the name of a method that trains on one silo alone.
+# Prefix of the name of a method that trains on one silo only.
 ALONE = "only "
 
 
 def by_silo(
     runs: Sequence[tuple[str, pathlib.Path]], *, model: str = "final"
 ) -> pd.DataFrame:
-    """A model's metrics at every silo, a row for each run and silo.
+    """Reads a model's metrics at every silo.
 
     Args:
-      runs: (method, run folder); a method has several runs if seeds differ.
+      runs: (method, run folder) of each run; a method has several runs if seeds differ.
       model: "final" or "best"; for both, ε covers all rounds of the run.
 
     Returns:
-      Columns `method`, `run`, `silo`, `examples`, the metrics, and `epsilon` of the
-      silo's records, NaN for a run without record-level privacy. A run that withholds
-      the silos' metrics has no rows, see `lists_silos`.
+      A table with a row for each run and silo. Its columns are `method`, `run`, `silo`,
+      `examples`, the metrics, and `epsilon` of the silo's records (NaN for a run
+      without record-level privacy). A run that withholds the silos' metrics has no
+      rows, see `lists_silos`.
     """
     frames = []
     for method, folder in runs:
@@ -50,7 +51,7 @@ def by_silo(
 def lists_silos(folder: pathlib.Path) -> bool:
     """Whether a run's folder has metrics of each silo; a private run can withhold them.
 
-    Without the file, or with rows of held-out clients alone, there are no silos.
+    The folder has none without the file, or if all rows are of held-out clients.
     """
     path = folder / "clients.csv"
     if not path.exists():
@@ -76,11 +77,11 @@ def write(rows: pd.DataFrame, path: pathlib.Path) -> None:
 def remarks(
     runs: Mapping[str, pathlib.Path], rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Remarks for readers of the tables: the runs that diverged, and those left out.
+    """Makes remarks for readers of the tables: which runs diverged or are left out.
 
     Args:
       runs: folders by the runs' names.
-      rows: the rows of results.csv, one for each.
+      rows: the rows of results.csv, one for each run.
     """
     lines = []
     lost = [n for n, row in zip(runs, rows) if row["stop_reason"] == "diverged"]
@@ -98,16 +99,16 @@ def remarks(
 
 
 def table(by_run: pd.DataFrame, *, metric: str) -> str:
-    """A Markdown table: the metric of each method at each silo, mean over runs.
+    """Makes a Markdown table of each method's metric at each silo, mean over runs.
 
-    Two lines are for silos that train alone: each silo's model at this silo, and the
-    mean of all silos' models at each silo. The last columns are the mean over silos,
-    and the mean weighted by examples. A line with the ε of silos' records ends with the
-    largest ε.
+    Two lines are for silos that train alone. The first line has each silo's own model
+    at this silo, the second line the mean of all silos' models at each silo. The last
+    columns are the mean over silos, and the mean weighted by examples. A line with the
+    ε of silos' records ends with the largest ε.
 
     Args:
       by_run: the result of `by_silo`.
-      metric: one of its columns.
+      metric: a metric's column of `by_run`.
     """
     alone = by_run["method"].str.startswith(ALONE)
     at_home = by_run[alone & (by_run["method"] == ALONE + by_run["silo"])]

@@ -11,16 +11,16 @@ from tfl_research.report import words
 
 
 def _values(runs: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The different values of a setting; empty where no run has it."""
+    """Returns the different values of a setting; empty if no run has the setting."""
     found = dict.fromkeys(run.get(name) for run in runs)
     return ", ".join(words.number(value) for value in found if value is not None)
 
 
 def of_settings(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The heading of runs with these settings; what no run has is left out.
+    """Makes the heading of runs; settings that no run has are left out.
 
-    n is the expected number of clients in a round, and f how many of them a robust rule
-    is told to be malicious.
+    n is the expected number of clients in a round. f is the number of malicious clients
+    that a robust rule assumes.
 
     Example:
       >>> from tfl_research.report import sweep_heading
@@ -44,10 +44,10 @@ def of_settings(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_folders(folders: Iterable[pathlib.Path]) -> str:
-    """The heading of the runs in these folders, see `of_settings`.
+    """Makes the heading of the runs in these folders, see `of_settings`.
 
     Raises:
-      ValueError: a folder without a run, or with a damaged hparams.json.
+      ValueError: a folder has no run, or its hparams.json is damaged.
     """
     runs = []
     for folder in folders:

@@ -21,26 +21,26 @@ METRIC, VALUE = "metric", "final_value"
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows; NaN for a value that a private run withholds."""
+    """Returns the rows as a table; NaN for a value that a private run withholds."""
     frame = pd.DataFrame(list(rows))
     frame[VALUE] = pd.to_numeric(frame[VALUE]) if VALUE in frame else math.nan
     return frame
 
 
 def _metric(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The metric of the values: several, where private runs give out another."""
+    """Returns the values' metric; several if private runs release another metric."""
     names = dict.fromkeys(row[METRIC] for row in rows if row.get(METRIC))
     return " or ".join(names) or "no metric"
 
 
 def check_not_all_diverged(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses a sweep without a value, which all of its runs left out by diverging.
+    """Checks that not all runs of a sweep diverged before their first evaluation.
 
     Args:
       rows: the rows of results.csv.
 
     Raises:
-      UserError: says what to change.
+      UserError: all runs diverged so early; the message says what to change.
     """
     lost = [r.get("stop_reason") == "diverged" and not r.get(METRIC) for r in rows]
     if lost and all(lost):
@@ -51,19 +51,19 @@ def check_not_all_diverged(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The metrics of `_metric` in words."""
+    """Describes the metrics of `_metric`."""
     return " or ".join(map(words.column_name, _metric(rows).split(" or ")))
 
 
 def _by_group(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.DataFrame:
-    """Median, least and greatest value and number of runs, in the rows' order."""
+    """Computes median, minimum, maximum and number of runs, in the rows' order."""
     frame = _frame(rows)
     groups = frame.groupby(list(keys), sort=False, dropna=False)[VALUE]
     return groups.agg(["median", "min", "max", "count"]).reset_index()
 
 
 def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """A Markdown table: the final value over repetitions, by `keys`.
+    """Makes a Markdown table of the final value over repetitions, by `keys`.
 
     Args:
       rows: the rows of results.csv, at least one.
@@ -81,7 +81,7 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
 def matrix(
     rows: Sequence[Mapping[str, Any]], *, down: str, across: str, column: str = VALUE
 ) -> str:
-    """A Markdown table of medians over repetitions: a line for each value of `down`.
+    """Makes a Markdown table of medians over repetitions, by `down` and `across`.
 
     Args:
       rows: the rows of results.csv, at least one.
@@ -123,7 +123,7 @@ def frontier(
       x: column and label of the cost, drawn on a logarithmic axis.
       lines: column whose values are the lines.
       reference: the value of `lines` for runs without a cost: a horizontal line.
-      title: above the picture, see `sweep_heading`.
+      title: the text above the picture, see `sweep_heading`.
 
     Raises:
       UserError: see `check_not_all_diverged`.
@@ -162,7 +162,7 @@ def frontier(
 
 
 def _titled(figure: Figure, title: str, how: str) -> None:
-    """The heading of a picture, and below how its values are put together."""
+    """Writes a picture's heading, and below it how its values are summarised."""
     lines = [line for line in (title, how) if line]
     figure.suptitle("\n".join(lines), fontsize="small", x=0.02, ha="left")
 
@@ -176,7 +176,7 @@ def heatmaps(
     panels: Sequence[tuple[str, str]],
     title: str = "",
 ) -> None:
-    """Medians over repetitions as a grid of numbers, a panel for each quantity.
+    """Draws medians over repetitions as grids of numbers, a panel for each quantity.
 
     Args:
       rows: the rows of results.csv.
@@ -184,7 +184,7 @@ def heatmaps(
       across: column whose values are the columns of a panel.
       down: column whose values are the rows of a panel.
       panels: (column, title) of each quantity; a quantity without values is left out.
-      title: above the picture, see `sweep_heading`.
+      title: the text above the picture, see `sweep_heading`.
     """
     frame = pd.DataFrame(list(rows))
     shown = [

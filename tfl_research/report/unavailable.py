@@ -1,4 +1,4 @@
-"""The error of a page that cannot be made here."""
+"""The error for a page that needs a package that is not installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class ReportUnavailableError(ImportError):
 
     @classmethod
     def of(cls, error: ImportError) -> ReportUnavailableError:
-        """The error with the way out, for a package that is missing."""
+        """Makes the error for a missing package; the message says what to install."""
         return cls(
             f"{error.name} is not installed; install the extra 'plots' "
             "(pip install 'tfl_research[plots]')"

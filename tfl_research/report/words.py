@@ -19,7 +19,7 @@ _METRICS = {
     "mae": "MAE",
 }
 _LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
-# Beginnings of columns, the longest first, and whose metric the column has.
+# Prefixes of columns, the longest first, and the text that says whose metric it is.
 _WHOSE = (
     ("eval_client_worst_decile_", "worst tenth of clients"),
     ("eval_client_worst_", "worst client"),
@@ -51,12 +51,12 @@ _COLUMNS = {
 
 
 def metric_name(metric: str) -> str:
-    """A metric in words: "pr_auc" is "PR AUC"."""
+    """Returns a metric's name for readers: "pr_auc" is "PR AUC"."""
     return _METRICS.get(metric, metric.replace("_", " "))
 
 
 def beginning(column: str) -> str:
-    """The part of a column's name that says whose metric it is; else empty."""
+    """Returns the prefix of a column that says whose metric it is, or ""."""
     for start, _ in _WHOSE:
         if column.startswith(start) and column != start:
             return start
@@ -64,7 +64,7 @@ def beginning(column: str) -> str:
 
 
 def split_column(column: str) -> tuple[str, str]:
-    """A column's metric, and whose metric it is; the latter is empty for other columns.
+    """Splits a column into the metric and whose metric it is; "" for other columns.
 
     Example:
       >>> from tfl_research.report import words
@@ -78,7 +78,7 @@ def split_column(column: str) -> tuple[str, str]:
 
 
 def column_name(column: str) -> str:
-    """A column of metrics.csv in words."""
+    """Returns the name for readers of a column of metrics.csv."""
     if column in _COLUMNS:
         return _COLUMNS[column]
     metric, whose = split_column(column)
@@ -86,12 +86,12 @@ def column_name(column: str) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric's name says that less is better."""
+    """Whether lower values of a metric are better, by its name."""
     return metric.rpartition("_")[2] in _LOWER_IS_BETTER
 
 
 def number(value: Any, column: str = "") -> str:
-    """A cell as text: four digits, a dash for no value, ε and δ rounded up."""
+    """Formats a cell: four digits, a dash for no value, ε and δ rounded up."""
     if value is None or value == "":
         return NONE
     if isinstance(value, str):
@@ -113,17 +113,17 @@ def number(value: Any, column: str = "") -> str:
 
 
 def bound(value: float) -> str:
-    """ε or δ as text, rounded up, "∞" for infinity; the same on every page."""
+    """Formats ε or δ rounded up, "∞" for infinity; the text is equal on all pages."""
     return "∞" if math.isinf(value) else rounded_up(value, DIGITS)
 
 
 def of_picture(value: float, *, is_bound: bool) -> str:
-    """A value of a picture: ε as `bound`, any other as `number`."""
+    """Formats a value of a picture: ε by `bound`, other values by `number`."""
     return bound(value) if is_bound else number(value)
 
 
 def unit_of(count: float) -> tuple[str, float]:
-    """The unit in which to write a number of bytes, and the unit's number of bytes."""
+    """Returns the unit for a number of bytes, and the unit's size in bytes."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return unit, scale
@@ -131,13 +131,13 @@ def unit_of(count: float) -> tuple[str, float]:
 
 
 def size(count: float) -> str:
-    """An amount of bytes: "1.2 MB"."""
+    """Formats a number of bytes, such as "1.2 MB"."""
     unit, scale = unit_of(count)
     return f"{count / scale:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:
-    """A time: "35 ms", "2.1 s", "4 min 10 s", "3 h 5 min"."""
+    """Formats a time: "35 ms", "2.1 s", "4 min 10 s", "3 h 5 min"."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 99.5:
@@ -152,10 +152,10 @@ def duration(seconds: float) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital letter at its beginning."""
+    """Returns the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def counted(count: int, thing: str) -> str:
-    """ "1 client", "3 clients"."""
+    """Formats a count of things: "1 client", "3 clients"."""
     return f"{number(count)} {thing}{'' if count == 1 else 's'}"

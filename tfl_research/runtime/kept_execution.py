@@ -24,11 +24,11 @@ class Execution:
     Attributes:
       mode: how clients are executed in this process; None on TFF's runtime.
       parallel: number of chunks that are computed at the same time.
-      reason: why, in words.
+      reason: a text that says why this mode was chosen.
       accelerator: "none" or "gpu".
       operation_threads: number of threads that TensorFlow gives each operation on the
-        CPU; None where nobody knows: earlier versions did not keep it, and TFF's
-        runtime has its own.
+        CPU. None if the number is unknown: earlier versions did not keep it, and
+        TFF's runtime has its own threads.
     """
 
     mode: Optional[Mode]
@@ -45,7 +45,7 @@ class KeptExecution:
         self._path, self._key = path, key
 
     def read(self) -> Optional[Execution]:
-        """The choice that an earlier start wrote; None if there is none.
+        """Returns the execution that an earlier start wrote, or None.
 
         Raises:
           UserError: the file cannot be read, or was edited.
@@ -55,10 +55,10 @@ class KeptExecution:
         return kept_choice.kept(self._path, _execution, self._key)
 
     def require(self, execution: Optional[Execution]) -> None:
-        """Refuses to go on without the execution of the run's earlier rounds.
+        """Checks that the execution of the run's earlier rounds is known.
 
         Raises:
-          UserError: there is no choice of execution.
+          UserError: the execution is None.
         """
         if execution is None:
             raise UserError(
@@ -69,14 +69,15 @@ class KeptExecution:
     def check(
         self, execution: Execution, accelerator: str, operation_threads: int
     ) -> None:
-        """Refuses to execute a run's rounds otherwise than its earlier rounds.
+        """Checks that this process executes rounds as the run's earlier rounds.
 
         Args:
-          execution: of the earlier rounds.
-          accelerator, operation_threads: of this process.
+          execution: the execution of the earlier rounds.
+          accelerator, operation_threads: the settings of this process.
 
         Raises:
-          UserError: another accelerator, or another number of threads for an operation.
+          UserError: the accelerator, or the number of threads for an operation, is
+            not that of the earlier rounds.
         """
         if execution.accelerator != accelerator:
             raise UserError(
@@ -129,12 +130,12 @@ def _threads(number: int) -> str:
 
 
 def operation_threads(path: pathlib.Path) -> Optional[int]:
-    """The threads of an operation that a run keeps in its file, not checked further.
+    """Reads the number of threads of an operation from a run's file.
 
-    They must be known before TensorFlow starts. Engines check the file.
+    The number must be known before TensorFlow starts. Engines check the file later.
 
     Returns:
-      None if the file has no such number, or cannot be read.
+      The number; None if the file has no such number, or cannot be read.
     """
     try:
         threads = _kept_threads(json_file.parsed(path.read_bytes()))
@@ -152,7 +153,7 @@ class Division:
       by: "chunks" for the compiled programs of in_process, "tff" for TFF's own runtime,
         as all runs of earlier versions are.
       mode: how clients of a chunk are executed; None until a round chooses a mode.
-      reason: for the mode or for TFF's runtime, in words.
+      reason: a text that says why this mode, or TFF's runtime, was chosen.
     """
 
     parts: int
@@ -168,7 +169,7 @@ class KeptDivision:
         self._path, self._key = path, key
 
     def read(self) -> Optional[Division]:
-        """The choice that an earlier start wrote; None if there is none.
+        """Returns the division that an earlier start wrote, or None.
 
         Raises:
           UserError: the file cannot be read, or was edited.

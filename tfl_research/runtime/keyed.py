@@ -1,4 +1,4 @@
-"""An engine that gives the noise its secret key, round by round."""
+"""An engine that gives the noise its secret key in each round."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class KeyedEngine(ClosedOnExit):
 
     Mechanisms keep the seed of their noise in the state. For each round, this engine
     replaces the public seed by the key, and afterwards the key by the public seed. So
-    one process has a digest that depends on no secret, and its states, which
-    checkpoints keep, have no secret.
+    the digest of the process depends on no secret, and its states, which checkpoints
+    keep, contain no secret.
 
     Args:
       engine: the engine of a process that was built with the public seed.
@@ -46,7 +46,7 @@ class KeyedEngine(ClosedOnExit):
         return state
 
     def _seeds_of(self, state: Any) -> frozenset[str]:
-        """The paths of the seeds; without one, the noise would not have the key."""
+        """Returns the paths of the seeds; raises ValueError if there is no seed."""
         found = frozenset(
             path for path, leaf in nest.flatten(state) if _is(leaf, self._public)
         )
@@ -61,11 +61,12 @@ class KeyedEngine(ClosedOnExit):
         """Executes a round with noise of the secret key.
 
         Args:
-          state: the server state; with the public seed, as in what is returned.
+          state: the server state, with the public seed.
           cohort: the clients' values.
 
         Returns:
-          The server state after the round, and the round's metrics.
+          The server state after the round, with the public seed, and the round's
+          metrics.
 
         Raises:
           ValueError: the state has no seed of noise.
@@ -81,7 +82,7 @@ class KeyedEngine(ClosedOnExit):
 
 
 def replaced(state: Any, old: np.ndarray, new: np.ndarray) -> Any:
-    """The state with every leaf that is the seed `old` replaced by the seed `new`."""
+    """Returns the state with the seed `new` in the place of every seed `old`."""
 
     def one(_: str, leaf: Any) -> Any:
         if not _is(leaf, old):

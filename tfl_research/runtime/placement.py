@@ -38,7 +38,8 @@ class Placement:
       accelerator: "none" or "gpu".
       devices: TensorFlow's names of the GPUs that execute clients' work; empty for the
         CPU.
-      description: the kind of hardware in words, on which the fastest mode depends.
+      description: a text that names the kind of hardware; the fastest mode depends on
+        the hardware.
     """
 
     def __init__(
@@ -49,24 +50,24 @@ class Placement:
         self.description = description
 
     def clients(self, index: int) -> contextlib.AbstractContextManager[Any]:
-        """The device of a round's chunk number `index`: GPUs take turns.
+        """Returns a context with the device of the chunk `index`: GPUs take turns.
 
-        Results do not depend on the GPU that computed a chunk, if all are of one type:
-        the order in which chunks are added up is that of their numbers.
+        If all GPUs are of one type, results do not depend on the GPU that computed a
+        chunk: chunks are added up in the order of their numbers.
         """
         if not self.devices:
             return self.server()
         return tf.device(self.devices[index % len(self.devices)])
 
     def server(self) -> contextlib.AbstractContextManager[Any]:
-        """The CPU, for the server's programs."""
+        """Returns a context with the CPU, for the server's programs."""
         if not self.devices and not tf.config.get_visible_devices("GPU"):
             # TensorFlow has no other device.
             return contextlib.nullcontext()
         return tf.device(_HOST)
 
     def to_server(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Copies what a chunk's program computed to the CPU's memory."""
+        """Copies the results of a chunk's program to the CPU's memory."""
         if not self.devices:
             return list(tensors)
         with self.server():
@@ -76,11 +77,11 @@ class Placement:
 def prepare(
     accelerator: str = NONE, *, operation_threads: Optional[int] = None
 ) -> list[str]:
-    """Makes TensorFlow in this process use GPUs or the CPU alone, and so many threads.
+    """Sets whether TensorFlow uses GPUs in this process, and how many threads.
 
-    Call this before TensorFlow executes anything. After that, "none" leaves the GPUs
-    visible (engines do not use them), with "gpu" TensorFlow takes all memory of a
-    GPU, and the number of threads stays.
+    Call this before TensorFlow executes anything. A later call has less effect: with
+    "none" the GPUs stay visible (engines do not use them), with "gpu" TensorFlow takes
+    all memory of a GPU, and the number of threads does not change.
 
     Example, for rounds of at least as many clients as the machine has cores:
 
@@ -102,9 +103,10 @@ def prepare(
       The kinds of GPU that are used, such as "NVIDIA H100".
 
     Raises:
-      ValueError: an unknown accelerator, or a number of threads below 1.
-      UserError: "gpu", and TensorFlow finds none, or XLA_FLAGS switches deterministic
-        operations off; TensorFlow has started with another number of threads.
+      ValueError: the accelerator is unknown, or the number of threads is below 1.
+      UserError: the accelerator is "gpu", and TensorFlow finds no GPU or XLA_FLAGS
+        switches deterministic operations off; or TensorFlow has already started with
+        another number of threads.
     """
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator must be one of {ACCELERATORS}: {accelerator!r}")
@@ -144,11 +146,11 @@ def prepare(
 
 
 def placement(accelerator: str) -> Placement:
-    """The devices of an engine; see `prepare`.
+    """Returns the devices of an engine; see `prepare`.
 
     Raises:
-      ValueError: an unknown accelerator.
-      UserError: "gpu", and TensorFlow finds none.
+      ValueError: the accelerator is unknown.
+      UserError: the accelerator is "gpu", and TensorFlow finds no GPU.
     """
     if accelerator == NONE:
         return Placement(NONE)
@@ -163,7 +165,7 @@ def _cards(devices: Sequence[Any]) -> list[str]:
 
 
 def _why_none() -> str:
-    """Why TensorFlow finds no GPU, and what to do, as far as this process can tell."""
+    """Says why TensorFlow finds no GPU and what to do, as far as this process knows."""
     if tf.config.list_physical_devices("GPU"):
         return (
             "this process began without GPUs, as a run without --accelerator=gpu "

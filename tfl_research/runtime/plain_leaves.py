@@ -9,9 +9,9 @@ from tfl_research.runtime.graphs.structures import leaf_types
 
 
 def plain_leaves(process: tff.templates.IterativeProcess) -> int:
-    """How many tensors each client sends that are aggregated in the clear.
+    """Counts the tensors that each client sends and that are aggregated in the clear.
 
-    0 if everything that leaves a client is added up by secure sums.
+    The count is 0 if secure sums add up everything that leaves a client.
 
     Raises:
       UnsupportedProcess: the process has no map-reduce form.

@@ -48,17 +48,17 @@ class RemoteEngine(ClosedOnExit):
     The cohort is divided into parts. Each worker takes one part after another and
     accumulates it. The accumulators are merged in the order of the parts. So the result
     of a round depends on the number of parts, but not on the speed of the workers. When
-    a worker is lost in a round, the engine warns and leaves it out of the rest of the
-    round. The other workers repeat its part. The engine uses the worker again when it
-    answers.
+    a worker is lost in a round, the engine warns and does not use this worker in the
+    rest of the round. The other workers repeat the lost worker's part. The engine uses
+    the worker again when the worker answers.
 
-    A process that `in_process` can execute is executed by the same compiled programs:
-    those of the clients on the workers, those of the server here. TFF's runtime on the
-    workers executes other processes.
+    If `in_process` can execute a process, the same compiled programs execute it here:
+    the workers execute the clients' programs, and this process executes the server's
+    programs. TFF's runtime on the workers executes all other processes.
 
     The model and clients' data cross the network in plain text and without
-    authentication; where workers read the data from a folder, the clients' examples do
-    not. This is for simulation between machines that trust each other.
+    authentication. (Clients' examples do not cross it if workers read them from a
+    folder.) This engine is for simulation between machines that trust each other.
 
     Attributes:
       parts: number of parts of a cohort; fewer if the cohort has fewer clients, and
@@ -129,7 +129,7 @@ class RemoteEngine(ClosedOnExit):
         self._chunked: Optional[ChunkRounds] = None
         self._federated: Optional[FederatedRounds] = None
         try:
-            # Neither many files nor a number of parts for workers that are not there.
+            # Without workers, no files and no number of parts are written.
             if data_folder is not None or (is_new and choice_file is not None):
                 self._pool.require()
             if is_new:
@@ -149,7 +149,7 @@ class RemoteEngine(ClosedOnExit):
             raise
 
     def initialize(self) -> Any:
-        """The initial server state; leaves are NumPy arrays or tensors.
+        """Returns the initial server state; leaves are NumPy arrays or tensors.
 
         Raises:
           WorkerUnavailable: none of the workers answers.
@@ -170,7 +170,7 @@ class RemoteEngine(ClosedOnExit):
         """Executes a round; returns (new state, metrics).
 
         Args:
-          state: of `initialize` or an earlier round, of any engine.
+          state: the state from `initialize` or from an earlier round, of any engine.
           cohort: a cohort of the toolkit, or a list with one value per client of
             the type that the process takes; may be empty.
 
@@ -216,7 +216,7 @@ class RemoteEngine(ClosedOnExit):
         return mode
 
     def _give_up(self, error: CannotTrace) -> FederatedRounds:
-        """Gives the clients to TFF's runtime on the workers."""
+        """From now on, executes the clients by TFF's runtime on the workers."""
         if self.mode is not None or self._chunked is None or self._chunked.reads_files:
             raise UnsupportedProcess(
                 f"the compiled programs cannot hold this process: {error}"
@@ -239,7 +239,7 @@ class RemoteEngine(ClosedOnExit):
 def _programs(
     process: tff.templates.IterativeProcess, kept: Optional[Division]
 ) -> tuple[Optional[MapReduce], str]:
-    """The compiled programs, or None and the reason for TFF's runtime."""
+    """Returns the compiled programs, or None and the reason for TFF's runtime."""
     if kept is not None and kept.by == "tff":
         return None, kept.reason or "earlier rounds were executed by TFF's runtime"
     programs, explanation = examine(process)
@@ -269,24 +269,25 @@ def remote(
 
     Args:
       process: any `tff.templates.IterativeProcess` whose round has one aggregation.
-        Several aggregations that do not depend on each other count as one.
+        Several aggregations count as one if none depends on another's result.
       addresses: "host:port" of each worker.
       parts: number of parts of a cohort; by default the number of workers times
         `worker_cores`. With the same number of parts, a round gives the same result to
         the last bit.
-      mode: how the clients of a part are executed; by default measured here in the
-        first round. Not "separate".
-      data_folder: a folder that all machines reach by this path. The examples of
-        `clients` are written there now, as far as they are missing, and workers read
-        them there. None sends the examples to the workers.
-      clients: whose examples are written to `data_folder`.
+      mode: how the clients of a part are executed, but not "separate". By default the
+        first round measures here which mode is fastest.
+      data_folder: a folder that all machines reach by this path. This call writes the
+        missing examples of `clients` to the folder, and workers read them there. None
+        sends the examples to the workers.
+      clients: the clients whose examples are written to `data_folder`.
       worker_cores: how many parts a worker computes at the same time.
-      choice_file: keeps `parts` and `mode` for later engines of the same run; what it
-        holds comes before the arguments. None keeps nothing.
-      choice_key: secret; with a key, a choice file that was edited is refused.
+      choice_file: path of a file that keeps `parts` and `mode` for later engines of
+        the same run. Values in the file take precedence over the arguments. None
+        keeps nothing.
+      choice_key: a secret key; with a key, a choice file that was edited is refused.
       connect_seconds: seconds to wait for a worker's first answer, by default 10.
-      answer_seconds: seconds after which a worker that computes, and does not answer
-        what it is asked meanwhile, is lost.
+      answer_seconds: while a worker computes, the engine asks it short questions. A
+        worker that has answered none for so many seconds is lost.
       on_change: called with a sentence when a worker is lost or answers again, or when
         a run keeps fewer parts than its workers could compute at the same time; by
         default a warning.
@@ -297,7 +298,7 @@ def remote(
       WorkerUnavailable: none of the workers answers, and something would be written.
       UserError: a file in `data_folder` is damaged or cannot be written, or the choice
         file cannot be read.
-      ValueError: no address, or an address that is given twice.
+      ValueError: there is no address, or an address is given twice.
     """
     return RemoteEngine(
         process,

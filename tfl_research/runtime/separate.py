@@ -1,4 +1,4 @@
-"""Executes each client by its own program, and adds up the reports one by one."""
+"""Executes each client by a program of its own, and adds up the reports in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SeparateClients:
     programs. So both give the same result to the last bit, on processors of one type.
 
     Args:
-      programs: the programs of the process, which no engine uses.
+      programs: the programs of the process; no engine may use the same object.
       compiler: "xla" or "graph".
 
     Raises:
@@ -57,18 +57,18 @@ class SeparateClients:
 
     @property
     def num_plain_leaves(self) -> int:
-        """How many tensors of a report are not part of a secure sum."""
+        """Number of tensors of a report that are not part of a secure sum."""
         return self._programs.num_update_leaves
 
     def chunk(self, cohort: Cohort, index: int) -> Chunk:
-        """The local steps of one client of a cohort."""
+        """Returns a chunk with the local steps of one client of a cohort."""
         client_type = self._programs.client_type
         names = [name for name, _ in tff.structure.iter_elements(client_type)]
         steps = chunks.bucket(max(1, len(cohort.orders[index])))
         return chunks.gather(cohort, [index], (1, steps), names)
 
     def context(self, state: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The tensors that the server sends to every client.
+        """Computes the tensors that the server sends to every client.
 
         Args:
           state: the leaves of the server's state.
@@ -80,11 +80,11 @@ class SeparateClients:
             return list(self._programs.start(self._mode)(state))
 
     def report(self, context: Sequence[tf.Tensor], chunk: Chunk) -> list[tf.Tensor]:
-        """The report of one client, tensors as `report_specs`.
+        """Computes the report of one client: tensors as `report_specs` describes.
 
         Args:
           context: the result of `context`.
-          chunk: with one client.
+          chunk: a chunk with one client.
 
         Raises:
           UserError: the client's computation fails.
@@ -121,7 +121,7 @@ class SeparateClients:
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
     def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
-        """Adds up reports, in their order; without reports, the total of no client."""
+        """Adds up reports in order; without reports, returns the initial total."""
         programs = self._programs
         total = list(programs.zero.run()) + programs.zero_secure_sums()
         for report in reports:
@@ -131,7 +131,7 @@ class SeparateClients:
     def result(
         self, state: Sequence[tf.Tensor], total: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """The leaves of the new state and of the metrics.
+        """Computes the leaves of the new state and of the metrics.
 
         Raises:
           UserError: the server's computation fails.
@@ -140,7 +140,7 @@ class SeparateClients:
             return self._programs.finish(self._mode, 1)(state, [total])
 
     def _client(self, compiler: str) -> Any:
-        """The program (context leaves, a client's leaves) -> report leaves.
+        """Makes the program (context leaves, a client's leaves) -> report leaves.
 
         A program for XLA has one more result: whether a guard was violated.
         """
@@ -185,10 +185,12 @@ class SeparateClients:
 
 
 class SeparateProcess:
-    """A process, its states and results, for an engine that executes its steps apart.
+    """A process whose round an engine executes in separate steps.
+
+    It converts the process' states and results from and to leaves.
 
     Args:
-      process: any process with clients that hold tensors.
+      process: any process whose clients hold tensors.
       compiler: the compiler of the clients' work, "xla" or "graph"; None for "xla"
         where XLA executes it as TensorFlow does.
 
@@ -213,16 +215,16 @@ class SeparateProcess:
         self.clients = SeparateClients(programs, compiler)
 
     def initialize(self) -> Any:
-        """The initial server state."""
+        """Returns the initial server state."""
         leaves = self._programs.initialize.run()
         return pack(iter(leaves), self._process.initialize.type_signature.result)
 
     def state_leaves(self, state: Any) -> list[tf.Tensor]:
-        """The tensors of a state, of any engine of the process."""
+        """Returns the tensors of a state from any engine of the process."""
         return tensors(state, self._state_type)
 
     def packed(self, leaves: Sequence[tf.Tensor]) -> tuple[Any, Any]:
-        """New state and metrics of a round, from the leaves of its result."""
+        """Makes the new state and the metrics from the leaves of a round's result."""
         result_type = self._process.next.type_signature.result
         return process_shape.split(pack(iter(leaves), result_type), self._process)
 
@@ -233,20 +235,24 @@ class SeparateProcess:
 
     @property
     def report_layout(self) -> list[tuple[np.dtype, tuple[int, ...]]]:
-        """Types and shapes of a report's tensors; tensors of secure sums come last."""
+        """Types and shapes of a report's tensors; those of secure sums last."""
         return [_layout(spec) for spec in self._programs.report_specs]
 
     def kept_positions(self, member: str) -> list[int]:
-        """Positions in a report of tensors that only the table of clients' states gets.
+        """Finds the tensors of a report that only the table of clients' states needs.
 
-        They are a client's new state, and its position in the cohort
-        (`processes.client_states.collect`). Empty if clients keep no states.
+        These tensors are a client's new state, and the client's position in the cohort
+        (`processes.client_states.collect`).
 
         Args:
-          member: name of the position among the members of a client's value.
+          member: name of the member of a client's value that holds its position in
+            the cohort.
+
+        Returns:
+          The tensors' indices in a report; empty if clients keep no states.
 
         Raises:
-          ValueError: clients have such a member, and do not report it as it is.
+          ValueError: clients have such a member, but do not report its unchanged value.
         """
         before = 0
         for name, kind in tff.structure.iter_elements(self._programs.client_type):
@@ -267,9 +273,10 @@ class SeparateProcess:
 
     @property
     def secure_layout(self) -> list[tuple[np.dtype, tuple[int, ...], int]]:
-        """Types, shapes and moduli of the tensors of a report that are summed securely.
+        """Types, shapes and moduli of a report's tensors in secure sums.
 
-        A sum that is not modular has the modulus at which its type wraps around.
+        If a sum is not modular, its modulus is the number at which its type wraps
+        around.
         """
         layout = self.report_layout[self.clients.num_plain_leaves :]
         moduli = [int(value) for value in self._programs.moduli.run()]

@@ -39,7 +39,7 @@ class TffLocalEngine(ClosedOnExit):
         return self._worker.pid
 
     def initialize(self) -> Any:
-        """The initial server state, with NumPy leaves."""
+        """Returns the initial server state, with NumPy leaves."""
         return self._invoke(self._process.initialize)
 
     def next(self, state: Any, cohort: ClientValues) -> tuple[Any, Any]:
@@ -97,9 +97,9 @@ def tff_local(
 
     Args:
       process: any `tff.templates.IterativeProcess`.
-      answer_seconds: seconds after which a worker that does not answer is given up.
-      open_port: whether the worker may listen on all interfaces of this machine where
-        the kernel allows no network namespace: whoever reaches its port can then run
+      answer_seconds: a worker that has not answered for so many seconds is lost.
+      open_port: whether the worker may listen on all interfaces of this machine if
+        the kernel allows no network namespace. Whoever reaches its port can then run
         programs as you.
     """
     return TffLocalEngine(process, answer_seconds=answer_seconds, open_port=open_port)

@@ -63,7 +63,7 @@ class MinSeparation(WholeCohorts):
 
     @property
     def separation(self) -> int:
-        """Returns b, also if `min_separation` is None."""
+        """b, also if `min_separation` is None."""
         if self.min_separation is not None:
             return int(self.min_separation)
         return len(self.client_ids) // int(self.cohort_size)

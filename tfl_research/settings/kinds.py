@@ -32,12 +32,12 @@ class Kind:
 
     @property
     def syntax(self) -> str:
-        """Returns the kind in one word, for `--help`."""
+        """The kind in one word, for `--help`."""
         return self._syntax
 
     @property
     def expected(self) -> str:
-        """Returns the words that follow "must be" in an error message."""
+        """The words that follow "must be" in an error message."""
         return self._expected
 
     def parse(self, value: Any) -> Any:
@@ -61,12 +61,12 @@ class OneOf(Kind):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Returns the current names."""
+        """The current names."""
         return tuple(self._names() if callable(self._names) else self._names)
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
-        """Returns the names, or no names if users can register further names."""
+        """The names, or no names if users can register further names."""
         return () if callable(self._names) else tuple(self._names)
 
     @property

@@ -1,15 +1,14 @@
-"""Attempts of a private run: what the noise of its rounds covers, and under which key.
+"""Attempts of a private run, each with its own key for the noise of its rounds.
 
 The first attempt begins with round 1. A new attempt repeats the rounds after a
-checkpoint with new noise, because something that the noise covers has changed; the
-repeated rounds are charged again (`--recharge`).
+checkpoint with new noise, because the data or the computation under the noise has
+changed. The repeated rounds are charged again (`--recharge`).
 
 The noise of an attempt is keyed by HMAC-SHA256 of the run seed over all attempts so
 far: their fingerprints, the rounds after which they begin, and a random number of each
-new attempt. So a key belongs to one computation on one set of data from one state.
-Where the same key draws a round's noise again, the round is the same to the last bit.
-The keyed function leaves the noise independent of the data, although the fingerprint
-depends on them.
+new attempt. So a key belongs to one computation on one set of data from one state. If
+the same key draws a round's noise again, the round is the same to the last bit. The
+fingerprint depends on the data, but the noise does not, since the function is keyed.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ class Attempt:
     """The rounds from one change to the next.
 
     Attributes:
-      after: rounds that were completed before, 0 for the first attempt.
-      fingerprint: SHA-256 of what the noise covers, in hexadecimal.
+      after: number of rounds that were completed before, 0 for the first attempt.
+      fingerprint: SHA-256 of the data and the computation that the noise covers, in
+        hexadecimal.
       base: `Attempts.name` in the checkpoint from which the attempt continues; ""
         without a checkpoint.
-      nonce: random, so that no two attempts have the same key; "" for the first attempt
-        of a run.
+      nonce: a random text, so that no two attempts have the same key; "" for the first
+        attempt of a run.
     """
 
     after: int
@@ -47,8 +47,8 @@ class Attempts:
     """All attempts of a run; the last attempt is the present one.
 
     Attributes:
-      all: in order; empty for a run without privacy, because its checkpoints always
-        fit.
+      all: the attempts in order; empty for a run without privacy, because its
+        checkpoints always fit.
     """
 
     all: tuple[Attempt, ...] = ()
@@ -65,16 +65,16 @@ class Attempts:
 
     @property
     def after(self) -> int:
-        """Rounds that were completed when the last attempt began."""
+        """Number of rounds that were completed when the last attempt began."""
         return self.all[-1].after if self.all else 0
 
     def begun(self, after: int, fingerprint: str, base: str) -> Attempts:
-        """With one attempt more; see `Attempt`."""
+        """Returns the attempts with a new attempt at the end; see `Attempt`."""
         new = Attempt(after, fingerprint, base, secrets.token_hex(16))
         return Attempts((*self.all, new))
 
     def key(self, seed: int) -> int:
-        """The key of the last attempt's noise: 128 secret bits.
+        """Computes the key of the last attempt's noise: 128 secret bits.
 
         Args:
           seed: the seed of the run.
@@ -98,12 +98,12 @@ class Attempts:
         return bool(last.base) and (round_number, name) == (last.after, last.base)
 
     def later_seeds(self, seed: int) -> list[tuple[int, int]]:
-        """(rounds before, secret seed of the cohorts) of each attempt with a number.
+        """Returns (rounds before, secret seed of the cohorts) of each later attempt.
 
-        The cohorts of a first attempt are a function of the run seed alone: who takes
-        part is not noise, and the first attempt is never repeated on other things.
-        Rounds that are repeated need new cohorts: amplification by sampling assumes
-        cohorts that are independent of each other.
+        The cohorts of a first attempt depend on the run seed alone: cohorts are not
+        noise, and the first attempt is never repeated with other data. Repeated rounds
+        need new cohorts: amplification by sampling assumes that cohorts are independent
+        of each other.
 
         Args:
           seed: the seed of the run.
@@ -115,15 +115,15 @@ class Attempts:
         return found
 
     def to_json(self) -> list[dict[str, Any]]:
-        """JSON values, for `from_json`."""
+        """Returns JSON values, for `from_json`."""
         return [dataclasses.asdict(one) for one in self.all]
 
     @classmethod
     def from_json(cls, values: Any) -> Attempts:
-        """The object whose `to_json` returned these values.
+        """Makes the object whose `to_json` returned these values.
 
         Raises:
-          ValueError, KeyError, TypeError: anything else.
+          ValueError, KeyError, TypeError: the values have another form.
         """
         return cls(
             tuple(

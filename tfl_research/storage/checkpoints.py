@@ -1,4 +1,4 @@
-"""Checkpoints: a file each, written atomically and verified when read."""
+"""Checkpoints in files, which are written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfl_research.storage.attempts import Attempts
 from tfl_research.storage.files import atomic, file_kinds, json_file
 
 _MAGIC = b"tflckpt2"
-# Without a seal. Such files can still be read, but no run continues from them.
+# Files of this format have no seal. They can be read, but no run continues from them.
 _EARLIER_MAGIC = b"tflckpt1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d{8})\.ckpt")
@@ -33,8 +33,8 @@ class Checkpoint:
     """The state from which a resumed run equals an uninterrupted run.
 
     Attributes:
-      round_number: rounds completed; also the sampler's position, since cohorts are
-        pure functions of the round.
+      round_number: number of completed rounds; also the sampler's position, since
+        cohorts are pure functions of the round.
       state: the process state after that round, a nest.
       best: the best model's weights so far, a nest, or None.
       progress: the rest of the loop's state (best metric, early stopping, length of
@@ -54,15 +54,15 @@ class CheckpointStore:
     bytes, SHA-256 of all these bytes, and a seal: their HMAC-SHA256 by a key of the run
     seed. The file is written under another name, synced and renamed, so nobody sees it
     half-written. A file that is damaged or edited later fails its SHA-256 or its seal:
-    it is skipped with a warning, and the previous version is used. The rounds after
-    that are repeated from the same state with the same noise, so that they are the
-    same. So are rounds after newer versions were deleted, or older ones put back. The
-    SHA-256 is for readers without the seed.
+    it is skipped with a warning, and the previous version is used. The later rounds are
+    repeated from the same state with the same noise, so that their results are the
+    same. The same holds if somebody deletes newer versions, or puts older versions
+    back. The SHA-256 is for readers without the seed.
 
     Args:
-      folder: the run's `checkpoints` folder; created.
+      folder: the run's `checkpoints` folder, which is created.
       keep: number of newest versions to keep, at least 1.
-      key: the key of the seal, secret; without a key only the SHA-256 is checked.
+      key: the secret key of the seal; without a key only the SHA-256 is checked.
       attempts: the attempts of the run. A version has the name of the attempt that
         wrote the version, and only versions from which the last attempt may go on are
         loaded.
@@ -88,11 +88,11 @@ class CheckpointStore:
             leftover.unlink()
 
     def path(self, round_number: int) -> pathlib.Path:
-        """The path of a round's version, whether or not it exists."""
+        """Returns the path of a round's version, which need not exist."""
         return self.folder / f"round-{round_number:08d}.ckpt"
 
     def rounds(self) -> list[int]:
-        """Rounds that have a version, newest first; versions may be damaged."""
+        """Returns the rounds with a version, newest first; versions may be damaged."""
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
@@ -134,7 +134,7 @@ class CheckpointStore:
         *,
         any_shape: Collection[str] = (),
     ) -> Optional[Checkpoint]:
-        """The newest undamaged version of the last attempt; None without one.
+        """Loads the newest undamaged version of the last attempt; None if none exists.
 
         Args:
           template: a state with the structure, shapes and dtypes to expect, such as
@@ -180,7 +180,7 @@ class CheckpointStore:
         return None
 
     def newest(self) -> tuple[int, str]:
-        """Round and attempt of the newest undamaged version; (0, "") without one.
+        """Returns round and attempt of the newest undamaged version, or (0, "").
 
         Raises:
           UserError: a version is of an earlier format.
@@ -201,7 +201,7 @@ class CheckpointStore:
         )
 
     def _undamaged(self) -> Iterator[tuple[int, dict[str, Any], memoryview]]:
-        """Round, header and payload of each version, newest first."""
+        """Yields round, header and payload of each undamaged version, newest first."""
         for round_number in self.rounds():
             path = self.path(round_number)
             try:
@@ -220,9 +220,9 @@ class CheckpointStore:
 
 
 def stored_progress(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """The file and `Checkpoint.progress` of each undamaged version, oldest first.
+    """Reads file and `Checkpoint.progress` of each undamaged version, oldest first.
 
-    Needs no template, and changes nothing; a missing folder has no versions.
+    This needs no template and changes nothing. A missing folder has no versions.
     """
     progress_by_file = []
     for path in sorted(folder.glob("round-*.ckpt")):
@@ -240,7 +240,7 @@ def _seal(key: bytes, body: Union[bytes, memoryview]) -> bytes:
 
 
 def _read(path: pathlib.Path, key: bytes = b"") -> tuple[dict[str, Any], memoryview]:
-    """Header and payload of a version, verified; without a key by SHA-256 alone.
+    """Reads and verifies a version's header and payload; without a key by SHA-256.
 
     Raises:
       _Damaged: the file is not a version as it was written.

@@ -59,11 +59,12 @@ class ClientStates:
     round: going back to a checkpoint deletes the rows of later rounds, and a row is
     dropped when every checkpoint is at least as late as the client's next row. A row
     also has the CRC-32 of the state, since SQLite does not check states. Checkpoints
-    have the table's `extent`, which tells whether each client has the right state.
+    have the table's `extent`, which shows whether each client has the right state.
 
     Args:
-      path: the file; made when missing. ":memory:" keeps the table in memory.
-      spec: initial state, and the largest number of clients in a cohort.
+      path: path of the file, which is made if it is missing. ":memory:" keeps the table
+        in memory.
+      spec: the initial state, and the largest number of clients in a cohort.
 
     Raises:
       UserError: the file is not such a table.
@@ -92,10 +93,10 @@ class ClientStates:
             ) from error
 
     def attach(self, cohort: Cohort) -> Cohort:
-        """The cohort, with a state and a position for each client.
+        """Returns the cohort with a state and a position for each client.
 
         Raises:
-          ValueError: more clients than the process' `capacity`.
+          ValueError: the cohort has more clients than the process' `capacity`.
           UserError: a client is in the cohort twice. The second state would replace the
             first, and the server would have the updates of both.
         """
@@ -122,14 +123,17 @@ class ClientStates:
         client_ids: Sequence[str],
         after: Optional[Mapping[str, int]] = None,
     ) -> np.ndarray:
-        """float32 `[clients, d]`, the clients' states; initial ones for newcomers.
+        """Reads the clients' states, float32 `[clients, d]`.
+
+        Clients without a row have the initial state.
 
         Args:
           client_ids: the clients.
-          after: by client, the last round that counts; by default all count.
+          after: by client, the last round whose state counts; by default all rounds
+            count.
 
         Raises:
-          UserError: the file is damaged, or of another model.
+          UserError: the file is damaged, or belongs to another model.
         """
         initial = self._spec.initial
         states = np.empty((len(client_ids), len(initial)), np.float32)
@@ -158,7 +162,7 @@ class ClientStates:
         """Stores a round's new states.
 
         Args:
-          round_number: from 1; rows of the same round are replaced.
+          round_number: the round's number, from 1; rows of the same round are replaced.
           client_ids: the cohort.
           rows: float32 `[at least clients, d]`, in the cohort's order.
 
@@ -180,12 +184,12 @@ class ClientStates:
             raise UserError(f"{self._path} cannot be written ({error})") from error
 
     def go_back(self, client_id: str, round_number: int, oldest: int) -> None:
-        """Drops a client's states of later rounds, and those that nothing needs.
+        """Drops a client's states of later rounds, and states that are never needed.
 
         Args:
           client_id: the client.
-          round_number: the last round that counts; 0 for none.
-          oldest: the oldest round for which a state may be asked.
+          round_number: the last round whose state is kept; 0 for none.
+          oldest: the oldest round whose state may be needed.
 
         Raises:
           UserError: the file is damaged.
@@ -202,7 +206,7 @@ class ClientStates:
             raise self._damaged(str(error)) from error
 
     def has(self, client_id: str, round_number: int) -> bool:
-        """Whether a client's state after a round is known; after round 0 it always is.
+        """Whether a client's state after a round is known; True for round 0.
 
         Raises:
           UserError: the file is damaged.
@@ -249,16 +253,17 @@ class ClientStates:
         """Drops the rows that no checkpoint needs.
 
         Args:
-          oldest_checkpoint: the oldest round to which the run may return.
+          oldest_checkpoint: the round of the oldest checkpoint to which the run may
+            return.
         """
         self._database.execute(_OUTDATED, (oldest_checkpoint,))
 
     @property
     def extent(self) -> tuple[int, int, int]:
-        """A summary of the table, to compare it with another table.
+        """A summary of the table, to compare the table with another table.
 
-        The number of clients with rows, the sum of the rounds of their newest rows, and
-        a checksum over clients and states.
+        The summary is the number of clients with rows, the sum of the rounds of their
+        newest rows, and a checksum over clients and states.
         """
         clients, rounds, marks = self._database.execute(_EXTENT).fetchone()
         return int(clients), int(rounds), int(marks)
@@ -284,12 +289,12 @@ EMPTY_TABLE = (0, 0, 0)
 
 
 def _mark(client_id: str, round_number: int, checksum: int) -> int:
-    """A checksum of a state (by its checksum), its client and its round."""
+    """Computes a checksum of a state's checksum, its client and its round."""
     return zlib.crc32(f"{round_number} {checksum} {client_id}".encode())
 
 
 def _encoded(state: np.ndarray) -> tuple[int, bytes]:
-    """A row's checksum and state."""
+    """Encodes a row's checksum and state."""
     content = state.astype("<f4").tobytes()
     return zlib.crc32(content), content
 

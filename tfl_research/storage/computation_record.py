@@ -1,4 +1,4 @@
-"""computation.json: what a run began with and its attempts, sealed by the run seed."""
+"""computation.json: a run's fingerprint and attempts, sealed by the run seed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _RECHARGE = (
 class ComputationRecord:
     """computation.json of one run.
 
-    The file is sealed: it ends with an HMAC by a key of the run seed, so that a file
-    that was edited, or that belongs to another seed, is not believed.
+    The file is sealed: it ends with an HMAC by a key of the run seed. So a file that
+    was edited, or that belongs to another seed, is refused.
 
     Attributes:
-      path: the file, which only its owner can read: digests of private data are in it.
+      path: the file, which only its owner can read, since it has digests of private
+        data.
       seed: the seed of the run.
       private: whether the run has a privacy plan, so that its noise must never be used
         for two different things.
@@ -42,19 +43,20 @@ class ComputationRecord:
     def accepted(
         self, now: Fingerprint, *, has_rounds: bool, restarts: int = 0
     ) -> Attempts:
-        """The attempts of a run that continues unchanged, or begins.
+        """Returns the attempts of a run that continues unchanged, or begins.
 
-        The file of a new run is written, durably.
+        If the run is new, this writes the file durably.
 
         Args:
           now: fingerprint of this start.
           has_rounds: whether the run has begun its rounds already.
-          restarts: in the run's ledger. A file with another number is not the newest
-            file, so the ledger's rounds do not belong to the last attempt.
+          restarts: number of restarts in the run's ledger. A file with another number
+            is not the newest file, so the ledger's rounds do not belong to the last
+            attempt.
 
         Raises:
-          UserError: the fingerprint differs, or the file is damaged or lost; names what
-            differs.
+          UserError: the fingerprint differs, or the file is damaged or lost; the
+            message names the differences.
         """
         if not self.path.exists():
             if has_rounds:
@@ -69,7 +71,7 @@ class ComputationRecord:
     def changes(
         self, now: Fingerprint, *, has_rounds: bool, restarts: int = 0
     ) -> list[str]:
-        """Why a private run cannot go on with the same noise, in words.
+        """Says why a private run cannot go on with the same noise.
 
         Args:
           now: fingerprint of this start.
@@ -77,10 +79,10 @@ class ComputationRecord:
           restarts: see `accepted`.
 
         Returns:
-          Phrases; none where the run can go on as it was.
+          A phrase for each change; empty if the run can go on unchanged.
 
         Raises:
-          UserError: something differs that `--recharge` cannot help.
+          UserError: there is a difference for which `--recharge` does not help.
         """
         if not self.path.exists():
             return [f"{self.path.name} is missing"] if has_rounds else []
@@ -94,11 +96,11 @@ class ComputationRecord:
         return recorded.differences(now) + _differing_restarts(before, restarts)
 
     def attempts(self) -> Attempts:
-        """The attempts of a run whose record `changes` found to be the same."""
+        """Returns the attempts of a run for which `changes` found no change."""
         return self._read()[1] if self.path.exists() else Attempts()
 
     def restarts(self) -> int:
-        """The restarts in the run's ledger when the last attempt began.
+        """Returns the number of restarts in the ledger when the last attempt began.
 
         Raises:
           UserError: the file is damaged.
@@ -111,15 +113,15 @@ class ComputationRecord:
         """Records a new attempt, durably, before its noise is drawn.
 
         Args:
-          after: rounds that the checkpoint has, 0 without a checkpoint.
-          base: name of the attempt that wrote the checkpoint; "" without one.
+          after: number of rounds in the checkpoint, 0 without a checkpoint.
+          base: name of the attempt that wrote the checkpoint; "" without a checkpoint.
           now: fingerprint of this start.
-          restarts: in the run's ledger, the new one included.
+          restarts: number of restarts in the run's ledger, with the new restart.
         """
         try:
             _, attempts, _ = self._read()
         except (_Unsealed, FileNotFoundError):
-            # Unknown, but the new attempt's random number keeps its key apart.
+            # Earlier attempts are unknown; a random number makes the new key unique.
             attempts = Attempts()
         return self._write(attempts.begun(after, now.digest, base), now, restarts)
 
@@ -144,7 +146,7 @@ class ComputationRecord:
         return run_seed.derived(self.seed, "computation.json", text.encode()).hex()
 
     def _read(self) -> tuple[Fingerprint, Attempts, int]:
-        """The fingerprint, the attempts, and the restarts of the ledger."""
+        """Reads the fingerprint, the attempts, and the number of ledger restarts."""
         try:
             record = json_file.read(self.path)
             version = record["format"]
@@ -200,7 +202,7 @@ def _differing_restarts(before: int, now: int) -> list[str]:
 
 
 class _Unsealed(UserError):
-    """The file is no record of this run."""
+    """The file is not a record of this run."""
 
     def __init__(self, why: str, message: str):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What a run computes, on what, and by which code: compared at every start."""
+"""Fingerprints of a run's computation, data and code, compared at every start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Optional
 
-# Parts of a process by the names of `runtime.computation_digests`, in words.
+# Texts for the parts of a process, by the names of `runtime.computation_digests`.
 PROCESS_PARTS = {
     "initial_state": "initial state",
     "client_computation": "client computation",
@@ -21,11 +21,11 @@ _SHOWN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Digests and versions of all that the result of a round depends on.
+    """Digests and versions of everything on which a round's result depends.
 
     Attributes:
-      computation: a digest by part of the process, of `runtime.computation_digests`.
-      data: SHA-256 of the clients' examples; "" where the settings record it.
+      computation: digests of `runtime.computation_digests`, by part of the process.
+      data: SHA-256 of the clients' examples; "" if the settings record it.
       plan: SHA-256 of the record of the privacy plan; "" without privacy.
       settings: SHA-256 of the settings that a resumed run must not change.
       execution: SHA-256 of the settings of the runtime and of TensorFlow's variables
@@ -45,9 +45,9 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the noise is keyed by: of everything but `execution`.
+        """SHA-256 of everything but `execution`; it is part of the noise key.
 
-        Runs that differ in the runtime alone draw the same noise, so that runtimes can
+        Runs that differ only in the runtime draw the same noise, so that runtimes can
         be compared. A run still keeps its runtime.
         """
         parts = dataclasses.asdict(self)
@@ -55,7 +55,7 @@ class Fingerprint:
         return digest(parts)
 
     def fixed_differences(self, now: Fingerprint) -> list[str]:
-        """The differences that no run may have between its starts, in words."""
+        """Describes the differences that no run may have between its starts."""
         pairs = (
             ("privacy plan", self.plan, now.plan),
             ("settings", self.settings, now.settings),
@@ -64,7 +64,7 @@ class Fingerprint:
         return [f"the {name}" for name, before, after in pairs if before != after]
 
     def differences(self, now: Fingerprint) -> list[str]:
-        """Everything that differs, in words."""
+        """Describes all differences."""
         phrases = []
         names = dict.fromkeys([*PROCESS_PARTS, *now.computation, *self.computation])
         changed = [
@@ -96,15 +96,15 @@ class Fingerprint:
         return [*phrases, *self.fixed_differences(now)]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, for `from_json`."""
+        """Returns JSON values, for `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """The object whose `to_json` returned these values.
+        """Makes the object whose `to_json` returned these values.
 
         Raises:
-          ValueError, TypeError: anything else.
+          ValueError, TypeError: the values have another form.
         """
         found = cls(**values)
         if not all(
@@ -116,6 +116,6 @@ class Fingerprint:
 
 
 def digest(values: Any) -> str:
-    """SHA-256 of JSON values, in hexadecimal."""
+    """Computes SHA-256 of JSON values, in hexadecimal."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The folder of a run before it is opened: its path, its files, and its record."""
+"""Checks a run's folder before it is opened: its path, its files, and its record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfl_research.storage import run_record
 from tfl_research.storage.files import atomic, file_kinds, folder_lock
 from tfl_research.storage.metrics import kept_rows
 
-# Names in a run's folder, in so far as a start reads, replaces or extends them.
+# Names in a run's folder that a start reads, replaces or extends.
 _FILES = (
     *("hparams.json", "run_seed", "metrics.csv", "measurements.jsonl", "columns.json"),
     *("clients.csv", "personal_clients.csv", "summary.json", "ledger.jsonl"),
@@ -26,16 +26,16 @@ _FILES = (
     ),
     folder_lock.FILE,
 )
-# What TensorFlow reads as a pattern of names.
+# Characters that TensorFlow reads as a pattern of names.
 _PATTERN = ("[", "]", "*", "?")
 _FOLDERS = ("checkpoints", "logdir", "export")
 
 
 def check_path(path: object) -> None:
-    """Refuses what is no path of a run's folder, before anything is prepared.
+    """Checks that a value can be the path of a run's folder.
 
     Raises:
-      UserError: another type, or an empty path.
+      UserError: the value has another type, or the path is empty.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UserError(
@@ -53,7 +53,7 @@ def check_path(path: object) -> None:
 
 
 def unwritable(folder: pathlib.Path, error: OSError) -> UserError:
-    """The error for a folder that cannot be written."""
+    """Makes the error for a folder that cannot be written."""
     reason = error.strerror or str(error)
     return UserError(
         f"cannot write to {folder} ({reason}); choose another --output_dir"
@@ -61,7 +61,7 @@ def unwritable(folder: pathlib.Path, error: OSError) -> UserError:
 
 
 def read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
-    """The content of hparams.json, or None for a folder without a run."""
+    """Reads hparams.json; returns None for a folder without a run."""
     path = folder / "hparams.json"
     _check_kinds(folder)
     if not folder.exists():
@@ -80,10 +80,10 @@ def read_record(folder: pathlib.Path) -> Optional[dict[str, Any]]:
 
 
 def _check_kinds(folder: pathlib.Path) -> None:
-    """Refuses a folder in which something has the name of a file, but is not a file.
+    """Checks that the names of files and folders in a run's folder have their kind.
 
     Raises:
-      UserError: names what was found.
+      UserError: a name has another kind; the message names the found kind.
     """
     wrong = file_kinds.problem(folder, file_kinds.FOLDER)
     if wrong is not None:

@@ -17,9 +17,9 @@ Value = TypeVar("Value")
 
 
 def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> None:
-    """Writes a choice, durably. Only the owner can read the file.
+    """Writes a choice durably, in a file that only its owner can read.
 
-    The reason for a choice has measured times, which depend on who took part.
+    The reason for a choice has measured times, which depend on the clients in a round.
 
     Args:
       path: the file.
@@ -31,7 +31,7 @@ def keep(path: pathlib.Path, record: Mapping[str, Any], key: bytes = b"") -> Non
     """
     interrupts.check()
     content = dict(record)
-    # Without a key the seal shows damage alone.
+    # Without a key, the seal only detects damage.
     content["seal"] = _seal(record, key)
     atomic.write(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
 
@@ -48,7 +48,7 @@ def kept(
 
     Args:
       path: the file.
-      read: makes the choice of the record.
+      read: makes the choice from the record.
       key: the key of the seal, see `keep`.
 
     Raises:

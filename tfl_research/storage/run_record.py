@@ -1,4 +1,4 @@
-"""hparams.json: a run's settings, and the comparison of two starts."""
+"""Reads and writes hparams.json, a run's settings, and compares two starts."""
 
 from __future__ import annotations
 
@@ -88,17 +88,17 @@ _FIELDS = {
 # SHA-256 of the rest of the record, as JSON with sorted keys and without spaces.
 _DIGEST = "digest"
 _UNSET = "not set"
-# What a setting is that nobody gave by name, for messages.
+# Explanations of settings that users do not give by name, for messages.
 _MEANING = {"data_sha256": " (the digest of all clients' examples)"}
 _SHOWN = 3
 
 
 def plain(name: str, value: Any) -> Any:
-    """`value` as values of strict JSON; infinities and NaN become strings.
+    """Converts `value` to strict JSON values; infinities and NaN become strings.
 
     Raises:
-      ValueError: a value that is neither a number, a string, a path, None nor a
-        list or mapping of these.
+      ValueError: a value is neither a number, a string, a path, None nor a list or
+        mapping of these.
     """
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -123,12 +123,12 @@ def plain(name: str, value: Any) -> Any:
 
 
 def plain_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """All hyperparameters as strict JSON, without secrets."""
+    """Converts all hyperparameters to strict JSON, without secrets."""
     return {k: plain(k, v) for k, v in hparams.items() if k not in SECRETS}
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The record as the content of hparams.json, with its digest."""
+    """Returns the content of hparams.json for a record, with its digest."""
     sealed = {**record, _DIGEST: _digest(record)}
     return (json.dumps(sealed, indent=2, sort_keys=True) + "\n").encode()
 
@@ -139,7 +139,7 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """The record in `path`; a warning tells of a file that was edited since.
+    """Reads the record in `path`; warns if the file was edited.
 
     Raises:
       UserError: `path` is damaged.
@@ -168,13 +168,13 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def format_of(record: Mapping[str, Any]) -> int:
-    """The format of a record; 1 for records without "format"."""
+    """Returns the format of a record; 1 for records without "format"."""
     version = record.get("format", 1)
     return version if isinstance(version, int) else 0
 
 
 def check_format(folder: pathlib.Path, recorded: Mapping[str, Any]) -> None:
-    """Raises UserError for a run that this version cannot resume; names a way out."""
+    """Raises UserError if this version cannot resume the run; names a way out."""
     version = format_of(recorded)
     if version == FORMAT:
         return
@@ -193,7 +193,7 @@ def plan_differences(
     requested: Any,
     words: str = "{name} was {recorded}, is now {requested}",
 ) -> list[str]:
-    """The differences between two privacy plans, in words.
+    """Describes the differences between two privacy plans.
 
     Args:
       recorded, requested: JSON values by name, which can be nested; None for no plan.
@@ -228,7 +228,7 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     if name not in values:
         return _UNSET
     value = values[name]
-    # All digits, but 1 for 1.0.
+    # The text has all digits, but 1.0 is written as 1.
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
@@ -242,9 +242,9 @@ def differences(
     requested: Mapping[str, Any],
     may_change: Collection[str],
 ) -> list[str]:
-    """The differences that make two records different experiments, in words.
+    """Describes the differences that make two records different experiments.
 
-    In the order of the requested hyperparameters.
+    The differences have the order of the requested hyperparameters.
     """
     phrases = []
     if recorded["experiment"] != requested["experiment"]:

@@ -1,4 +1,4 @@
-"""The secret seed of a run: its file, and the keys that are derived from it."""
+"""The secret seed of a run: its file, and keys that are derived from the seed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def write(path: pathlib.Path, seed: int) -> None:
 
 
 def read(path: pathlib.Path) -> int:
-    """The seed in the file: 32 lower-case hexadecimal digits and a line end.
+    """Reads the seed in the file: 32 lower-case hexadecimal digits and a line end.
 
     Raises:
-      UserError: the file is missing, or has anything else. The message does not have
+      UserError: the file is missing, or has another form. The message does not show
         the content.
     """
     try:
@@ -40,14 +40,14 @@ def read(path: pathlib.Path) -> int:
 
 
 def derived(seed: int, purpose: str, content: bytes = b"") -> bytes:
-    """32 bytes; without the seed, nobody can distinguish them from random bytes.
+    """Derives 32 bytes that nobody without the seed can distinguish from random bytes.
 
-    HMAC-SHA256 keyed by the seed, over the purpose and the content.
+    The bytes are HMAC-SHA256, keyed by the seed, of the purpose and the content.
 
     Args:
       seed: the seed of the run.
-      purpose: what the bytes are for; other purposes give independent bytes.
-      content: what else the bytes depend on.
+      purpose: the purpose of the bytes; different purposes give independent bytes.
+      content: further bytes on which the result depends.
     """
     key = b"%032x" % seed
     return hmac.new(key, purpose.encode() + b"\0" + content, hashlib.sha256).digest()

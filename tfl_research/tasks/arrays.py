@@ -36,55 +36,56 @@ def from_arrays(
 ) -> Task:
     """Makes a task of arrays, for data that fit into memory.
 
-    Floats become float32, labels of integers or truth values int32, text bytes. Nothing
-    else is computed from the arrays: if a client or an example is added or removed, no
-    other client's examples and no other split change.
+    Floats become float32, labels that are integers or booleans become int32, and text
+    becomes bytes. Nothing else is computed from the arrays: if a client or an example
+    is added or removed, no other client's examples and no other split change.
 
     Args:
-      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`; n differs by client, the
-        trailing shapes and the dtypes do not. x may be a dict of arrays, for a model
-        with several inputs by name, and so may y, for an objective that takes it. x may
-        be text, for a model that looks it up. `"sample_weight": [n]` multiplies the
-        loss of each example. y may be left out where an objective of your own needs
-        none.
+      clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`. n may differ between
+        clients; the trailing shapes and the dtypes may not. x may be a dict of arrays,
+        for a model with several inputs by name. y may be a dict too, for an objective
+        that takes a dict. x may be text, for a model that looks text up.
+        `"sample_weight": [n]` multiplies the loss of each example. y may be missing if
+        your own objective needs no labels.
       model: a function that returns a new Keras model, which maps x `[batch, ...]` to
         logits, or a model of TFF; see `Task.build_model`.
       objective: "classification" (labels are classes, a logit for each class; the
         default), "binary" (labels 0 and 1, one logit), "multi_label" (a 0 or 1 for each
         label), "regression" (squared error), "next_token" (sequences of token ids,
         padded with 0), "model" (the loss and the metrics of a TFF model); a loss of
-        Keras, or a dict of such for several outputs; an `Objective`, or a function that
-        returns one. A TFF model whose own loss differs is refused by default; where an
-        objective is given, that one counts, and a warning says so.
+        Keras, or a dict of such losses for several outputs; an `Objective`, or a
+        function that returns an `Objective`. By default, a TFF model with another loss
+        of its own is refused. If you give an objective, this objective counts, and a
+        warning names the difference.
       test: the share of each client's examples that is held out for testing, in
-        [0, 1), drawn by `hold_out.examples`; or test arrays by client, where a client
-        may be left out.
+        [0, 1), drawn by `hold_out.examples`; or test arrays by client, for some or all
+        clients.
       held_out: the share of the clients that are never trained on, in [0, 1).
         `hold_out.clients` draws each client independently, so among few clients none
         may be drawn; or arrays of further clients.
       batching: how a client's examples become local steps in training.
       seed: seed of both draws.
       name: name of the task, for reports.
-      selection_metric: the evaluation metric that picks the best model; "accuracy" for
-        classification and next_token, "auc" for binary, and otherwise "loss", unless
-        given.
+      selection_metric: the evaluation metric that picks the best model. The default is
+        "accuracy" for classification and next_token, "auc" for binary, and "loss"
+        otherwise.
       label_names: names of the classes, for reports.
       public_data: whether the data are published, see `Card.public_data`.
-      pooled: what was computed from the rows of several clients or records before they
-        were handed over, such as a vocabulary; see `Task.pooled`.
+      pooled: facts that you computed from the rows of several clients or records
+        before this call, such as a vocabulary; see `Task.pooled`.
       sequences: the length to which rows of different lengths are padded: of x (and of
         y, if the objective is "next_token"), or by array, as {"x/words": ...}.
-      non_trainable: what becomes of weights that the model does not train, see
+      non_trainable: how training handles the model's non-trainable weights, see
         `Task.non_trainable`.
 
     Raises:
-      ValueError: no clients, arrays that disagree in names, shape, dtype or length,
-        values that are missing or not finite, labels that the named objective does not
-        take, test arrays of an unknown client, a held-out client that is also trained
-        on, a fraction outside [0, 1), no objective, or a model that is not a function.
-        The task's `functional_model` raises it where the function returns anything but
-        an uncompiled model whose outputs fit the objective and the labels, and its
-        `build_objective` for an unknown name.
+      ValueError: there are no clients; arrays disagree in names, shape, dtype or
+        length; values are missing or not finite; the named objective does not take the
+        labels; test arrays belong to an unknown client; a held-out client is also
+        trained on; a fraction is outside [0, 1); there is no objective; or the model is
+        not a function. Later, the task's `functional_model` raises ValueError if the
+        function does not return an uncompiled model whose outputs fit the objective and
+        the labels, and `build_objective` raises ValueError for an unknown name.
 
     Example:
       >>> import numpy as np
@@ -166,7 +167,7 @@ def from_arrays(
 def _examples(
     clients: Clients, lengths: Mapping[str, Sequences]
 ) -> dict[str, Examples]:
-    """The clients' arrays, converted; empty clients get arrays like the others'."""
+    """Converts the clients' arrays; an empty client gets empty arrays of the specs."""
     found = {i: conversion.converted(i, each, lengths) for i, each in clients.items()}
     filled = [each for each in found.values() if structures.num_examples(each)]
     if filled:

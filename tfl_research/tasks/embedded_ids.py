@@ -1,8 +1,8 @@
 """Token ids that reach a Keras model's embedding layers, and those out of range.
 
-An embedding looks a row up for each id. On a CPU an id without a row is an error in
-graphs, but compiled by XLA the nearest row is taken, and on a GPU zeros. So ids are
-compared with `input_dim` before anything is trained.
+An embedding looks a row up for each id. If an id has no row, a graph on a CPU raises an
+error, but XLA takes the nearest row, and a GPU takes zeros. So ids are compared with
+`input_dim` before training.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tfl_research.tasks.objectives.tracing import Traced
 class EmbeddedIds:
     """Computes the ids that reach each embedding, for a client's examples.
 
-    Layers before an embedding, as a string lookup, are computed; nothing behind it is.
-    An embedding within a loop is left out.
+    Layers before an embedding, such as a string lookup, are computed. Layers after the
+    embedding are not computed. Embeddings within a loop are not checked.
 
     Args:
-      model: a built Keras model. Its embedding layers are changed: they note their
-        inputs.
+      model: a built Keras model. This class changes the model's embedding layers, so
+        that they note their inputs.
     """
 
     def __init__(self, model: tf.keras.Model):
@@ -53,9 +53,9 @@ class EmbeddedIds:
         def noting(inputs: Any) -> Any:
             if not self._is_tracing:
                 return call(inputs)
-            # Nothing is looked up, which an id out of range would make an error.
+            # No row is looked up, since an id out of range would raise an error.
             if isinstance(inputs, tf.RaggedTensor):
-                # Id 0 fills the rows up, and every embedding has it.
+                # Rows are padded with id 0, which every embedding has.
                 self._noted.append((layer, inputs.to_tensor()))
                 shape = [*tf.unstack(tf.shape(inputs.flat_values)), layer.output_dim]
                 return inputs.with_flat_values(tf.zeros(shape))
@@ -78,7 +78,7 @@ class EmbeddedIds:
         return [ids for _, ids in held]
 
     def wrong_id(self, examples: Mapping[str, np.ndarray]) -> Optional[Wrong]:
-        """The first row of a client with an id that an embedding lacks, or None."""
+        """Finds a client's first row with an id that an embedding lacks, or None."""
         if self._ids is None:
             return None
         found: Sequence[Any] = self._ids(structures.packed(examples, "x"))

@@ -1,8 +1,8 @@
-"""Checks where data and model meet: heads, labels and token ids.
+"""Checks that data and model fit together: heads, labels and token ids.
 
-A head that does not fit the loss, labels that the loss does not take, and token ids
-that an embedding lacks would train to nonsense, and differently under each compiler. So
-they are refused before anything is trained, on every runtime.
+A model would train to nonsense, and differently under each compiler, if a head did not
+fit the loss, if the loss did not take the labels, or if an embedding lacked token ids.
+So such data and models are refused before training, on every runtime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tfl_research.tasks.objectives.rules import Rule
     from tfl_research.tasks.task import Task
 
-# Examples on which heads are checked, and clients that are loaded to find some.
+# Number of examples on which heads are checked, and of clients loaded to find them.
 _PROBED, _SEARCHED = 8, 20
 
 
@@ -33,8 +33,8 @@ class _Heads(NamedTuple):
     """The checks of labels, token ids and integers for the model's heads and inputs.
 
     Attributes:
-      rules: of labels, by array, with the shape of an example's outputs.
-      ids, floats: check token ids and integers; None for models not of Keras.
+      rules: the rules of labels, by array, with the shape of an example's outputs.
+      ids, floats: check token ids and integers; None if the model is not a Keras model.
     """
 
     rules: list[tuple[str, Rule, tuple[int, ...]]]
@@ -43,11 +43,12 @@ class _Heads(NamedTuple):
 
 
 class Fitting:
-    """Whether a task's data, model and objective fit together.
+    """Checks that a task's data, model and objective fit together.
 
-    A task and its copies with other clients share one. The model is checked when it is
-    first made. Clients are checked once each: those in memory with the model, others
-    when they are first in a cohort or an evaluation, or before a private run.
+    A task and its copies with other clients share a `Fitting`. The model is checked
+    when it is first made. Each client is checked once: clients in memory together with
+    the model, other clients when they are first in a cohort or an evaluation, or before
+    a private run.
 
     Args:
       build_model, build_objective: the functions of the task that build them.
@@ -61,35 +62,35 @@ class Fitting:
         self._of = build_model, build_objective
         self._is_checked = False
         self._heads = _Heads([], None, None)
-        # What was found with other runs' clients, by types and shapes of their arrays.
+        # Checks of heads in other runs, by types and shapes of the clients' arrays.
         self._known: dict[Hashable, _Heads] = {}
         self._seen: set[tuple[str, str]] = set()
-        # What was found about the model alone, with other runs' clients too.
+        # Names of passed checks of the model alone, also from other runs.
         self._found: set[str] = set()
 
     def of(
         self, build_model: Callable[[], Any], build_objective: Callable[[], Objective]
     ) -> Fitting:
-        """This object if model and objective are the same, otherwise a new one."""
+        """Returns this object for the same model and objective, else a new object."""
         if self._of[0] is build_model and self._of[1] is build_objective:
             return self
         return Fitting(build_model, build_objective)
 
     def again(self) -> Fitting:
-        """Checks the same for another run, whose clients may be others.
+        """Makes a `Fitting` for another run, which may have other clients.
 
-        The model's heads are not checked again with arrays of types and shapes that
-        they were checked with.
+        It does not check the model's heads again for arrays of types and shapes that
+        were already checked.
         """
         fresh = Fitting(*self._of)
         fresh._known, fresh._found = self._known, self._found
         return fresh
 
     def once(self, name: str, check: Callable[[], None]) -> None:
-        """Checks something of the model alone, unless it was found to be right before.
+        """Executes a check of the model alone, unless the check has passed before.
 
         Args:
-          name: of the check; runs with the same model share what was found.
+          name: name of the check; runs with the same model share passed checks.
           check: raises an error if something is wrong.
         """
         if name not in self._found:
@@ -100,7 +101,8 @@ class Fitting:
         """Checks a client's labels and token ids, once, if the model is known.
 
         Raises:
-          UserError: names the client, the row, the value and the fix.
+          UserError: a label or an id does not fit; the message names the client, the
+            row, the value and the fix.
         """
         if (split, client_id) in self._seen or not self._is_checked:
             return
@@ -130,7 +132,7 @@ class Fitting:
             raise UserError(f"client {client_id!r}, x row {wrong}{_counted(split)}")
 
     def _wrong_input(self, examples: Examples) -> Any:
-        """The first row that the model does not take, or None."""
+        """Finds the first row that the model does not take, or None."""
         wrong = None if self._heads.ids is None else self._heads.ids.wrong_id(examples)
         if wrong is None and self._heads.floats is not None:
             wrong = self._heads.floats.wrong_number(examples)
@@ -164,10 +166,10 @@ class Fitting:
                     self.check(client_id, held, split)
 
     def _take(self, known: _Heads) -> None:
-        """Takes what was found about the heads before."""
+        """Uses the results of an earlier check of the heads."""
         self._heads = known
         if known.floats is not None:
-            # What building the model would have left behind.
+            # Building the model would have left the global seed in this state.
             global_seed.leave(0)
 
     def _check_heads(
@@ -203,9 +205,9 @@ class Fitting:
     def _with_others(
         self, task: Task, probe: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """An example with those of other clients.
+        """Adds examples of other clients to a single example.
 
-        One example alone does not show whether a loss or a metric mixes examples.
+        A single example does not show whether a loss or a metric mixes examples.
         """
         shapes = {name: array.shape[1:] for name, array in probe.items()}
         found = [probe]
@@ -220,7 +222,7 @@ class Fitting:
 
 
 def _counted(split: str) -> str:
-    """Says how the rows of an error are counted if a client's examples were divided."""
+    """Says how an error counts rows if a client's examples were divided."""
     parts = {"train": "training", "eval": "test"}
     return f"; rows are those of its {parts[split]} split" if split in parts else ""
 
@@ -236,7 +238,7 @@ def _splits(task: Task) -> dict[str, ClientData]:
 
 
 def _probe(task: Task) -> Optional[tuple[str, str, Examples]]:
-    """The first client that has examples: split, id and arrays with a row for each."""
+    """Returns split, id and some examples of the first client that has examples."""
     for split, clients in _splits(task).items():
         for client_id in clients.here[:_SEARCHED]:
             held = clients.load(client_id)

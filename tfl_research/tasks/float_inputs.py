@@ -1,4 +1,4 @@
-"""Integers that a Keras model takes as floats; refuses integers that are too large."""
+"""Refuses integers that are too large for a Keras model that takes floats."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tfl_research.tasks.objectives.rules import Wrong
 
 
 class FloatInputs:
-    """Compares integers with the type of the inputs that take them.
+    """Checks that a model's float inputs can represent a client's integers.
 
-    Keras converts a model's inputs to the types of its `Input` without a word. Models
-    without such inputs take what they are given.
+    Keras silently converts a model's inputs to the types of its `Input`. A model
+    without `Input` does not convert.
 
     Args:
       model: a built Keras model.
@@ -37,7 +37,7 @@ class FloatInputs:
         ]
 
     def wrong_number(self, examples: Mapping[str, np.ndarray]) -> Optional[Wrong]:
-        """The first row of a client with such an integer, or None."""
+        """Finds a client's first row with an integer that is too large, or None."""
         for name in self._names:
             rounded = rounded_integers(examples[name])
             if rounded.any():

@@ -21,7 +21,7 @@ _RANDOM_WEIGHTS = 3
 
 
 def keras_model(task: Task) -> Any:
-    """A model of Keras that the task's builder makes; None for other models."""
+    """Builds the task's model; returns None if it is not a Keras model."""
     import tensorflow as tf
 
     from tfl_research import models
@@ -40,10 +40,10 @@ def compare_losses(
     objective: Objective,
     probe: Mapping[str, np.ndarray],
 ) -> None:
-    """Says which loss counts, if a model of TFF has another one than the task.
+    """Warns which loss counts, if the loss of a TFF model differs from the task's.
 
     Raises:
-      UserError: the task's objective is not named.
+      UserError: the losses differ, and nobody has named the task's objective.
     """
     from tfl_research.tasks.objectives import of_tff_models
 
@@ -69,7 +69,7 @@ def compare_losses(
 def predictions(
     client_id: str, model: FunctionalModel, probe: Mapping[str, np.ndarray]
 ) -> list[Any]:
-    """The model's predictions with its first weights, and with other weights.
+    """Computes predictions with the model's initial weights, and with other weights.
 
     Raises:
       ValueError: a kernel fails, or refuses the model's types.
@@ -98,7 +98,7 @@ def checked(
     probe: Mapping[str, np.ndarray],
     predictions: Sequence[Any],
 ) -> list[tuple[str, Rule, tuple[int, ...]]]:
-    """The rules of labels, by array, with the shape of an example's outputs.
+    """Checks heads; returns label rules by array, and an example's output shapes.
 
     Raises:
       ValueError: a head does not fit.
@@ -135,7 +135,7 @@ def checked(
             stacklevel=2,
         )
     for name, rule, shape in rules:
-        # The examples of the probe may be wrong themselves, which `check` tells.
+        # If examples of the probe are wrong themselves, `check` reports them.
         if rule.wrong_label(probe[name], shape) is not None:
             return rules
     losses = objective.losses(
@@ -153,7 +153,7 @@ def checked(
 
 
 def _weights(initial: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """The initial weights, and some random weights around them."""
+    """Returns the initial weights, and some random weights around them."""
     generator = derived_generator("heads", 0)
     found = [list(initial)]
     for _ in range(_RANDOM_WEIGHTS if initial else 0):

@@ -1,4 +1,4 @@
-"""What a metric's values mean: the better direction, and how they are aggregated."""
+"""The direction of a metric, and how its values are aggregated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Optional
 # (labels, predictions), arrays of all examples or structures of them -> the value.
 OfExamples = Callable[[Any, Any], float]
 
-# By a name's last word, for metrics that an objective does not declare.
+# Last words of names whose metrics have a usual direction, if none is declared.
 _HIGHER = ("accuracy", "auc", "precision", "recall", "f1")
 _LOWER = ("loss", "error", "perplexity")
 
@@ -21,13 +21,13 @@ class Metric:
     Attributes:
       higher_is_better: the direction; None if it is not declared. Such a metric is
         measured, but cannot choose the best model and has no worst clients.
-      is_partial: whether a client with examples may have no value, as the area under
-        the ROC curve of one class. Such a client is left out of means across clients.
-        The NaN of any other metric, or together with a loss that is NaN, tells that
-        the model diverged.
+      is_partial: whether the metric may be undefined for a client with examples, as
+        the area under the ROC curve for examples of one class. Such a client is left
+        out of means across clients. If the metric is not partial, or the loss is NaN
+        too, a NaN means that the model diverged.
       of_examples: computes the metric from all examples at once, for a metric that is
         no function of sums. None for a metric that `Objective.finalize` computes from
-        sums over examples. Train metrics are made of sums alone.
+        sums over examples. Only metrics of sums are measured in training.
     """
 
     higher_is_better: Optional[bool] = None
@@ -36,7 +36,7 @@ class Metric:
 
 
 def metric(name: str, declared: Mapping[str, Metric]) -> Metric:
-    """The declared metric of this name, else what the name's last word tells.
+    """Returns the declared metric of a name, or a metric by the name's last word.
 
     Example:
       >>> metric("top_5", {"top_5": Metric(higher_is_better=True)}).higher_is_better
@@ -55,7 +55,7 @@ def metric(name: str, declared: Mapping[str, Metric]) -> Metric:
 
 
 def metric_of_column(column: str, declared: Mapping[str, Metric]) -> Metric:
-    """The metric in a column of metrics.csv, as "eval_client_mean_accuracy".
+    """Returns the metric in a column of metrics.csv ("eval_client_mean_accuracy").
 
     Example:
       >>> metric_of_column("eval_my_error", {"my_error": Metric(True)}).higher_is_better

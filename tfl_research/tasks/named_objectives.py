@@ -1,4 +1,4 @@
-"""Objectives by name, and losses of Keras in their place; without TensorFlow."""
+"""Makes objectives from names or Keras losses, without an import of TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
 
-# Each name: the function of `tasks.objectives`, and the metric that picks the best
+# By name: the function of `tasks.objectives`, and the metric that picks the best
 # model.
 NAMES = {
     "classification": ("multiclass", "accuracy"),
@@ -24,18 +24,18 @@ _FIX = (
 
 
 def named(objective: Any, *, pad_id: int = 0) -> tuple[Callable[[], Objective], str]:
-    """The builder of an objective, and the metric that picks the best model.
+    """Returns the builder of an objective, and the metric that picks the best model.
 
     Args:
       objective: a name ("classification", "binary", "multi_label", "regression" or
         "next_token"); a loss of Keras, its name ("mse"), or a dict or list of losses
         for a model of several outputs (`objectives.from_keras`); an `Objective`, or a
-        function without arguments that returns one.
+        function without arguments that returns an `Objective`.
       pad_id: the label of padding, for "next_token".
 
     Raises:
-      ValueError: anything else. A loss of Keras is judged by the builder, since
-        TensorFlow is not imported before.
+      ValueError: the objective has another form. The builder checks a Keras loss later,
+        since this function does not import TensorFlow.
 
     Example:
       >>> from tfl_research.tasks.named_objectives import named
@@ -90,7 +90,7 @@ def _from_keras(loss: Any) -> Callable[[], Objective]:
 
 
 def _called(function: Callable[..., Any]) -> Callable[[], Objective]:
-    """A function that returns an objective, or a loss of labels and predictions."""
+    """Makes a builder of a function that returns an objective, or that is a loss."""
 
     def build() -> Objective:
         from tfl_research.tasks import objectives

@@ -1,4 +1,4 @@
-"""Tasks of a user's own data: what all constructors `from_...` do alike."""
+"""Makes tasks of a user's own data: the shared part of all `from_...` functions."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _CACHED_CLIENTS = 256
 
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
-    """The arguments of a task of a user's own data, beside the data.
+    """The arguments of a task of a user's own data, except the data.
 
     Attributes:
-      model: see `from_arrays`, as all attributes that are not named here.
+      model: see `from_arrays`, which also explains the attributes not named here.
       source: where the data come from, for the card.
       public_knowledge: see `Card.public_knowledge`.
     """
@@ -70,7 +70,7 @@ class TaskSettings:
     def _check_types(self) -> None:
         """Raises ValueError for a setting of the wrong type.
 
-        A text for a truth value would count as true.
+        Without this check, any text would count as true.
         """
         for name, is_fine, value, expected in (
             (
@@ -104,7 +104,7 @@ class TaskSettings:
                 raise ValueError(f"{name} must be a list of {expected}, got {values!r}")
 
     def sequences_by_array(self) -> dict[str, Sequences]:
-        """The sequences by flat name; one `Sequences` is for x, and for tokens of y."""
+        """Returns sequences by flat name; a single one is for x and token labels."""
         names = ("x", "y") if self.objective == "next_token" else ("x",)
         return by_array(self.sequences, names)
 
@@ -118,16 +118,16 @@ class TaskSettings:
         examples: Examples,
         place: Optional[conversion.Place] = None,
     ) -> Examples:
-        """A client's converted arrays, with labels as a named objective takes them.
+        """Returns a client's arrays, with labels in the form of the named objective.
 
         Args:
           client_id: the client.
-          examples: its arrays.
+          examples: the client's converted arrays.
           place: names the labels and their rows in an error.
 
         Raises:
-          ValueError: no labels, several arrays of them, or values that the objective
-            does not take.
+          ValueError: there are no labels or several arrays of labels, or the objective
+            does not take the values.
         """
         labels = [name for name in examples if structures.of(name) == "y"]
         if labels == ["y"]:
@@ -157,13 +157,13 @@ class TaskSettings:
         held_out: Optional[ClientData],
         pooled: Sequence[Pooled] = (),
     ) -> Task:
-        """The task of these splits.
+        """Makes the task of these splits.
 
         Args:
           train: the training clients' training examples.
           test: the same clients' test examples.
-          held_out: the held-out clients; None for none.
-          pooled: what the constructor computed from pooled rows.
+          held_out: the held-out clients, or None.
+          pooled: facts that the constructor computed from pooled rows.
         """
         build_objective, metric = own_models.objective(
             self.objective, self.model, self.sequences_by_array().get("y")
@@ -223,7 +223,7 @@ def check_ids(client_ids: Iterable[object]) -> None:
 
 
 def _digest(examples: Examples) -> bytes:
-    """A hash of a client's examples in their order."""
+    """Computes a hash of a client's examples in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for name in structures.ordered(examples):
         array = examples[name]
@@ -234,20 +234,20 @@ def _digest(examples: Examples) -> bytes:
 
 
 def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientData:
-    """Clients whose converted arrays are read when they are needed.
+    """Makes clients whose converted arrays are read when they are needed.
 
     The examples of a few hundred clients stay in memory. Names, shapes and dtypes are
-    those of the first client that has examples, and the others are checked when they
-    are read. A client that is read again must have the same examples in the same order:
-    the split into training and test examples goes by a row's place, so that another
-    order would let a test example into training.
+    those of the first client that has examples; other clients are checked when they are
+    read. A client that is read again must have the same examples in the same order. The
+    split into training and test examples depends on a row's position, so with another
+    order a test example could become a training example.
 
     Args:
-      client_ids: all clients.
-      read: gives a client's flat arrays; must be a pure function of the id.
+      client_ids: the ids of all clients.
+      read: returns a client's flat arrays; must be a pure function of the id.
 
     Raises:
-      ValueError: no clients, or none of them has an example.
+      ValueError: there are no clients, or no client has an example.
     """
     check_ids(client_ids)
     examples = (read(client_id) for client_id in client_ids)
@@ -281,17 +281,17 @@ def of_clients(
     settings: TaskSettings,
     pooled: Sequence[Pooled] = (),
 ) -> Task:
-    """A task of clients that are read when they are needed.
+    """Makes a task of clients that are read when they are needed.
 
     Args:
-      client_ids: all clients.
-      read: gives a client's converted arrays; must be a pure function of the id.
+      client_ids: the ids of all clients.
+      read: returns a client's converted arrays; must be a pure function of the id.
       settings: the settings of the task.
-      pooled: what was computed from pooled rows.
+      pooled: facts that were computed from pooled rows.
 
     Raises:
-      ValueError: see `TaskSettings`; no clients, or none with an example; shares
-        outside [0, 1).
+      ValueError: see `TaskSettings`; there are no clients, or no client has an example;
+        or a share is outside [0, 1).
     """
     clients = _lazy(client_ids, lambda i: settings.labelled(i, read(i)))
     train_ids, held_out_ids = hold_out.clients(
@@ -309,16 +309,17 @@ def of_arrays(
     settings: TaskSettings,
     pooled: Sequence[Pooled] = (),
 ) -> Task:
-    """A task of converted arrays in memory, split at once.
+    """Makes a task of converted arrays in memory, and splits them at once.
 
     Args:
       clients: flat arrays by client.
       settings: the settings of the task.
-      pooled: what was computed from pooled rows.
+      pooled: facts that were computed from pooled rows.
 
     Raises:
-      ValueError: see `TaskSettings`; no clients; clients that disagree; shares outside
-        [0, 1); labels that a named objective does not take.
+      ValueError: see `TaskSettings`; there are no clients; the clients' arrays
+        disagree; a share is outside [0, 1); or a named objective does not take the
+        labels.
     """
     if not clients:
         raise ValueError("a task needs at least one client, got none")

@@ -1,4 +1,4 @@
-"""Models and objectives that come with a user's own data: which are refused."""
+"""Checks the models and objectives that come with a user's own data."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ASSUMED, MODEL = "classification", "model"
 
 
 def with_labels(place: Place, examples: Examples, objective_name: object) -> Examples:
-    """The client's examples, with labels as the named objective takes them.
+    """Returns a client's examples, with labels in the form of the named objective.
 
-    Classes that came as whole floats become int32.
+    Classes that are whole floats become int32.
 
     Raises:
-      ValueError: labels that the objective does not take; names client and row.
+      ValueError: the objective does not take a label; the message names client and row.
     """
     if objective_name == "regression":
         rounded = rounded_integers(examples["y"])
@@ -54,19 +54,19 @@ def with_labels(place: Place, examples: Examples, objective_name: object) -> Exa
 
 
 def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> None:
-    """Refuses sequences with more labels than tokens.
+    """Checks that no sequence has more labels than tokens.
 
     Args:
       place: names the labels and their rows in an error.
       examples: a client's arrays; nothing is checked unless x is one array of tokens.
-      pads: the padding of x and y, by name, where it was declared.
+      pads: the declared padding values of x and y, by name.
 
     Raises:
-      ValueError: names client and row.
+      ValueError: a sequence has more labels; the message names client and row.
     """
     if "x" not in examples or examples["x"].ndim != 2 or examples["y"].ndim != 2:
         return
-    # The padding of labels is 0 unless another one is declared.
+    # The padding of labels is 0 unless another value is declared.
     known = {"x": pads.get("x"), "y": pads.get("y", 0)}
     lengths = {name: _lengths(examples[name], pad) for name, pad in known.items()}
     wrong = lengths["y"] > lengths["x"]
@@ -80,7 +80,7 @@ def check_tokens(place: Place, examples: Examples, pads: Mapping[str, Any]) -> N
 
 
 def _lengths(rows: np.ndarray, pad: Any) -> np.ndarray:
-    """The place after the last element that is no padding, int64 `[n]`."""
+    """Returns the rows' lengths without padding at the end, int64 `[n]`."""
     if pad is None or not rows.size:
         return np.full(len(rows), rows.shape[1])
     real = rows != pad
@@ -89,7 +89,7 @@ def _lengths(rows: np.ndarray, pad: Any) -> np.ndarray:
 
 
 def _kinds(value: object) -> set[tuple[str, str]]:
-    """The packages and names of a value's classes; they need no TensorFlow."""
+    """Returns packages and names of a value's classes; this needs no TensorFlow."""
     return {(k.__module__.split(".")[0], k.__name__) for k in type(value).__mro__}
 
 
@@ -100,9 +100,9 @@ def is_functional(model: object) -> bool:
 
 
 def check_builder(model: object) -> None:
-    """Raises ValueError unless the model is a function that returns one.
+    """Raises ValueError unless the model is a function that returns a model.
 
-    A functional model may stand for such a function.
+    A functional model is accepted in the place of such a function.
     """
     # A Keras model can be called too.
     if is_functional(model):
@@ -115,7 +115,7 @@ def check_builder(model: object) -> None:
 
 
 def needs_labels(chosen: object) -> bool:
-    """Whether the objective is a name or a loss of Keras, which compare with labels."""
+    """Whether the objective is a name or a Keras loss: these need labels."""
     is_keras = any(package == "keras" for package, _ in _kinds(chosen))
     return is_keras or isinstance(chosen, (str, Mapping, list, tuple))
 
@@ -123,7 +123,7 @@ def needs_labels(chosen: object) -> bool:
 def objective(
     chosen: Any, model: Any, sequences: Optional[Sequences] = None
 ) -> tuple[Callable[[], Objective], str]:
-    """The builder of the objective, and the metric that picks the best model.
+    """Returns the objective's builder, and the metric that picks the best model.
 
     Args:
       chosen: see `from_arrays`.
@@ -131,7 +131,7 @@ def objective(
       sequences: the sequences of the labels; their pad does not count in "next_token".
 
     Raises:
-      ValueError: see `named_objectives.named`; or a pad of tokens that is no integer.
+      ValueError: see `named_objectives.named`; or the pad of tokens is not an integer.
     """
     if chosen is None:
         return _assumed, named(ASSUMED)[1]

@@ -1,4 +1,4 @@
-"""The lengths to which sequences are padded, if the longest sequence decides."""
+"""Finds the lengths to which sequences are padded, if the longest sequence decides."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tfl_research.tasks.pooled import Pooled
 def resolved(
     sequences: Mapping[str, Sequences], populations: Iterable[Mapping[str, Any]]
 ) -> tuple[dict[str, Sequences], tuple[Pooled, ...]]:
-    """The sequences with numbers for lengths, and what was read off all clients.
+    """Replaces open lengths by numbers; returns also the facts read off all clients.
 
     Args:
-      sequences: by flat name of array.
-      populations: arrays by client, of every split.
+      sequences: the sequences by flat name of array.
+      populations: arrays by client, for each split.
 
     Raises:
       ValueError: the longest row decides, but there is no row.
@@ -54,7 +54,7 @@ def resolved(
 
 
 def _rows(arrays: Any, name: str) -> Iterable[Any]:
-    """The rows of an array; none where it is absent, which is refused later."""
+    """Returns the rows of an array; no rows if it is missing, which fails later."""
     if not isinstance(arrays, Mapping):
         return ()
     whole, part = structures.of(name), name.partition("/")[2]

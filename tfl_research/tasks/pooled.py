@@ -1,9 +1,9 @@
-"""What a task computed from the rows of several clients or records together.
+"""Values that a task computed from the rows of several clients or records together.
 
-A differential-privacy guarantee covers what reaches a run through clipped, noised
-updates. Scales, categories, classes, vocabularies and partitions that are computed from
-pooled rows reach the run another way. A task names these values here. A private run
-refuses them, unless they are declared public knowledge.
+A differential-privacy guarantee covers only data that reach a run through clipped,
+noised updates. Scales, categories, classes, vocabularies and partitions that are
+computed from pooled rows reach the run another way. A task lists these values. A
+private run refuses them, unless they are declared public knowledge.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ UNITS = (CLIENT, RECORD)
 
 @dataclasses.dataclass(frozen=True)
 class Pooled:
-    """Something that a task computed from pooled rows.
+    """A value that a task computed from pooled rows.
 
     Attributes:
-      what: the computed thing, as "the classes of the label".
-      source: what it was computed from, as "the labels of all files".
-      unit: "client" if one client more or less can change it, or move another client;
-        one record can then change it too. "record" if an added or removed record can
-        change the value, or move another record of the training data, but a client
-        cannot.
-      remedy: how a user declares it, as "write schema.json"; empty if there is no way
-        but to declare it public.
+      what: names the value, as "the classes of the label".
+      source: names the rows behind the value, as "the labels of all files".
+      unit: "client" if an added or removed client can change the value, or move another
+        client; a record can then change the value too. "record" if an added or removed
+        record can change the value, or move another record of the training data, but a
+        client cannot.
+      remedy: how a user declares the value, as "write schema.json"; empty if the only
+        way is to declare the value public.
 
     Raises:
-      ValueError: another unit.
+      ValueError: the unit is neither "client" nor "record".
 
     Example:
       >>> from tfl_research import tasks
@@ -54,7 +54,7 @@ class Pooled:
 
 
 def held_out_share(held_out: int) -> tuple[Pooled, ...]:
-    """The number of held-out clients, if there are some, as a share of all clients."""
+    """Returns the `Pooled` for a number of held-out clients that is a share of all."""
     if not held_out:
         return ()
     return (Pooled("the number of held-out clients", "the number of all clients"),)

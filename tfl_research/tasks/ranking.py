@@ -1,4 +1,4 @@
-"""Metrics of the order of scores, exactly, in NumPy."""
+"""Computes metrics of the order of scores exactly, in NumPy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The area under the ROC curve, as the Mann-Whitney statistic.
+    """Computes the area under the ROC curve, as the Mann-Whitney statistic.
 
-    It is the probability that a positive example has a higher score than a negative
-    one, where equal scores count half. It is exact up to float64 rounding, for any
-    share of positives and any scale of the scores.
+    The area is the probability that a positive example has a higher score than a
+    negative example, where equal scores count half. It is exact up to float64 rounding,
+    for any share of positives and any scale of the scores.
 
     Args:
-      positive: bool `[n]`.
+      positive: bool `[n]`, whether each example is positive.
       scores: float `[n]`, higher for positive examples; any increasing function of the
         scores has the same area.
 
@@ -36,11 +36,11 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The area under the precision-recall curve, as the average precision.
+    """Computes the area under the precision-recall curve, as the average precision.
 
-    It is Σ (R_k - R_{k-1}) P_k over the distinct scores from the highest to the lowest,
-    where P_k and R_k are precision and recall of the examples with at least the k-th
-    score. No interpolation between two scores is made.
+    This is Σ (R_k - R_{k-1}) P_k over the distinct scores from the highest to the
+    lowest, where P_k and R_k are precision and recall of the examples with at least the
+    k-th score. The curve is not interpolated between two scores.
 
     The arguments are as in `auc`.
 
@@ -60,19 +60,19 @@ def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
 
 
 def auc_of_labels(y: np.ndarray, outputs: np.ndarray) -> float:
-    """`auc` of labels 0 and 1, and one output for each example."""
+    """Computes `auc` of labels 0 and 1, with an output for each example."""
     return auc(np.reshape(y, -1) > 0.5, np.reshape(outputs, -1))
 
 
 def average_precision_of_labels(y: np.ndarray, outputs: np.ndarray) -> float:
-    """`average_precision` of labels 0 and 1, and one output for each example."""
+    """Computes `average_precision` of labels 0 and 1, with an output per example."""
     return average_precision(np.reshape(y, -1) > 0.5, np.reshape(outputs, -1))
 
 
 def mean_auc(y: np.ndarray, outputs: np.ndarray) -> float:
-    """The mean `auc` over labels `[n, labels]`; labels of one class are left out.
+    """Computes the mean `auc` over labels `[n, labels]` that have both classes.
 
-    It is NaN if a score is NaN, of whichever label.
+    The mean is NaN if any score is NaN.
     """
     if np.isnan(outputs).any():
         return float("nan")
@@ -82,9 +82,9 @@ def mean_auc(y: np.ndarray, outputs: np.ndarray) -> float:
 
 
 def mean_average_precision(y: np.ndarray, outputs: np.ndarray) -> float:
-    """The mean `average_precision` over labels `[n, labels]` that have positives.
+    """Computes mean `average_precision` over labels `[n, labels]` with positives.
 
-    It is NaN if a score is NaN, of whichever label.
+    The mean is NaN if any score is NaN.
     """
     if np.isnan(outputs).any():
         return float("nan")

@@ -1,4 +1,4 @@
-"""Tasks by name. A task's module is imported when the task is built."""
+"""Builds tasks by name. A task's module is imported when the task is built."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BLUEPRINTS: Registry[Build] = Registry(
     "task", {"csv": "tfl_research.tasks.built_in.csv_silos:blueprint"}
 )
 
-# Options that name files of the user.
+# Options that are paths of the user's files.
 READS_FILES = frozenset({"data_dir"})
 
 _TRUTHS = {
@@ -53,7 +53,7 @@ _TRUTHS = {
 
 
 def names() -> tuple[str, ...]:
-    """Names of all registered tasks."""
+    """Returns the names of all registered tasks."""
     return TASKS.names()
 
 
@@ -68,7 +68,7 @@ def register(name: str, build: Builder) -> None:
         a command line's text is read.
 
     Raises:
-      ValueError: the name is taken, or `build` is neither of the two.
+      ValueError: the name is taken, or `build` is neither a function nor such a text.
 
     Example:
       >>> import numpy as np
@@ -99,15 +99,15 @@ def register(name: str, build: Builder) -> None:
 
 
 def unregister(name: str) -> None:
-    """Removes a task that was registered; ValueError for a name that was not."""
+    """Removes a registered task; raises ValueError if the name is not registered."""
     TASKS.unregister(name)
 
 
 def origin(name: str) -> Optional[str]:
-    """The module that registered a task; None for the toolkit's own tasks.
+    """Returns the module that registered a task; None for the toolkit's own tasks.
 
     Raises:
-      ValueError: no such task.
+      ValueError: there is no such task.
     """
     return TASKS.origin(name)
 
@@ -138,10 +138,12 @@ def _options_of(build: Build) -> dict[str, inspect.Parameter]:
 
 
 def options(name: str) -> dict[str, Any]:
-    """A task's options and their defaults (`inspect.Parameter.empty`: required).
+    """Returns a task's options with their defaults.
+
+    The default of a required option is `inspect.Parameter.empty`.
 
     Raises:
-      ValueError: no such task.
+      ValueError: there is no such task.
     """
     return {
         option: parameter.default
@@ -171,14 +173,14 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
     Args:
       name: one of `names()`.
       seed: decides partitions, splits and held-out clients.
-      **options: the task's own, see `options(name)`.
+      **options: the task's options, see `options(name)`.
 
     Returns:
       The task; its `recipe` has the name, the seed and all options.
 
     Raises:
-      ValueError: an unknown task, an unknown or missing option, a value that the
-        task refuses, or a registered builder that returns no `Task`.
+      ValueError: the task or an option is unknown, an option is missing, the task
+        refuses a value, or the registered builder does not return a `Task`.
 
     Example:
       >>> from tfl_research import tasks
@@ -208,16 +210,16 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
 def blueprint(name: str, *, seed: int = 0, **options: Any) -> Task:
     """Builds a task for a coordinator; the clients' examples are at their sites.
 
-    A task without a blueprint is built as `get` builds it. Its clients' ids and its
-    model count, and its rows are not used.
+    A task without a blueprint is built as `get` builds it. The coordinator uses only
+    the clients' ids and the model of the task, not its rows.
 
     Args:
       name: one of `names()`.
-      seed: as for `get`.
-      **options: the task's own, see `options(name)`.
+      seed: the seed, see `get`.
+      **options: the task's options, see `options(name)`.
 
     Raises:
-      ValueError: as `get`.
+      ValueError: see `get`.
     """
     if name not in BLUEPRINTS.names():
         return get(name, seed=seed, **options)
@@ -228,10 +230,10 @@ def blueprint(name: str, *, seed: int = 0, **options: Any) -> Task:
 
 
 def from_recipe(recipe: TaskRecipe) -> Task:
-    """Builds a task again as `get` built it.
+    """Builds again a task that `get` built.
 
     Raises:
-      ValueError: as `get`, where the task or its options have changed.
+      ValueError: see `get`; the task or its options may have changed.
     """
     return get(recipe.name, seed=recipe.seed, **recipe.options)
 
@@ -260,15 +262,16 @@ def _parse(name: str, option: str, text: str, parameter: inspect.Parameter) -> A
 
 
 def parse_options(name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Options as typed on a command line, converted to their annotated types.
+    """Converts options from a command line to their annotated types.
 
     Args:
       name: one of `names()`.
-      given: `{option: text}`; a bool is true/false, an optional one may be none.
+      given: `{option: text}`. The text of a bool is "true" or "false"; the text of an
+        optional option may be "none".
 
     Raises:
-      ValueError: an unknown task or option, a missing option, or a text that is
-        not of the option's type.
+      ValueError: the task or an option is unknown, an option is missing, or a text
+        does not have the option's type.
     """
     known = _options_of(_resolve(name))
     _check_options(name, known, given)

@@ -1,8 +1,9 @@
 """Tasks that the points of a sweep share, so that data are read once.
 
 A task of the toolkit is a pure function of its name, seed and options. Outside of a
-sweep each run builds its own, so that no data stay in memory after it. Nothing is known
-of a builder that a user registered, or of a user's files, which are read each time.
+sweep each run builds its own task, so that no data stay in memory after the run. Tasks
+of builders that a user registered, or that read a user's files, are built each time,
+since they may depend on more than name, seed and options.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from tfl_research.tasks import registry
 from tfl_research.tasks.task import Task
 
 _PLAIN = (bool, int, float, str, type(None))
-# Tasks that are kept: points alternate between a few seeds and partitions.
+# Number of kept tasks: points alternate between a few seeds and partitions.
 _MOST = 4
 
 _lock = threading.RLock()
-# How many sweeps are running, and their tasks.
+# The number of running sweeps, and their tasks.
 _sweeps = 0
 _tasks: collections.OrderedDict[Hashable, Task] = collections.OrderedDict()
 
 
 @contextlib.contextmanager
 def within_sweep() -> Iterator[None]:
-    """Tasks that `get` builds inside are kept for each other, until the end."""
+    """Keeps and shares the tasks that `get` builds inside of the block."""
     global _sweeps
     with _lock:
         _sweeps += 1
@@ -45,12 +46,12 @@ def within_sweep() -> Iterator[None]:
 
 
 def is_sweep() -> bool:
-    """Whether a block of `within_sweep` runs."""
+    """Whether a block of `within_sweep` is running."""
     return _sweeps > 0
 
 
 def get(name: str, *, seed: int = 0, **options: Any) -> Task:
-    """Builds a task, or takes the same one of an earlier point of the sweep.
+    """Builds a task, or returns the equal task of an earlier point of the sweep.
 
     Args:
       name, seed, options: see `registry.get`.
@@ -75,13 +76,13 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
 
 
 def _key(name: str, seed: int, options: dict[str, Any]) -> Optional[Hashable]:
-    """The key of the task; None if the task may depend on more than a key has."""
+    """Returns the task's key; None if the task may depend on more than the key."""
     if name not in registry.names() or registry.origin(name) is not None:
         return None
     if any(option in registry.READS_FILES for option in options):
         return None
     if any(type(value) not in _PLAIN for value in options.values()):
         return None
-    # 1 and True are equal, and may mean something else.
+    # 1 == True in Python, but the two options may mean different things.
     given = tuple((option, repr(value)) for option, value in sorted(options.items()))
     return name, seed, given

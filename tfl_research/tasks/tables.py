@@ -1,4 +1,4 @@
-"""Tasks of tables: a DataFrame, Parquet files, or a saved Hugging Face data set.
+"""Makes tasks of a DataFrame, of Parquet files, or of a saved Hugging Face data set.
 
 Needs pandas, and pyarrow for Parquet files and saved data sets:
 `pip install 'tfl_research[data]'`.
@@ -31,7 +31,7 @@ from tfl_research.storage.files import user_paths
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.task import Task
 
-# Columns that pandas and Arrow make of an index without a name.
+# Names of the columns that pandas and Arrow make of an index without a name.
 _INDEX = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
 
 
@@ -48,31 +48,31 @@ def from_dataframe(
 ) -> Task:
     """Makes a task of a pandas DataFrame that has a row for each example.
 
-    Nothing is computed from the rows: no scale, no category and no class. Numbers stay
-    as they are, as float32. A column of text needs declared categories, or its own
-    input. Scales and vocabularies that were computed before are named in `pooled`.
+    Nothing is computed from the rows: no scale, no category and no class. Numbers
+    become float32 and are not scaled. A column of text needs declared categories, or
+    its own input. Name scales and vocabularies that you computed before in `pooled`.
 
     Args:
       df: the rows; its index names rows in errors, and is not a feature.
-      client: the column that says whose row it is; 3 and 3.0 are the client "3".
-      label: the column of y; a list of columns for y `[n, columns]`; a dict of such for
-        labels by name; None for no labels.
+      client: the column with the row's client; 3 and 3.0 are the client "3".
+      label: the column of y; a list of columns for y `[n, columns]`; a dict of columns
+        or lists for labels by name; None for no labels.
       model: see `from_arrays`.
       features: a list of columns, which are numbers, for x `[n, columns]`; by default
         all columns that are not named elsewhere. A `data.tables.Schema` encodes columns
         by declared ranges and categories. A dict makes inputs by name, each a column
         (`[n]`, numbers, text, or sequences with `sequences`), a list of columns, or a
         Schema.
-      classes: the label's texts in the order of their numbers; they are declared, and
-        not read off the rows.
+      classes: the label's texts in the order of their class numbers. They must be
+        declared, since they are not read off the rows.
       weight: the column of the examples' weights in the loss.
       options: objective, test (a share), held_out (a share), batching, seed, name,
         selection_metric, label_names, public_data, pooled, sequences and
         non_trainable, as in `from_arrays`.
 
     Raises:
-      ValueError: an unknown column, a cell that is missing or does not fit (names
-        client, column and row), or what `from_arrays` refuses.
+      ValueError: a column is unknown; a cell is missing or does not fit (the message
+        names client, column and row); or `from_arrays` refuses the data or an argument.
 
     Example:
       >>> import pandas as pd
@@ -136,10 +136,10 @@ def from_parquet(
 
     Args:
       path: the file, or a folder.
-      client: the column that says whose row it is: the columns that are read are then
-        in memory. None for a folder with a file for each client, whose name is the
-        client's: a client's file is then read when it is needed.
-      label: as in `from_dataframe`, as all further arguments.
+      client: the column with the row's client; the needed columns of all rows are then
+        read into memory. None for a folder with a file for each client. The file's name
+        is then the client's id, and the file is read when the client is needed.
+      label: see `from_dataframe`.
       model: see `from_arrays`.
       features: see `from_dataframe`; the index of a DataFrame is not a column by
         default.
@@ -148,9 +148,9 @@ def from_parquet(
       options: see `from_dataframe`.
 
     Raises:
-      ValueError: pyarrow is not installed; a file that cannot be read, or of other
-        columns or types than the others; or what `from_dataframe` refuses, of a file
-        for each client when it is read.
+      ValueError: pyarrow is not installed; a file cannot be read, or has other columns
+        or types than the other files; or `from_dataframe` would refuse the rows. With a
+        file for each client, this error comes when the file is read.
 
     Example:
       >>> import pandas as pd
@@ -215,8 +215,8 @@ def from_huggingface(
 
     Args:
       path: the folder of a `Dataset` or a `DatasetDict`.
-      client: the column that says whose row it is.
-      label: as in `from_dataframe`, as all further arguments.
+      client: the column with the row's client.
+      label: see `from_dataframe`.
       model: see `from_arrays`.
       features: see `from_dataframe`; a column of token ids is its own input, with
         `sequences`.
@@ -226,9 +226,9 @@ def from_huggingface(
       options: see `from_dataframe`.
 
     Raises:
-      ValueError: pyarrow is not installed; a folder of another kind; a column whose
-        cells are files, such as images; or what `from_dataframe` refuses, when a
-        client is read.
+      ValueError: pyarrow is not installed; the folder has another kind; the cells of a
+        column are files, such as images; or `from_dataframe` would refuse a client's
+        rows (when the client is read).
 
     Example:
       >>> import json, pathlib
@@ -282,7 +282,7 @@ def _columns(
     classes: Optional[Sequence[str]],
     weight: Optional[str],
 ) -> FrameColumns:
-    """The role of each column; without `features`, all other columns are features."""
+    """Finds each column's role; without `features`, all other columns are features."""
     if client is not None and present.count(client) != 1:
         count = "no column" if client not in present else "the name of several columns"
         raise ValueError(
@@ -349,7 +349,7 @@ def _lazy(
     columns: FrameColumns,
     settings: own_data.TaskSettings,
 ) -> Task:
-    """The task of clients with rows that are read only when they are needed."""
+    """Makes the task of clients whose rows are read only when they are needed."""
     sequences: Mapping[str, Sequences] = settings.sequences_by_array()
     for name, sequence in sequences.items():
         if sequence.length == LONGEST:

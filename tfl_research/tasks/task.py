@@ -28,12 +28,12 @@ class Card:
       source: package, version and original publisher of the data.
       licence: licence of the data as packaged.
       label_names: names of the classes, in label order; empty for many classes.
-      public_data: whether the data are published, so that nothing of a run needs to be
-        withheld for them. It says nothing about other data that were put into a
+      public_data: whether the data are published, so that a run need not withhold
+        anything for them. This does not cover other data that a user puts into a
         registered task.
-      public_knowledge: what the task takes to be known to everybody, though it says
-        something about the data: declared ranges, categories, a list of clients. A
-        private run's statement names it.
+      public_knowledge: facts about the data that the task assumes to be publicly known,
+        such as declared ranges, categories, or a list of clients. A private run's
+        statement names them.
     """
 
     title: str
@@ -54,7 +54,7 @@ class TaskRecipe:
       name: the task's name in the registry.
       seed: the seed of partitions, splits and held-out clients.
       options: all of the task's options by name, defaults included.
-      data: `Task.data_sources` of what the registry built.
+      data: `Task.data_sources` of the task that the registry built.
     """
 
     name: str
@@ -99,34 +99,35 @@ class Task:
       card: source, licence, client unit, target.
       train: the training clients' training splits.
       test: the same clients' test splits (a client may have none).
-      held_out: clients that are never trained on (all their examples), or None
-        where holding a client out makes no sense (four hospitals).
+      held_out: clients that are never trained on, with all their examples. None if
+        there are too few clients to hold one out (four hospitals).
       build_model: a function that returns a new model, which maps x `[batch, ...]` to
-        predictions: a Keras model, or a model of `tff.learning.models`; see
-        `models.as_functional`, which also names what else is possible.
-      build_objective: the per-example loss and the metrics.
+        predictions: a Keras model, or a model of `tff.learning.models`;
+        `models.as_functional` names further possible models.
+      build_objective: a function that returns the objective: the per-example loss and
+        the metrics.
       selection_metric: the evaluation metric that picks the best model.
       further_splits: further clients on which models are evaluated, by the split's
-        name; it begins with `eval_`, as `eval_backdoor`.
+        name. The name begins with `eval_`, as `eval_backdoor`.
       recipe: how the registry built the task; None for a task that was built by
         hand.
-      pooled: what was computed from the rows of several clients or records together. A
-        private run on data that are not public refuses it, unless it is declared
-        public knowledge.
+      pooled: values that were computed from the rows of several clients or records
+        together. If the data are not public, a private run refuses these values, unless
+        they are declared public knowledge.
       fitting: checks that data, model and objective fit together.
       non_trainable: what happens to the model's non-trainable weights that training
         changes: "frozen" (nothing), "averaged" (the server averages the clients'
         changes) or "local" (each client keeps its own); see
         `models.FunctionalModel.non_trainable`. None refuses models that have such
         weights.
-      agreed: digest of what must be equal at all sites of a federation, such as a
-        schema file; empty where the options say everything.
-      encoding: tells encodings of the same files apart, where a version of the toolkit
-        has changed one: a run that was begun before is then another run.
+      agreed: digest of files that must be equal at all sites of a federation, such as a
+        schema file; empty if the options say everything.
+      encoding: distinguishes encodings of the same files. If a version of the toolkit
+        changes an encoding, a run from before the change counts as another run.
 
     Raises:
       ValueError: the name of a further split does not begin with `eval_`, or the rows
-        of an array hold nothing.
+        of an array have no numbers.
     """
 
     name: str
@@ -148,8 +149,8 @@ class Task:
     encoding: str = ""
 
     def __post_init__(self) -> None:
-        # Columns of metrics.csv begin with the name, and what a private run gives out
-        # goes by it: held_out_... is never of training clients.
+        # Columns of metrics.csv begin with the name, and a private run decides by this
+        # prefix what it releases: held_out_... is never about training clients.
         for name in self.further_splits:
             if not name.startswith("eval_"):
                 raise ValueError(
@@ -165,14 +166,14 @@ class Task:
         object.__setattr__(self, "train", train)
 
     def functional_model(self, seed: int = 0) -> FunctionalModel:
-        """The task's model as a pure function of its weights.
+        """Returns the task's model as a pure function of its weights.
 
         Args:
           seed: seed of the initial weights.
 
         Raises:
-          UserError: the model's head does not fit the objective or the labels, or a
-            client in memory has labels or tokens that do not (`fitting`).
+          UserError: the model's head does not fit the objective or the labels, or the
+            labels or tokens of a client in memory do not fit (`fitting`).
         """
         from tfl_research import models
 
@@ -184,7 +185,7 @@ class Task:
 
     @property
     def x_spec(self) -> Any:
-        """A batch of inputs: a `tf.TensorSpec` `[None, ...]`, or a dict of them."""
+        """The spec of a batch of inputs: `tf.TensorSpec` `[None, ...]`, or a dict."""
         import tensorflow as tf
 
         x = structures.packed(self.train.specs, "x")
@@ -194,7 +195,7 @@ class Task:
 
     @property
     def data_sources(self) -> dict[str, Any]:
-        """Each split's client ids and loader; None for a split that is not there."""
+        """Each split's client ids and loader; None for a missing split."""
         splits = {
             "train": self.train,
             "test": self.test,
@@ -227,24 +228,24 @@ class Task:
 
     @property
     def has_foreign_data(self) -> bool:
-        """Whether a split loads other examples than those that the registry built.
+        """Whether a split loads other examples than the task that the registry built.
 
-        A subset of the clients loads the same. False for a task without a recipe.
+        A subset of the clients is not foreign. False for a task without a recipe.
         """
         if self.recipe is None or self.recipe.data is None:
             return False
-        # By identity: a loader need not be hashable.
+        # Loaders are compared by identity, since a loader need not be hashable.
         built = {id(s[1]) for s in self.recipe.data.values() if s is not None}
         now = {id(s[1]) for s in self.data_sources.values() if s is not None}
         return not now <= built
 
     def with_batching(self, batching: AnyBatching) -> Task:
-        """The same task with other local steps in training."""
+        """Returns the same task with other local steps in training."""
         return dataclasses.replace(self, train=self.train.with_batching(batching))
 
 
 def _check_not_empty(task: Task) -> None:
-    """Refuses rows without a number: oneDNN ends the process on such a product."""
+    """Refuses rows without numbers: oneDNN crashes the process on their products."""
     for name, spec in task.train.specs.items():
         if 0 in spec.shape:
             raise ValueError(
@@ -254,7 +255,7 @@ def _check_not_empty(task: Task) -> None:
 
 
 def _check_own_statistics(task: Task) -> None:
-    """Refuses clients that never keep statistics, where each client keeps its own."""
+    """Refuses evaluated clients without own statistics if each client keeps its own."""
     if task.non_trainable != "local":
         return
     trained = set(task.train.client_ids)
@@ -269,12 +270,15 @@ def _check_own_statistics(task: Task) -> None:
 
 
 def content_digest(task: Task) -> str:
-    """A fingerprint of a task's data: SHA-256 over client ids and arrays, hex.
+    """Computes a fingerprint of a task's data: SHA-256 of client ids and arrays, hex.
 
-    Covers the training, test and held-out clients and the further splits, each client
-    in order. A run folder records it, so that a run is not resumed on other data.
-    Model, objective, batching and card play no part. Every client is loaded once, one
-    after another.
+    The digest covers the training, test and held-out clients and the further splits,
+    each client in order. A run folder records the digest, so that a run is not resumed
+    on other data. The digest does not depend on model, objective, batching and card.
+    Every client is loaded once, one after another.
+
+    Returns:
+      The digest as 64 hexadecimal digits.
 
     Raises:
       ValueError: an array holds Python objects.

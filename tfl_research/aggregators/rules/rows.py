@@ -40,12 +40,12 @@ class Rows:
 
     @property
     def count(self) -> tf.Tensor:
-        """Counts the rows that count, int32 `[]`."""
+        """Number of rows that count, int32 `[]`."""
         return tf.reduce_sum(tf.cast(self.present, tf.int32))
 
     @property
     def shares(self) -> tf.Tensor:
-        """Returns weights that sum to 1, float64 `[n]`; zeros if no row counts."""
+        """Weights that sum to 1, float64 `[n]`; zeros if no row counts."""
         weights = self.weights if self.weighted else tf.cast(self.present, tf.float32)
         exact = tf.cast(weights, tf.float64)
         return tf.math.divide_no_nan(exact, tf.reduce_sum(exact))

@@ -32,7 +32,7 @@ from tfl_research.storage.files import atomic, user_paths
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 _SECONDS_TO_LISTEN = 120.0
 _COMPILER = "xla"
-# What the coordinator chooses; --rounds is added.
+# The coordinator's flags; --rounds is added.
 _FLAGS = (
     "--task=csv",
     f"--label_column={hospitals.LABEL}",
@@ -105,7 +105,7 @@ class Demo:
 
     Args:
       folder: the folder of all files.
-      engine: what carries messages.
+      engine: the engine that carries messages.
       rounds: the number of rounds of the run.
       say: prints a line.
       plain: whether the run has no secure sums and no privacy.
@@ -167,7 +167,7 @@ class Demo:
         )
 
     def _agree(self) -> None:
-        """Drafts at each site, merges what they publish, and checks at each site."""
+        """Drafts a schema at each site, merges the drafts, and checks at each site."""
         published = self._folder / "published"
         published.mkdir(exist_ok=True)
         drafts = []
@@ -263,7 +263,7 @@ class Demo:
 
     @contextlib.contextmanager
     def _carrier(self) -> Iterator[None]:
-        """The engine that carries messages, while the run is running."""
+        """Runs the engine that carries messages until the end of the block."""
         if self._engine == LOCAL:
             yield
             return
@@ -272,7 +272,7 @@ class Demo:
             yield
 
     def _compare(self) -> int:
-        """Simulates the run on all files in one folder, which only a demo can."""
+        """Simulates the run on all files in one folder, as only a demo can do."""
         # As in the experiments: TensorFlow prints start-up notices as errors.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)

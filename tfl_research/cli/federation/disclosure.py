@@ -1,4 +1,4 @@
-"""What a draft of a schema tells of a site's data, and what stays there, in words."""
+"""Says which facts a draft of a schema discloses about a site's data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_NAMED = 10
 
 
 def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
-    """First everything that the file discloses, then what was left out of the file.
+    """Lists everything that the file discloses, then the facts that it leaves out.
 
     Args:
       path: the path of the draft, for the text.
@@ -57,7 +57,7 @@ def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
     lines.append(
         f"Read {path} too, and give it to other sites only if all of this may leave."
     )
-    # Paths stay whole.
+    # Lines with a path are not wrapped.
     return "\n".join(line if path in line else _wrapped(line) for line in lines) + "\n"
 
 

@@ -107,13 +107,13 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def preset_of(path: str) -> Preset:
-    """The preset of a program of `experiments/`.
+    """Returns the preset of a program of `experiments/`.
 
     Args:
-      path: the path of the program, from here or from the checkout.
+      path: the path of the program, relative to the current folder or the checkout.
 
     Raises:
-      UserError: no such program.
+      UserError: there is no such program.
     """
     root = pathlib.Path(__file__).resolve().parents[3]
     for program in (pathlib.Path(path), root / path):
@@ -134,7 +134,7 @@ def preset_of(path: str) -> Preset:
 
 
 def split(arguments: Sequence[str], parsed: Any, rest: Sequence[str]) -> None:
-    """Keeps what follows a command as the experiment's flags, or refuses that.
+    """Keeps the arguments after a command as the experiment's flags, or refuses them.
 
     Raises:
       UserError: the command takes no further flags.

@@ -14,12 +14,12 @@ _NAMES = {
     "va_long_beach": "VA Long Beach",
 }
 NAMES = tuple(_NAMES)
-# Neither says anything of a patient that another hospital could use.
+# The id, the hospital's name, and the number behind the label are no features.
 _NO_FEATURES = ["id", "dataset", "num"]
 
 
 def table(name: str) -> str:
-    """The patients of a hospital as the text of a CSV file.
+    """Returns the patients of a hospital as the text of a CSV file.
 
     Raises:
       ValueError: the package with the data is not installed.
@@ -35,7 +35,7 @@ def table(name: str) -> str:
 
 
 def write(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Writes a hospital's file `folder/NAME.csv`, if the file is missing; its path."""
+    """Writes a hospital's file `folder/NAME.csv` if it is missing; returns its path."""
     path = folder / f"{name}.csv"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():

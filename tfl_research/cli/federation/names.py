@@ -5,15 +5,16 @@ from __future__ import annotations
 from tfl_research.errors import UserError, alternatives
 from tfl_research.federation.wire.authentication import check_name
 
-# What FLARE calls other participants.
+# FLARE's names of other participants.
 _RESERVED = ("administrator", "localhost", "server")
 
 
 def site_names(flag: str, text: str) -> tuple[str, ...]:
-    """The names of a list separated by commas.
+    """Reads names from a list separated by commas.
 
     Raises:
-      UserError: there is no name, a name occurs twice, or a site may not have a name.
+      UserError: there is no name, a name occurs twice, or a name is not allowed for a
+        site.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

@@ -15,7 +15,7 @@ from typing import Optional
 from tfl_research.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
-# A site may have to write its ledger; TensorFlow takes a moment to end.
+# A site may still have to write its ledger, and TensorFlow takes a moment to end.
 _SECONDS_TO_END = 20.0
 _LINES_SHOWN = 5
 
@@ -23,17 +23,17 @@ _LINES_SHOWN = 5
 class Started:
     """A process in the background whose lines go to a log.
 
-    It gets SIGTERM when the process that started it ends, however that happens.
+    The process gets SIGTERM when its parent process ends, even if the parent is killed.
 
     Attributes:
-      name: for messages.
-      log: the file with its lines.
+      name: the name of the process, for messages.
+      log: the file with the lines of the process.
 
     Args:
-      name, log: see above.
+      name, log: the name and the log of the process.
       arguments: program and arguments.
-      folder: where it runs.
-      environment: variables beside those of this process.
+      folder: the working folder of the process.
+      environment: variables in addition to the variables of this process.
     """
 
     def __init__(
@@ -76,18 +76,18 @@ class Started:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def last_lines(self) -> str:
-        """The last lines that the process printed, on one line."""
+        """Returns the last lines that the process printed, joined to one line."""
         with self.log.open("rb") as file:
             file.seek(self._began)
             lines = file.read().decode(errors="replace").splitlines()
         return " / ".join(line for line in lines[-_LINES_SHOWN:] if line.strip())
 
     def wait_until(self, path: pathlib.Path, seconds: float) -> None:
-        """Waits until the process made a file or a socket.
+        """Waits until the process has made a file or a socket.
 
         Raises:
           UserError: the process ended, or the time is over.
@@ -118,7 +118,7 @@ class Started:
 
 @contextlib.contextmanager
 def ending(processes: Sequence[Started]) -> Iterator[None]:
-    """Ends the processes in the end, all at once."""
+    """Ends all processes at the end of the block, at the same time."""
     try:
         yield
     finally:

@@ -119,11 +119,12 @@ def provision(
       folder: the folder of the federation.
       names: the sites to add.
       name: the name of the federation; None is the folder's name.
-      carrier: one of `CARRIERS`; None means the federation's own carrier, or "local"
+      carrier: one of `CARRIERS`; None keeps the federation's carrier, which is "local"
         for a new federation.
       round_deadline: see `FederationFile`; for a new federation.
-      label_column: for the site.toml of the sites, "" if unknown.
-      server: the host of FLARE's or Flower's server; None is what it was, or localhost.
+      label_column: the label column in the sites' site.toml, "" if unknown.
+      server: the host of FLARE's or Flower's server; None keeps the host, which is
+        localhost for a new federation.
       port: the server's port; None keeps the port, or takes the engine's default.
       say: prints a line.
 
@@ -131,7 +132,7 @@ def provision(
       The folders to hand over.
 
     Raises:
-      UserError: a site that already has a key, or a federation with another carrier or
+      UserError: a site already has a key, or the federation has another carrier or
         name.
     """
     path = folder / FILE
@@ -156,7 +157,7 @@ def provision(
         everybody = (*federation.sites, *names)
         provision_engine(folder, federation, everybody, server, port, say)
     tables = [table(site, federation.carrier) for site in names]
-    # Last, so that a call that was interrupted can be repeated.
+    # This comes last, so that an interrupted call can be repeated.
     try:
         atomic.write(path, "".join([federation.text, *tables]).encode(), mode=0o600)
     except OSError as error:

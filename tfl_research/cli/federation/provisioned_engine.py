@@ -1,4 +1,4 @@
-"""Certificates of FLARE and Flower for the coordinator and the sites."""
+"""Makes certificates of FLARE and Flower for the coordinator and the sites."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ def provision_engine(
     port: Optional[int],
     say: Callable[[str], None],
 ) -> None:
-    """Makes what is missing of an engine's certificates, for all sites.
+    """Makes the missing certificates of an engine, for all sites.
 
     Args:
       folder: the folder of the federation.
-      federation: its name and carrier, which is no "local".
+      federation: its name and carrier; the carrier is not "local".
       names: the names of all sites.
-      server: the host of the engine's server; None is what it was, or localhost.
-      port: its port; None is what it was, or the engine's own.
+      server: the host of the engine's server; None keeps the host, by default
+        localhost.
+      port: the server's port; None keeps the port, by default the engine's default.
       say: prints a line.
 
     Raises:
-      UserError: another server than before, or what the engine refuses.
+      UserError: the server differs from the earlier server, or the engine refuses a
+        value.
     """
     own = folder / deployment.FOLDER
     private(own)
@@ -55,7 +57,7 @@ def provision_engine(
         )
     sites = {}
     for site in names:
-        # A folder that was handed over, and deleted here, is not made again.
+        # A folder that was handed over and deleted here is not made again.
         if (folder / SITES / site).is_dir():
             sites[site] = folder / SITES / site / deployment.FOLDER
             private(sites[site])
@@ -65,5 +67,5 @@ def provision_engine(
 
 
 def _plain(name: str) -> str:
-    """The name as engines take it."""
+    """Converts a name to the form that engines accept."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-") or "federation"

@@ -1,4 +1,4 @@
-"""federation.toml, and the folders that are handed over to sites."""
+"""Writes federation.toml, and the folders that are handed over to sites."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def head(
     carrier: Optional[str],
     round_deadline: Optional[float],
 ) -> Head:
-    """The beginning of federation.toml.
+    """Returns the beginning of federation.toml.
 
     Args:
       path: the path of the file, which may be missing.
       name, carrier, round_deadline: the name, carrier and round deadline of the
-        federation; None is what the file says, or the folder's name, "local" and the
-        default.
+        federation. None takes the value of the file. Without a file, the values are the
+        folder's name, "local" and the default deadline.
 
     Raises:
-      UserError: a value that does not fit, or that the file contradicts.
+      UserError: a value does not fit, or contradicts the file.
     """
     if carrier is not None and carrier not in CARRIERS:
         raise UserError(f"--carrier={carrier}: must be one of {', '.join(CARRIERS)}")
@@ -102,7 +102,7 @@ start_deadline = {START_DEADLINE!r}
 
 
 def table(site: str, carrier: str) -> str:
-    """The table of a site in federation.toml."""
+    """Makes the table of a site in federation.toml."""
     lines = ["", "[[site]]", f'name = "{site}"', f'key = "{KEYS}/{site}.key"']
     if carrier == LOCAL:
         lines.append(f'socket = "{SITES}/{site}/{SITE_SOCKET}"')
@@ -126,10 +126,10 @@ def private(folder: pathlib.Path) -> None:
 
 
 def site_folder(folder: pathlib.Path, site: str, label_column: str) -> pathlib.Path:
-    """The folder to hand over to a site, with its key and site.toml.
+    """Makes the folder to hand over to a site, with its key and site.toml.
 
-    A key without a table in federation.toml comes from a call that was interrupted:
-    nobody has that key.
+    A key without a table in federation.toml comes from an interrupted call. This key
+    was not handed over yet.
     """
     key = folder / KEYS / f"{site}.key"
     own = folder / SITES / site

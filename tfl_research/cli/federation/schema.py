@@ -1,4 +1,4 @@
-"""`scripts/federation schema draft|merge|check`: a schema that no pooled row enters."""
+"""`scripts/federation schema draft|merge|check`: a schema without pooled rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_parsers(commands: Any) -> None:
     """Adds the parsers of the three commands.
 
     Args:
-      commands: what `add_subparsers` of the parser `schema` gave.
+      commands: the result of `add_subparsers` of the parser `schema`.
     """
     draft = commands.add_parser(
         "draft",

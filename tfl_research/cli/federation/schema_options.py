@@ -1,4 +1,4 @@
-"""Options of `scripts/federation schema` that have a column and what is said of it."""
+"""Parses options of `scripts/federation schema`: a column and a statement about it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names of a list that commas separate."""
+    """Parses a list of names that are separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def range(text: str) -> tuple[str, tuple[float, float]]:
-    """A column and its range; ValueError for another form."""
+    """Parses a column and its range; raises ValueError for another form."""
     column, _, ends = text.rpartition("=")
     low, colon, high = ends.partition(":")
     try:
@@ -28,7 +28,7 @@ def range(text: str) -> tuple[str, tuple[float, float]]:
 
 
 def notation(text: str) -> tuple[str, Notation]:
-    """A column and how its cells are written; ValueError for another form."""
+    """Parses a column and its cells' notation; raises ValueError for another form."""
     from tfl_research.data.tables import schema_entries
 
     column, _, entry = text.partition("=")
@@ -43,7 +43,7 @@ def notation(text: str) -> tuple[str, Notation]:
 
 
 def levels(text: str) -> tuple[str, tuple[str, ...]]:
-    """A column and its levels; ValueError for another form."""
+    """Parses a column and its levels; raises ValueError for another form."""
     column, _, levels = text.partition("=")
     if not column or not names(levels):
         raise ValueError(f"--levels={text}: expected COLUMN=LEVEL,..., as sex=F,M")

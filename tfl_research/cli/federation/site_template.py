@@ -1,4 +1,4 @@
-"""The site.toml that a site gets, with every field of its policy in a comment."""
+"""Makes a site's site.toml, with every field of the site's policy in a comment."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ data_dir = "data"         # one .csv or .parquet file for each client, and schem
 
 
 def quoted(text: str) -> str:
-    """The text as a TOML string."""
+    """Writes a text as a TOML string."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def text(site: str, label_column: str) -> str:
-    """The content of a new site.toml.
+    """Makes the content of a new site.toml.
 
     Args:
       site: the site's name.

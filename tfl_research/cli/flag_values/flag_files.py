@@ -1,4 +1,4 @@
-"""Files of flags: `--flagfile=FILE`, one flag to a line."""
+"""Reads files of flags: `--flagfile=FILE`, one flag in each line."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _COMMENTS = ("#", "//")
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
-    """The arguments; lines of flag files replace `--flagfile`.
+    """Replaces each `--flagfile` in arguments by the lines of its file.
 
-    Later flags go before earlier ones, so that a file is weak at the beginning of a
-    command line, and strong at its end. What follows `--` is kept as it is. In a file,
-    empty lines and lines that begin with `#` or `//` are comments.
+    Later flags override earlier flags. So other flags override a file at the beginning
+    of the command line, and a file at the end overrides other flags. Arguments after
+    `--` are not changed. In a file, empty lines and lines that begin with `#` or `//`
+    are comments.
 
     Args:
-      arguments: without the program's path.
+      arguments: the arguments without the program's path.
 
     Raises:
-      UserError: a file that cannot be read, that names itself, or that has a line that
-        is no flag; names file and line.
+      UserError: a file cannot be read, names itself, or has a line that is not a flag;
+        the message names file and line.
     """
     found: list[str] = []
     rest = list(arguments)
@@ -49,11 +50,11 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def _lines(name: str, where: str, above: Sequence[pathlib.Path]) -> list[str]:
-    """The flags of a file and of the files that it names.
+    """Reads the flags of a file and of the files that it names.
 
     Args:
-      name: as it was given.
-      where: file and line that names it, for errors; "" for the command line.
+      name: the file's name, as it was given.
+      where: the file and line with this name, for errors; "" for the command line.
       above: the files that are being read.
     """
     given = f"{where}--flagfile={name}"
@@ -105,7 +106,7 @@ def _text(path: pathlib.Path, given: str) -> str:
 
 
 def _check(line: str, where: str) -> None:
-    """Refuses what a shell would take apart, and a flag file keeps."""
+    """Refuses quotes around a value, and a space instead of "="."""
     quoted = _QUOTED.fullmatch(line)
     if quoted is not None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Flags made of settings: definition, parsing, and those that were given."""
+"""Defines flags from settings, and parses command lines."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tfl_research.settings import (
 
 
 class _Parser(flags.ArgumentParser):
-    """absl's parser of one kind of setting, or of any of several.
+    """absl's parser of a kind of setting, or of several kinds.
 
-    Where choices share the name of a parameter, the text is kept, for the choice that
-    is given decides what it stands for.
+    If choices share the name of a parameter, the parser keeps the text, since the
+    chosen class decides the parameter's kind.
     """
 
     def __init__(self, kinds: Sequence[Kind]):
@@ -59,7 +59,7 @@ class _Parser(flags.ArgumentParser):
 
 
 class _SwitchParser(flags.BooleanParser):
-    """absl's parser of true and false, with an error in words."""
+    """absl's parser of true and false, with a plain error message."""
 
     def parse(self, argument: Any) -> bool:
         try:
@@ -73,7 +73,7 @@ class Defined:
     """The flags of a preset.
 
     Attributes:
-      values: absl's flags, of this command line alone.
+      values: absl's flags, separate for each command line.
       sections: flag names by heading.
     """
 
@@ -82,10 +82,10 @@ class Defined:
 
 
 def define(preset: Preset) -> Defined:
-    """The flags of a preset's groups, with its defaults.
+    """Defines the flags of a preset's groups, with the preset's defaults.
 
     Raises:
-      SettingError: two groups have a setting of one name.
+      SettingError: two groups have a setting with the same name.
     """
     values = flags.FlagValues()
     sections: dict[str, list[str]] = {}
@@ -135,7 +135,7 @@ def define(preset: Preset) -> Defined:
 
 
 def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
-    """The flag that chooses, and the parameters of every choice."""
+    """Defines the flag that chooses, and the parameters of every choice."""
     members = [chosen for _, chosen in choices.items()]
     title = members[0].TITLE
     lines = [f"{chosen.NAME}: {chosen.title()}" for chosen in members]
@@ -175,7 +175,7 @@ def _name_of(choices: SettingsRegistry[Any]) -> Any:
 
 
 def _parameter_help(fields: Sequence[tuple[str, Any]]) -> str:
-    """Names the choices that have the parameter, its default, and its meaning."""
+    """Describes a parameter: the choices that have it, its default, its meaning."""
     by_help: dict[str, list[str]] = {}
     shown = [_default(field.default) for _, field in fields]
     for (owner, field), default in zip(fields, shown):
@@ -194,15 +194,14 @@ def _default(value: Any) -> str:
 
 
 def parse(preset: Preset, argv: Sequence[str]) -> Given:
-    """The flags of a command line; imports the modules of --plugin first.
+    """Parses the flags of a command line; first imports the modules of --plugin.
 
     Args:
-      preset: whose command line it is.
+      preset: the preset of the binary.
       argv: the program's path, then the arguments.
 
     Raises:
-      UserError: an unknown flag, a value that is refused, or an argument that is no
-        flag.
+      UserError: a flag is unknown, a value is refused, or an argument is not a flag.
     """
     argv = [*argv[:1], *flag_files.expanded(argv[1:])]
     load_plugins(argv)
@@ -212,7 +211,7 @@ def parse(preset: Preset, argv: Sequence[str]) -> Given:
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unrecognised(preset, defined, error.flagname)) from None
     except (flags.Error, ValueError) as error:
-        # A ValueError is absl's for --noflag=value.
+        # absl raises ValueError for --noflag=value.
         raise UserError(_plain(str(error))) from None
     if rest:
         raise UserError(
@@ -222,15 +221,15 @@ def parse(preset: Preset, argv: Sequence[str]) -> Given:
 
 
 def further(preset: Preset, setting: str, text: str, arguments: Sequence[str]) -> Any:
-    """Settings that a part of another flag's text gives: `{name: value}`.
+    """Parses settings inside another flag's text; returns `{name: value}`.
 
     Args:
-      preset: whose flags they are.
-      setting, text: the flag that holds them and its whole text, for messages.
-      arguments: "--name=value", ...
+      preset: the preset that has the settings as flags.
+      setting, text: the other flag and its whole text, for messages.
+      arguments: the settings as "--name=value", ...
 
     Raises:
-      SettingError: see `parse`; begins with the flag.
+      SettingError: see `parse`; the message begins with the other flag.
     """
     defined = define(preset)
     try:
@@ -263,14 +262,14 @@ def load_plugins(argv: Sequence[str]) -> None:
     """Imports the modules of a command line's --plugin flags.
 
     Raises:
-      UserError: one of them cannot be imported.
+      UserError: a module cannot be imported.
     """
     values = flags.FlagValues()
     flags.DEFINE_multi_string("plugin", [], "", flag_values=values)
     try:
         values(list(argv), known_only=True)
     except (flags.Error, ValueError) as error:
-        # A ValueError is absl's for --noflag=value.
+        # absl raises ValueError for --noflag=value.
         raise UserError(_plain(str(error))) from None
     if values["plugin"].value:
         here = os.getcwd()
@@ -281,7 +280,7 @@ def load_plugins(argv: Sequence[str]) -> None:
 
 
 def _plain(message: str) -> str:
-    """absl's message without its own beginnings."""
+    """Removes absl's prefixes from its message."""
     line = " ".join(message.split())
     for start in ("flag ", "ERROR:: "):
         if line.startswith(start):

@@ -18,11 +18,11 @@ _REPEATED = ";\n    repeat this option"
 
 
 def page(preset: Preset, argv: Sequence[str]) -> str:
-    """The flags by group, with their defaults.
+    """Makes the text of --help: the flags by group, with their defaults.
 
     Args:
       preset: the preset of the binary.
-      argv: its path, then arguments; the modules of --plugin are imported.
+      argv: the program's path, then arguments; the modules of --plugin are imported.
     """
     defined_flags.load_plugins(argv)
     defined = defined_flags.define(preset)
@@ -44,9 +44,9 @@ def _entry(flag: flags.Flag[Any]) -> str:
         kind = getattr(flag.parser, "syntactic_help", "") or "text"
         name = f"--{flag.name}={kind}"
         if len(name) > _WIDTH - 2:
-            # Choices that are too many for a line; the help lists them.
+            # There are too many choices for a line, so the flag's help lists them.
             name = f"--{flag.name}=name"
-    # None and an empty list: the help says what then holds.
+    # For None and an empty list, the flag's help says what they mean.
     shown = "" if flag.default in (None, [], "") else f" (default: {_default(flag)})"
     # absl adds its own sentence to flags that may be repeated. Further lines of a
     # help are a list.

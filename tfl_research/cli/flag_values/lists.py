@@ -1,4 +1,4 @@
-"""Flags that hold lists: values with commas, and further settings by value."""
+"""Parses flags with lists: values with commas, and further settings by value."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 from tfl_research.settings.kinds import LARGEST_SEED
 
-# What every sweep sets for each of its runs.
+# Settings that every sweep sets for each of its runs.
 _SWEPT = ("seed", "output_dir")
 
 
 def split_settings(
     preset: Preset, field: str, text: str, arguments: str, swept: Sequence[str]
 ) -> dict[str, Any]:
-    """The settings in a part of a flag's text, which a shell would split.
+    """Parses the settings in a part of a flag's text, split as a shell would do.
 
     Args:
-      preset: whose flags they are.
+      preset: the preset that has the settings as flags.
       field, text: the flag and its whole text.
-      arguments: the part.
+      arguments: the part of the text.
       swept: names of the settings that the sweep itself sets, in addition to seed and
-        folder. A run with other values would stand in the tables under the sweep's.
+        folder. They are refused, since tables would show a run under the sweep's value.
 
     Raises:
-      SettingError: a quotation that does not end, an unknown flag, a value that is
-        refused, or a flag that the sweep sets.
+      SettingError: a quotation does not end, a flag is unknown, a value is refused, or
+        the sweep sets a flag itself.
     """
     try:
         parts = shlex.split(arguments)
@@ -54,17 +54,17 @@ def further_settings(
     known: Sequence[str],
     swept: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Settings by name, of a repeated flag whose texts are "NAME: ARGUMENTS".
+    """Parses a repeated flag with texts "NAME: ARGUMENTS"; returns settings by name.
 
     Args:
-      preset: whose flags the arguments are.
+      preset: the preset that has the arguments as flags.
       group, field: the flag.
-      owner: the flag whose values the names are.
-      known: those values.
+      owner: the flag whose values are the names.
+      known: the values of `owner`.
       swept: see `split_settings`.
 
     Raises:
-      SettingError: a text that does not begin with a known name and a colon, or see
+      SettingError: a text does not begin with a known name and a colon; see also
         `split_settings`.
     """
     settings: dict[str, dict[str, Any]] = {}
@@ -81,7 +81,7 @@ def further_settings(
 
 
 def epsilon_value(text: str) -> float:
-    """A privacy budget; a ValueError unless it is above 0."""
+    """Parses a privacy budget; raises ValueError unless it is above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -92,7 +92,7 @@ def epsilon_value(text: str) -> float:
 
 
 def seed_value(text: str) -> int:
-    """The seed in a text; raises ValueError for a seed that no run takes."""
+    """Parses a seed; raises ValueError for a seed that no run takes."""
     if not text.isdecimal() or int(text) > LARGEST_SEED:
         raise ValueError(
             f"must be a whole number, at least 0 and at most {LARGEST_SEED}"
@@ -101,7 +101,7 @@ def seed_value(text: str) -> int:
 
 
 def fraction_value(text: str) -> float:
-    """A share; a ValueError unless it is above 0 and at most 1."""
+    """Parses a share; raises ValueError unless it is above 0 and at most 1."""
     try:
         value = float(text)
     except ValueError:

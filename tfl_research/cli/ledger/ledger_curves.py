@@ -65,7 +65,7 @@ def plot_spent(
 
 
 def _first_rounds(run: RunSpent, rounds: int) -> RunSpent:
-    """The spending of a run in its first charged rounds."""
+    """Returns the spending of a run in its first charged rounds."""
     entries: list[Entry] = []
     for entry in run.entries:
         rounds -= isinstance(entry, Round)
@@ -84,7 +84,7 @@ def plot_plan(
     spent: Sequence[tuple[Event, int]],
     budget: float | None,
 ) -> None:
-    """Draws ε of planned rounds to `path`, alone and with what was spent before."""
+    """Draws ε of planned rounds to `path`, alone and with the earlier spending."""
     from tfl_research.privacy.ledger import ledger_plots
 
     curves: list[tuple[str, Sequence[float], Sequence[float]]] = []

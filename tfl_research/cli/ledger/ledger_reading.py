@@ -13,7 +13,7 @@ from tfl_research.privacy.ledger.spending import Spending
 
 
 def read_one(path: str) -> Spending:
-    """Reads a ledger, and says on standard error if its last line is cut off.
+    """Reads a ledger; warns on standard error if its last line is cut off.
 
     Raises:
       ValueError: see `spending.read_ledger`.
@@ -28,7 +28,7 @@ def read_one(path: str) -> Spending:
 
 
 def say_if_end_is_unknown(ledger: Spending) -> None:
-    """Says on standard error that lines lost at the end would go unnoticed."""
+    """Warns on standard error if the end of the ledger could not be checked."""
     if not ledger.end_is_known and len(ledger.chain):
         sys.stderr.write(
             f"privacy_ledger: {ledger.path}: the end of the ledger could not be "
@@ -44,7 +44,7 @@ def read_all(paths: Sequence[str]) -> LedgerSet:
     ledgers that have their run.
 
     Raises:
-      DamageError: a ledger is damaged, or less than a file recorded.
+      DamageError: a ledger is damaged, or has less than a file recorded.
       ValueError: see `spending.read_ledger` and `ledger_set.joined`.
     """
     joined = ledger_set.joined([read_one(path) for path in paths])
@@ -65,16 +65,16 @@ def read_all(paths: Sequence[str]) -> LedgerSet:
 def check_same_population(
     planned: Event, named: str, ledgers: LedgerSet, like: Sequence[Spending] = ()
 ) -> None:
-    """Refuses to plan rounds on other clients than the ledgers are about.
+    """Checks that planned rounds are on the same clients as the ledgers.
 
     Args:
       planned: the event of a planned round.
-      named: the argument that says the planned population, for the message.
-      ledgers: what was spent.
+      named: the argument that gives the planned population, for the message.
+      ledgers: the ledgers with the spending.
       like: ledgers with rounds like the planned rounds.
 
     Raises:
-      ValueError: another number of clients, another population, or another unit.
+      ValueError: the number of clients, the population or the unit differs.
     """
     for ledger in ledgers.ledgers:
         for other in like:

@@ -1,4 +1,4 @@
-"""Tables of scripts/privacy_ledger, and the ε in them."""
+"""Makes the tables of scripts/privacy_ledger, and computes ε for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfl_research.privacy.accounting.relations import Total
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Lines of aligned cells: two columns to the left, the others to the right."""
+    """Aligns cells in lines: two columns to the left, the others to the right."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = []
@@ -27,7 +27,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def short(event: Event) -> str:
-    """Kind, noise multiplier and sampling rate of an event, or ε of pure DP."""
+    """Describes an event: kind, noise multiplier and sampling rate, or ε of pure DP."""
     words, base = [event.kind], event
     while isinstance(base, HyperparameterSearchEvent):
         base = base.base
@@ -59,12 +59,12 @@ def forget() -> None:
 def total(
     groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
 ) -> Total:
-    """`totals.composed_total`, cached for tables and plots."""
+    """Returns `totals.composed_total`, cached for tables and plots."""
     return _cached(tuple(groups), delta, accountant)
 
 
 def epsilon(
     groups: Sequence[tuple[Event, int]], delta: float, accountant: str | None
 ) -> float:
-    """ε of `total`."""
+    """Returns ε of `total`."""
     return total(groups, delta, accountant).epsilon

@@ -1,4 +1,4 @@
-"""The arguments of scripts/privacy_ledger; `planned_event` makes an event of them."""
+"""Parses scripts/privacy_ledger's arguments; `planned_event` makes an event of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _EXAMPLES = """examples:
 
 
 def load_plugins(arguments: Sequence[str]) -> None:
-    """Imports the modules of all --plugin, before the parser is built.
+    """Imports the modules of all --plugin flags, before the parser is built.
 
     Raises:
-      SettingError: a module that cannot be imported.
+      SettingError: a module cannot be imported.
     """
     early = Parser(add_help=False, allow_abbrev=False)
     _add_plugin(early)
@@ -51,7 +51,7 @@ def _add_plugin(command: argparse.ArgumentParser) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line; the subcommand is in `command`."""
+    """Makes the parser of the command line; the subcommand is in `command`."""
     command_line = Parser(
         prog="privacy_ledger",
         description="Shows what runs over the same clients spent, and what is left.",
@@ -270,7 +270,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Checks arguments against each other.
 
     Raises:
-      ValueError: names the argument.
+      ValueError: two arguments do not go together; the message names the argument.
     """
     if arguments.command in ("show", "plan") and arguments.plot is not None:
         try:
@@ -299,7 +299,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def head(text: str) -> dict[str, Any]:
-    """The position, see `HashChain.position`, that LINES:HASH names.
+    """Parses LINES:HASH into a position, see `HashChain.position`.
 
     Raises:
       ValueError: the text has another form.

@@ -1,4 +1,4 @@
-"""The event that the arguments of `privacy_ledger plan` describe."""
+"""Makes the event that the arguments of `privacy_ledger plan` describe."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SAMPLERS = {
     "min_separation": sampling.MinSeparation,
     "cyclic_poisson": sampling.CyclicPoisson,
 }
-# Two numbers of rounds, to see whether an event depends on the number.
+# Two numbers of rounds; they show whether an event depends on the number.
 _SOME_ROUNDS = (1 << 20, (1 << 20) + 1)
 
 
 def event(
     arguments: argparse.Namespace, like: Optional[LedgerSet] = None
 ) -> tuple[Event, Callable[[float], Event]]:
-    """The event of the planned rounds.
+    """Makes the event of the planned rounds.
 
     Args:
       arguments: the arguments of the command line.
@@ -44,7 +44,7 @@ def event(
       calibrated, and a function that gives the event with a noise multiplier.
 
     Raises:
-      ValueError: arguments that are missing, out of range, or do not fit.
+      ValueError: an argument is missing or out of range, or arguments do not fit.
     """
     if like is not None:
         planned = [run for run in like.runs if run.events][-1].events[-1]
@@ -143,10 +143,10 @@ def _amplification(arguments: argparse.Namespace) -> sampling.Amplification:
 
 
 def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
-    """The experiments' sampler over `--population` clients, for its amplification.
+    """Makes the experiments' sampler over `--population` clients, for amplification.
 
     Raises:
-      ValueError: numbers that are missing or that the sampler refuses.
+      ValueError: a number is missing, or the sampler refuses it.
     """
     name, size = arguments.sampler, arguments.cohort_size
     if arguments.population is None:

@@ -84,11 +84,10 @@ def _check_partition(name: str, options: Mapping[str, Any]) -> None:
 
 
 def _compared(name: str, options: Mapping[str, Any]) -> str:
-    """How the files of the task csv compare; empty for other tasks.
+    """Describes how the files of the task csv compare; empty for other tasks.
 
     Raises:
-      ValueError: files that can be read in several ways, after what they are was
-        written.
+      ValueError: files can be read in several ways; first the comparison is printed.
     """
     if name != "csv" or not {"data_dir", "label_column"} <= options.keys():
         return ""
@@ -164,7 +163,7 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
         comparison = _compared(parsed.name, options)
         with warnings.catch_warnings():
-            # What a run warns of is in the comparison.
+            # The comparison already has the warnings of a run.
             warnings.simplefilter("ignore" if comparison else "default")
             task = tasks.get(parsed.name, seed=parsed.seed, **options)
         text = description(parsed.name, task, clients=parsed.clients, seed=parsed.seed)

@@ -1,4 +1,4 @@
-"""How a folder's files compare, and drafts of a schema.json that a person completes."""
+"""Compares a folder's files, and drafts a schema.json that a person completes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfl_research.data.tables.comparison.finding import Finding
     from tfl_research.data.tables.comparison.table import Table
 
-# What a person has to know before a draft can be used.
+# Facts that a person must know before using a draft.
 ADVICE = (
     "fill in each minimum and maximum from what is known without the files, put one of "
     "the choices in the place of each list of choices, and remove each category and "
@@ -25,15 +25,15 @@ _INDENT = 20
 
 
 def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
-    """The files of the task csv, and what their comparison found.
+    """Returns the files of the task csv, and the findings of their comparison.
 
     Args:
       task_options: the options of the task csv.
 
     Raises:
-      ValueError: files or columns that do not fit.
+      ValueError: files or columns do not fit.
     """
-    # Needs pandas.
+    # This import needs pandas.
     from tfl_research.data.tables.comparison import columns, table as files_table
 
     dropped = str(task_options.get("drop_columns", "")).split(",")
@@ -54,7 +54,7 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
 
 
 def text(table: Table, found: Sequence[Finding]) -> str:
-    """The findings of the comparison, a paragraph for each."""
+    """Describes the findings of the comparison, a paragraph for each finding."""
     files = "1 file" if len(table.silos) == 1 else f"{len(table.silos)} files"
     refused = sum(finding.fate == "refused" for finding in found)
     summary = f"{files}; {len(found)} findings, {refused} of them refused"
@@ -79,7 +79,7 @@ def _entry(name: str, words: str) -> str:
 
 
 def refusal(found: Sequence[Finding]) -> Optional[str]:
-    """The line that ends the command where something is refused; else None."""
+    """Returns the line that ends the command if something is refused, or None."""
     columns = list(dict.fromkeys(f.column for f in found if f.fate == "refused"))
     if not columns:
         return None
@@ -92,20 +92,20 @@ def refusal(found: Sequence[Finding]) -> Optional[str]:
 def write(path: pathlib.Path, task_options: Mapping[str, Any]) -> str:
     """Writes a draft with the columns, categories and classes of the files.
 
-    Ranges are left open (null), and a schema with an open range is refused: numbers
-    read off the files would tell what is in them. So is a schema with choices, which a
-    column has that can be read in several ways.
+    Ranges are left open (null), since ranges read off the files would disclose data. A
+    column that can be read in several ways gets a list of choices. A schema with open
+    ranges or choices is refused until a person completes it.
 
     Args:
-      path: the path of the draft, no file yet.
+      path: the path of the draft; no file may exist there.
       task_options: the options of the task csv.
 
     Returns:
-      What the comparison of the files found, see `text`.
+      The findings of the comparison of the files, see `text`.
 
     Raises:
-      ValueError: a file at the path, files that already have a schema.json, or files
-        that do not fit.
+      ValueError: there is a file at the path, the files already have a schema.json, or
+        the files do not fit.
     """
     from tfl_research.data.tables import schema_file  # Needs pandas.
     from tfl_research.data.tables.comparison import draft

@@ -1,4 +1,4 @@
-"""The text of a task's card and of statistics of its data."""
+"""Describes a task: its card and statistics of its data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_CLASSES_LISTED = 20
 
 
 def _entry(name: str, text: str) -> str:
-    """A line of the description, wrapped beside its name."""
+    """Makes a line of the description, wrapped beside its name."""
     return textwrap.fill(
         text,
         _WIDTH,
@@ -41,7 +41,7 @@ def _sizes(counts: np.ndarray) -> str:
 
 
 def sampled(data: ClientData, most: int, seed: int) -> ClientData:
-    """The data, or a random sample of `most` clients if there are more."""
+    """Returns the data, or a random sample of `most` clients if there are more."""
     if len(data) <= most:
         return data
     order = derived_generator("describe", seed).permutation(len(data))[:most]
@@ -56,7 +56,7 @@ def _class_name(names: Sequence[str], label: int) -> str:
 
 
 def _balance(shares: np.ndarray, names: Sequence[str]) -> str:
-    """Class shares, most frequent first."""
+    """Describes class shares, the most frequent class first."""
     order = np.argsort(-shares, kind="stable")
     listed = [i for i in order[:_MOST_CLASSES_LISTED] if shares[i] > 0]
     present = int((shares > 0).sum())
@@ -115,7 +115,7 @@ def description(name: str, task: tasks.Task, *, clients: int, seed: int) -> str:
 
 
 def _privacy_lines(task: tasks.Task) -> list[str]:
-    """Lines on what reaches a run in addition to clipped updates."""
+    """Makes lines about public data, public knowledge and pooled values of a task."""
     public = task.card.public_data
     lines = [_entry("public data", "yes" if public else "no")]
     if task.card.public_knowledge:
@@ -131,7 +131,7 @@ def _privacy_lines(task: tasks.Task) -> list[str]:
 
 
 def _array_lines(specs: Mapping[str, ArraySpec]) -> list[str]:
-    """A line for each array, under the name of the whole where there is only one."""
+    """Makes a line for each array; a single array has the name of the whole."""
     lines = []
     for name, spec in specs.items():
         kind = "text" if structures.is_text(spec.dtype) else str(spec.dtype)
@@ -143,7 +143,7 @@ def _array_lines(specs: Mapping[str, ArraySpec]) -> list[str]:
 
 
 def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
-    """Lines on class shares, and on how labels differ between clients."""
+    """Makes lines on class shares, and on how labels differ between clients."""
     labels = train.specs.get("y")
     if labels is None:
         reason = "not applicable: there is no label, or there are several"
@@ -174,7 +174,7 @@ def _label_lines(task: tasks.Task, train: ClientData, seed: int) -> list[str]:
 
 
 def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
-    """A line for each statistic of `divergence`, under a line of headings."""
+    """Makes a line for each statistic of `divergence`, under a line of headings."""
     by_chance = divergence.iid_counts(counts, seed=seed)
     return _table(
         {
@@ -185,7 +185,7 @@ def _divergence_table(counts: np.ndarray, seed: int) -> list[str]:
 
 
 def _feature_lines(train: ClientData) -> list[str]:
-    """Lines on how features differ between clients, overall and for equal labels."""
+    """Makes lines on how features differ between clients, also for equal labels."""
     statistic_values = feature_divergence(train)
     if not statistic_values:
         reason = "not applicable: features are no numbers, or all the same"
@@ -203,11 +203,11 @@ def _feature_lines(train: ClientData) -> list[str]:
 def _table(
     statistic_values: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> list[str]:
-    """A line for each statistic, under a line of headings.
+    """Makes a line for each statistic, under a line of headings.
 
     Args:
-      statistic_values: by statistic, a value for each client and the value expected
-        by chance; NaN for a client without a value.
+      statistic_values: by statistic, a value for each client (NaN for a client without
+        a value) and the value expected by chance.
     """
     rows: list[tuple[str, ...]] = [("", "mean", "10%", "50%", "90%", "max", "IID")]
     for name, (values, by_chance) in statistic_values.items():

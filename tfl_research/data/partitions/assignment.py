@@ -1,4 +1,4 @@
-"""Partitions of a data set into clients, as pure functions of labels and seed.
+"""Partitions a data set into clients, as pure functions of labels and generator.
 
 Every function returns an ascending int64 index array for each client. Each example has
 exactly one client, and no client is empty.
@@ -21,8 +21,8 @@ def _check(num_examples: int, num_clients: int) -> None:
         )
 
 
-# NumPy's Dirichlet draws take time in proportion to 1 / alpha: hours below 1e-11. At
-# 1e-6 a draw is one client, or one class, already.
+# The time of NumPy's Dirichlet draws grows with 1 / alpha: hours below 1e-11. At 1e-6 a
+# draw already gives all weight to a single client or class.
 _LEAST_ALPHA = 1e-6
 
 
@@ -39,7 +39,7 @@ def _check_alpha(alpha: float) -> None:
 def iid(
     labels: np.ndarray, num_clients: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
-    """A uniformly random partition; sizes differ by at most one.
+    """Makes a uniformly random partition; sizes differ by at most one.
 
     Args:
       labels: `[n]`; only the length is used.
@@ -103,7 +103,7 @@ def dirichlet(
         if weights.sum() <= 0:  # all classes of the client's mixture are used up
             weights = remaining.astype(np.float64)
         cumulative = np.cumsum(weights)
-        # Scaled by the last sum: rounding cannot give an index past the end. "right"
+        # Scaling by the last sum keeps rounding from an index past the end. "right"
         # skips classes of weight zero.
         chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], "right"))
         chosen = min(chosen, int(np.flatnonzero(weights)[-1]))

@@ -1,4 +1,4 @@
-"""Comparisons of clients: label distributions against the pooled labels, and sizes.
+"""Compares clients' label distributions with the pooled labels, and clients' sizes.
 
 All functions of labels take counts `[clients, classes]`, such as
 `statistics.label_statistics` makes, and return float64 `[clients]`, NaN for a client
@@ -36,12 +36,12 @@ def _entropies(shares: np.ndarray) -> np.ndarray:
 
 
 def total_variation(labels: np.ndarray) -> np.ndarray:
-    """Total variation sum |p_k - p| / 2: 0 for equal labels, 1 for disjoint labels."""
+    """Computes total variation sum |p_k - p| / 2, from 0 (equal) to 1 (disjoint)."""
     return l1_distance(labels) / 2
 
 
 def l1_distance(labels: np.ndarray) -> np.ndarray:
-    """Zhao et al.'s earth mover's distance sum |p_k - p|, from 0 to 2.
+    """Computes Zhao et al.'s earth mover's distance sum |p_k - p|, from 0 to 2.
 
     Zhao et al. 2018 (arXiv 1806.00582) bound the divergence of weights by this
     distance, which is twice the total variation. All labels are equally far apart.
@@ -52,10 +52,10 @@ def l1_distance(labels: np.ndarray) -> np.ndarray:
 
 
 def jensen_shannon(labels: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence in bits, from 0 (the same) to 1 (disjoint).
+    """Computes the Jensen-Shannon divergence in bits, from 0 (same) to 1 (disjoint).
 
-    H((p_k + p) / 2) - (H(p_k) + H(p)) / 2 with H the entropy in bits (Lin 1991,
-    "Divergence measures based on the Shannon entropy").
+    The divergence is H((p_k + p) / 2) - (H(p_k) + H(p)) / 2 with H the entropy in bits
+    (Lin 1991, "Divergence measures based on the Shannon entropy").
     """
     shares, pooled = _distributions(labels)
     mixed = _entropies((shares + pooled) / 2)
@@ -64,10 +64,10 @@ def jensen_shannon(labels: np.ndarray) -> np.ndarray:
 
 
 def effective_classes(labels: np.ndarray) -> np.ndarray:
-    """2 to the entropy (in bits) of a client's labels.
+    """Computes 2 to the entropy (in bits) of a client's labels.
 
-    1 for a single label, and C for C equally frequent labels (Hill 1973, the diversity
-    of order 1).
+    The result is 1 for a single label, and C for C equally frequent labels (Hill 1973,
+    the diversity of order 1).
     """
     shares, _ = _distributions(labels)
     return np.exp2(_entropies(shares))
@@ -83,10 +83,10 @@ STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def gini(sizes: np.ndarray) -> float:
-    """Gini coefficient of clients' sizes: 0 for equal sizes, at most 1 - 1/N.
+    """Computes the Gini coefficient of clients' sizes, from 0 (equal) to 1 - 1/N.
 
-    Half of the mean absolute difference of two clients, over the mean size. It is
-    1 - 1/N if one of N clients holds all examples.
+    The coefficient is half of the mean absolute difference of two clients' sizes, over
+    the mean size. It is 1 - 1/N if one of N clients holds all examples.
 
     Args:
       sizes: `[clients]`, none negative.
@@ -112,7 +112,7 @@ def gini(sizes: np.ndarray) -> float:
 
 
 def iid_counts(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Label counts of IID clients of the same sizes: one multinomial draw for each.
+    """Draws label counts of IID clients of the same sizes, by multinomial draws.
 
     Small clients differ from the pooled labels by chance. Heterogeneity is the
     difference beyond chance.

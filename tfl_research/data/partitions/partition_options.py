@@ -30,7 +30,7 @@ SKEWS = ("rotation", "noise", "concept_shift")
 
 
 def reader_of(option: str, chosen: str) -> str | None:
-    """The partition that reads the option, if it is not the chosen partition."""
+    """Returns the partition that reads the option, or None if it is the chosen one."""
     for name, parameter in PARAMETERS.items():
         if parameter == option and name != chosen:
             return name
@@ -92,7 +92,7 @@ class PartitionOptions:
             )
 
     def title(self) -> str:
-        """The end of a task's title: the partition and its option."""
+        """Returns the end of a task's title: the partition and its option."""
         if self.partition == NATURAL:
             return ""
         option = PARAMETERS[self.partition]
@@ -106,7 +106,7 @@ class PartitionOptions:
           num_clients: requested number of clients, or None.
 
         Raises:
-          ValueError: a number of clients with the natural partition.
+          ValueError: the partition is natural, and a number of clients is given.
         """
         if self.partition == NATURAL and num_clients is not None:
             raise ValueError(
@@ -124,11 +124,11 @@ class PartitionOptions:
         generator: np.random.Generator,
         prefix: str = "client_",
     ) -> ClientData:
-        """Simulated clients, `client_0000` and so on; see `indices`.
+        """Makes simulated clients, `client_0000` and so on; see `indices`.
 
         Args:
           x: features of all examples, `[n, ...]`.
-          y: their labels, `[n]`.
+          y: labels of all examples, `[n]`.
           num_clients: between 1 and n.
           generator: the generator of the partition.
           prefix: the prefix of the clients' ids.
@@ -145,12 +145,12 @@ class PartitionOptions:
     def indices(
         self, labels: np.ndarray, num_clients: int, generator: np.random.Generator
     ) -> list[np.ndarray]:
-        """The examples of each client: ascending int64 indices.
+        """Assigns examples to clients: ascending int64 indices for each client.
 
-        Skews of features and concepts have IID labels and sizes.
+        With skews of features or concepts, labels and sizes are IID.
 
         Raises:
-          ValueError: more clients (or shards) than examples, or no clients.
+          ValueError: there are more clients (or shards) than examples, or no clients.
         """
         if self.partition == "dirichlet":
             return assignment.dirichlet(
@@ -176,7 +176,7 @@ class PartitionOptions:
         image_shape: tuple[int, ...] | None = None,
         part: str = "",
     ) -> ClientData:
-        """The clients with this partition's skew of features or concepts, if any.
+        """Returns the clients with this partition's skew of features or concepts.
 
         Args:
           data: all clients, also the clients to hold out.
@@ -187,7 +187,7 @@ class PartitionOptions:
           part: name of a part of the clients' data (training or test set).
 
         Raises:
-          ValueError: more concepts than classes, or features that are no images.
+          ValueError: there are more concepts than classes, or features are no images.
         """
         if self.partition == "rotation":
             return client_skews.rotation(
@@ -206,7 +206,7 @@ class PartitionOptions:
 
 
 def pooled(parts: Sequence[ClientData]) -> tuple[np.ndarray, np.ndarray]:
-    """All examples of all clients, in memory: x `[n, ...]` and y `[n]`.
+    """Loads all examples of all clients: x `[n, ...]` and y `[n]`.
 
     Raises:
       ValueError: no client has an example.

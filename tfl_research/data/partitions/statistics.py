@@ -25,14 +25,14 @@ class LabelStatistics:
 
     @property
     def shares(self) -> np.ndarray:
-        """Float64 `[classes]`, the label distribution over all clients; NaN if none."""
+        """The label distribution over all clients, float64 `[classes]`, NaN if none."""
         totals = self.labels.sum(axis=0)
         with np.errstate(invalid="ignore"):
             return totals / totals.sum()
 
 
 def example_counts(data: ClientData) -> np.ndarray:
-    """Int64 `[clients]`, each client's number of examples, with any targets."""
+    """Counts each client's examples, int64 `[clients]`, for labels of any form."""
     counts = [data.num_examples(client_id) for client_id in data.client_ids]
     return np.asarray(counts, np.int64)
 
@@ -42,7 +42,8 @@ def label_statistics(data: ClientData, *, pad_id: int = 0) -> LabelStatistics:
 
     Args:
       data: labels are non-negative integers, `[n]` or (sequences) `[n, length]`.
-      pad_id: label that pads sequences; it counts in labels that are no sequences.
+      pad_id: the label that pads sequences and is not counted there. In labels that are
+        no sequences it is counted.
 
     Raises:
       ValueError: there are no labels, or several arrays of labels.

@@ -21,23 +21,23 @@ def row_and_column(row: int, column: str) -> str:
 
 
 def text_of(cell: Any) -> str:
-    """The text that names a cell's category; 3 and 3.0 give "3"."""
+    """Returns the text that names a cell's category; "3" for 3 and 3.0."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell)
 
 
 def shown(text: str) -> str:
-    """A name for an error: quoted where a reader would not see the whole of it."""
+    """Formats a name for an error; quotes it if parts would be invisible."""
     return text if text.isprintable() and text.strip() == text and text else repr(text)
 
 
 def plain_cell(cell: Any, values: Collection[str] = ()) -> Optional[Any]:
-    """A file's cell without a declared notation: trimmed, None for a word of no value.
+    """Reads a cell without a declared notation: trims it; None if it has no value.
 
     Args:
       cell: text, a number or None.
-      values: texts that are values, whatever they look like.
+      values: texts that are values, although they may look like "no value".
     """
     if not isinstance(cell, str):
         return cell
@@ -47,25 +47,25 @@ def plain_cell(cell: Any, values: Collection[str] = ()) -> Optional[Any]:
 
 
 def plain(cells: pd.Series, values: Collection[str] = ()) -> pd.Series:
-    """Each cell as `plain_cell` reads it."""
+    """Reads each cell by `plain_cell`."""
     found = [plain_cell(cell, values) for cell in cells]
     return pd.Series(found, index=cells.index, dtype=object)
 
 
 def numbers(cells: pd.Series) -> pd.Series:
-    """Cells as float64; NaN where missing or not a number."""
+    """Converts cells to float64; NaN if missing or not a number."""
     return pd.to_numeric(cells, errors="coerce").astype(np.float64)
 
 
 def finite_numbers(
     column: str, cells: pd.Series, at: CellNamer = row_and_column
 ) -> np.ndarray:
-    """Cells as float64 `[n]`; NaN where missing.
+    """Converts cells to float64 `[n]`; NaN if missing.
 
     Raises:
       ValueError: a cell is not a number, or is infinite.
     """
-    # pandas takes times for numbers, in a unit that nobody gave.
+    # pandas would convert times to numbers, in a unit that the user did not choose.
     no_numbers = (complex, np.complexfloating, np.datetime64, np.timedelta64)
     wrong = np.zeros(len(cells), bool)
     if cells.dtype.kind not in "fiub":
@@ -109,7 +109,7 @@ def finite_numbers(
 
 
 def refuse_rounded(column: str, cells: pd.Series, at: CellNamer) -> None:
-    """Raises ValueError for a float, of a name, that may be several integers."""
+    """Raises ValueError for a name that is a float and may be several integers."""
     wrong = np.array([_is_rounded(cell) for cell in cells], bool)
     if wrong.any():
         problem = "is a float that may stand for several integers; make the column text"

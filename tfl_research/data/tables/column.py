@@ -30,10 +30,10 @@ class Column(abc.ABC):
         return True
 
     def read(self, cells: pd.Series, at: CellNamer = row_and_column) -> pd.Series:
-        """The cells' values, by the declared notation if there is one.
+        """Reads the cells' values, by the declared notation if there is one.
 
         Raises:
-          ValueError: a cell that is not written so; names the cell.
+          ValueError: a cell does not have this notation; the message names the cell.
         """
         if self.notation is None:
             return cells
@@ -41,16 +41,16 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def names(self) -> tuple[str, ...]:
-        """Names of the features, in order."""
+        """Returns the names of the features, in order."""
 
     @abc.abstractmethod
     def encode(self, cells: pd.Series, at: CellNamer = row_and_column) -> np.ndarray:
-        """Features float32 `[n, len(names())]`.
+        """Encodes cells as features, float32 `[n, len(names())]`.
 
         Args:
           cells: the column's cells, `[n]`: numbers, text, or missing (NaN, None).
           at: names a cell in an error.
 
         Raises:
-          ValueError: a cell does not fit the column; names the cell.
+          ValueError: a cell does not fit the column; the message names the cell.
         """

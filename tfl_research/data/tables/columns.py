@@ -82,8 +82,8 @@ class Numeric(Column):
       notation: see `Column`.
 
     Raises:
-      ValueError: the range is empty or wider than float64 holds, no logarithm exists,
-        or `outside` is another word.
+      ValueError: the range is empty or its width overflows float64, no logarithm
+        exists, or `outside` is another word.
     """
 
     column: str
@@ -188,7 +188,7 @@ class Categorical(Column):
 
     Attributes:
       column: name of the table's column.
-      categories: compared as text, where 3 and 3.0 are "3".
+      categories: the categories, which are compared as text; 3 and 3.0 are "3".
       unknown: for a value that is not on the list, "refuse" raises an error, "other"
         sets a further feature for all such values, and "zeros" sets no feature.
       may_be_missing: adds an indicator feature, 1 where the value is missing;
@@ -196,8 +196,8 @@ class Categorical(Column):
       notation: see `Column`.
 
     Raises:
-      ValueError: a category that occurs twice, a set of categories, no categories
-        (which only "zeros" allows), or `unknown` is something else.
+      ValueError: a category occurs twice, the categories are a set, there are no
+        categories (which only "zeros" allows), or `unknown` is another word.
     """
 
     column: str
@@ -272,7 +272,7 @@ class Categorical(Column):
 class Binned(Column):
     """A number, encoded one-hot by the declared interval that holds the number.
 
-    For quantities with an effect that is not monotone. The intervals are (-inf, e0],
+    Use this for quantities whose effect is not monotone. The intervals are (-inf, e0],
     (e0, e1], ..., (ek, inf).
 
     Attributes:
@@ -281,7 +281,7 @@ class Binned(Column):
       notation: see `Column`.
 
     Raises:
-      ValueError: no edges, or edges that do not ascend.
+      ValueError: there are no edges, or the edges do not ascend.
     """
 
     column: str

@@ -50,7 +50,7 @@ class Silo:
 
 
 def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folder's CSV and Parquet files, by name.
+    """Lists the folder's CSV and Parquet files, by name.
 
     Hidden files, `schema.json`, and readme and licence files are ignored.
 
@@ -72,7 +72,7 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 f"{path}: neither a .csv nor a .parquet file; each file of the "
                 "folder is one client, so convert it or move it away"
             )
-        # Two ways to write é look alike.
+        # Unicode has two ways to write é, which look alike.
         client_id = unicodedata.normalize("NFC", path.stem)
         if client_id in by_client:
             raise ValueError(
@@ -86,7 +86,7 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _check_name(path: pathlib.Path) -> None:
-    """Raises ValueError for a name that reports and tables could not hold."""
+    """Raises ValueError for a name that reports and tables cannot show."""
     name = str(path)
     try:
         name.encode("utf-8")
@@ -103,7 +103,7 @@ def _check_name(path: pathlib.Path) -> None:
 
 
 def content_hash(folder: pathlib.Path) -> str:
-    """SHA-256 over the names and contents of `list_files` and `schema.json`, hex.
+    """Computes SHA-256 of the names and contents of `list_files` and schema.json, hex.
 
     Raises:
       ValueError: see `list_files`.
@@ -117,7 +117,7 @@ def content_hash(folder: pathlib.Path) -> str:
                 content.update(piece)
         total.update(json.dumps([path.name, content.hexdigest()]).encode())
     if schema.is_file() and declares_words(schema):
-        # Such cells meant "no value" before: a run that was begun then is another run.
+        # Earlier versions read such cells as "no value"; their runs are other runs.
         total.update(b"words for no value are categories where schema.json lists them")
     return total.hexdigest()
 
@@ -248,7 +248,7 @@ def _read_parquet(path: pathlib.Path, dropped: Collection[str]) -> Silo:
 def read_folder(
     folder: pathlib.Path, delimiter: str = ",", dropped: Collection[str] = ()
 ) -> list[Silo]:
-    """Every client's file.
+    """Reads every client's file.
 
     Args:
       folder: the folder of the files.
@@ -256,8 +256,8 @@ def read_folder(
       dropped: columns that are not needed; their cells may have any form.
 
     Raises:
-      ValueError: see `list_files`; or a file that cannot be read, is empty, is not
-        UTF-8, or has rows that do not fit its header; names file and line.
+      ValueError: see `list_files`; or a file cannot be read, is empty, is not UTF-8, or
+        has rows that do not fit its header. The message names file and line.
     """
     if len(delimiter) != 1:
         raise ValueError(f"delimiter must be one character, got {delimiter!r}")

@@ -26,11 +26,11 @@ class Schema:
     Attributes:
       columns: every feature column, in the order of the features.
       classes: names of the label's classes in order, or None if not declared.
-      label: how the label is declared; None if nothing but its classes is.
+      label: how the label is declared; None if at most its classes are declared.
 
     Raises:
-      ValueError: no columns, two columns of the same name, or a set, which has no
-        order.
+      ValueError: there are no columns, two columns have the same name, or the columns
+        or classes are a set, which has no order.
 
     Example:
       >>> import pandas as pd
@@ -62,7 +62,7 @@ class Schema:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what a row's encoding depends on, in hex."""
+        """SHA-256 of all facts on which a row's encoding depends, in hex."""
         text = repr(self)
         notations = [c.notation for c in self.columns]
         if self.label is not None or any(notations):
@@ -80,15 +80,15 @@ class Schema:
         return tuple(name for column in self.columns for name in column.names())
 
     def encode(self, table: pd.DataFrame, at: CellNamer = row_and_column) -> np.ndarray:
-        """All features of a table, float32 `[rows, len(feature_names)]`.
+        """Encodes a table as features, float32 `[rows, len(feature_names)]`.
 
         Args:
-          table: has every column of the schema; other columns are not read.
+          table: a table with every column of the schema; other columns are not read.
           at: names a cell in an error.
 
         Raises:
-          ValueError: a column is absent, or a value cannot be encoded; names the
-            cell.
+          ValueError: a column is missing, or a value cannot be encoded; the message
+            names the cell.
         """
         for name in self.column_names:
             if name not in table:
@@ -106,11 +106,11 @@ class Schema:
 
 
 def by_client(x: np.ndarray, y: np.ndarray, clients: pd.Series) -> dict[str, Examples]:
-    """Rows grouped by client, in the order of the clients' names.
+    """Groups rows by client, in the order of the clients' names.
 
     Args:
-      x: `[rows, ...]`.
-      y: `[rows]`.
+      x: features `[rows, ...]`.
+      y: labels `[rows]`.
       clients: `[rows]`, the client of each row.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Schemas read from a schema.json: public constants about the columns of files."""
+"""Reads schemas from a schema.json: public constants about the columns of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA_FILE = "schema.json"
 
 
 def read(folder: pathlib.Path, label_column: str) -> Optional[Schema]:
-    """The schema in the folder's schema.json, or None where the file does not exist.
+    """Reads the folder's schema.json; returns None if the file does not exist.
 
     See `read_file` for its form.
 
@@ -50,12 +50,13 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_file(path: pathlib.Path, label_column: str) -> Schema:
-    """The schema in a file.
+    """Reads the schema in a file.
 
-    Its form: `{"columns": {name: {"minimum": a, "maximum": b}, {"mean": m, "deviation":
-    s} or {"categories": [...]}, each with an optional "missing": false}, "label":
-    {"classes": [...]}}`; "label" may be left out, but not for a private run. A range
-    becomes [-1, 1]; of a number with mean and deviation, (number - m) / s is taken.
+    The file has the form `{"columns": {name: {"minimum": a, "maximum": b}, {"mean": m,
+    "deviation": s} or {"categories": [...]}, each with an optional "missing": false},
+    "label": {"classes": [...]}}`. A private run needs "label"; other runs do not. A
+    range is scaled to [-1, 1]; a number with mean and deviation becomes
+    (number - m) / s.
     Numbers outside of the range and categories that are not listed are refused when
     rows are encoded, which stops the run before it begins. `"outside": "clip"` beside a
     range moves such numbers to the nearer end instead, and `"unknown": "zeros"` or
@@ -77,7 +78,7 @@ def read_file(path: pathlib.Path, label_column: str) -> Schema:
 
 
 def of_content(path: str, content: Any, label_column: str) -> Schema:
-    """The schema of the content of a file; `path` is for errors. See `read_file`."""
+    """Makes the schema of a file's content; `path` is for errors. See `read_file`."""
     columns = content.get("columns") if isinstance(content, dict) else None
     if not isinstance(columns, dict) or not columns:
         raise ValueError(f"{path}: expected an object with 'columns'")

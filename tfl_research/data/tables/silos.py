@@ -42,12 +42,12 @@ class SiloData:
       schema: the encoding of rows, with the label's classes.
       declared: whether ranges and categories are constants of schema.json; otherwise
         they are computed from the pooled rows.
-      declared_classes: whether nothing of the labels was computed from all files, as
-        the classes are where schema.json does not declare them.
+      declared_classes: whether no fact about the labels was computed from all files. It
+        is False if schema.json does not declare the classes.
       label_kind: "classes", "number" or "multi_label".
-      said: what a run says of the files, a line each; see `comparison`.
+      said: lines about the files that a run prints; see `comparison`.
       changed: which columns earlier versions encoded in another way, see
-        `Task.encoding`; empty for none.
+        `Task.encoding`; empty if there are none.
     """
 
     train: ClientData
@@ -94,15 +94,16 @@ def load(
     come from the folder's schema.json (`schema_file.read`), which maps a numeric
     column's declared range to [-1, 1]. Without schema.json the columns are derived from
     the pooled training rows (`derived_schema.derive`). Without "label" in schema.json
-    the classes are taken from all rows; no differential-privacy guarantee of the
-    training covers either. Then the files are compared, and what can be read in several
-    ways is refused (`comparison`). Rows are split by the hash of their cells
-    (`hold_out.examples`).
+    the classes are taken from all rows. No differential-privacy guarantee of the
+    training covers derived columns and classes. Then the files are compared, and cells
+    that can be read in several ways are refused (`comparison`). Rows are split by the
+    hash of their cells (`hold_out.examples`).
 
     Args:
-      folder: a .csv or .parquet file for each client, all with the same columns.
-      label_column: the class, integers or text; a number; or names of several labels
-        that are true or false, separated by commas.
+      folder: a folder with a .csv or .parquet file for each client, all with the same
+        columns.
+      label_column: the column of classes (integers or text) or numbers; or names of
+        several labels that are true or false, separated by commas.
       drop_columns: columns to leave out; not every file must have them.
       delimiter: the delimiter of the CSV files.
       held_out_clients: number of clients that are never trained on.
@@ -111,8 +112,9 @@ def load(
       label_kind: "classes", "number" or "multi_label".
 
     Raises:
-      ValueError: a file, column or cell that does not fit (names file, line or row of
-        a Parquet file, and column); or an option out of its range.
+      ValueError: a file, column or cell does not fit (the message names the file, the
+        line or the row of a Parquet file, and the column); or an option is out of
+        range.
     """
     hold_out.check_fraction("test_fraction", test_fraction)
     table = files_table.read(folder, label_column, drop_columns, delimiter, label_kind)
@@ -183,11 +185,11 @@ def without_rows(
     drop_columns: Sequence[str],
     label_kind: str = label_kinds.CLASSES,
 ) -> SiloData:
-    """The silo data that the folder's schema.json declares, without any client.
+    """Makes the silo data that the folder's schema.json declares, without any client.
 
     Args:
-      folder: with a schema.json; files of silos are not read.
-      label_column: the class.
+      folder: a folder with a schema.json; files of silos are not read.
+      label_column: the column of the label.
       drop_columns: columns to leave out.
 
     Raises:
@@ -229,7 +231,7 @@ def _label_spec(columns: Sequence[str], label_kind: str) -> ArraySpec:
 
 
 def _labels(silo: Silo, table: Table, schema: Schema) -> np.ndarray:
-    """The labels of a file's rows, see `SiloData`."""
+    """Returns the labels of a file's rows, see `SiloData`."""
     names, label = table.label_columns, schema.label
     if table.label_kind == label_kinds.A_NUMBER:
         return labels.encode_numbers(silo, names[0], label or Label())
@@ -258,7 +260,7 @@ def _no_client(client_id: str) -> Examples:
 
 
 def _row_contents(silo: Silo, names: Sequence[str]) -> list[bytes]:
-    """The cells of each row, by which it is split: no other row plays a part."""
+    """Returns the cells of each row, which alone decide its split."""
     frame = silo.frame
     cells = [
         [None if cell is None else text_of(cell) for cell in map(plain_cell, frame[n])]

@@ -159,12 +159,12 @@ class Attack(Settings):
 
     @property
     def kind(self) -> str:
-        """Returns the attack's kind, see `attacks.Attack`; "none" without an attack."""
+        """The attack's kind, see `attacks.Attack`; "none" without an attack."""
         return NONE if self.is_none else attacks.ATTACKS[self.attack].kind
 
     @property
     def fraction(self) -> float:
-        """Returns the share of malicious clients; 0 without an attack."""
+        """The share of malicious clients; 0 without an attack."""
         if self.is_none:
             return 0.0
         given = self.malicious_fraction
@@ -172,5 +172,5 @@ class Attack(Settings):
 
     @property
     def target(self) -> int:
-        """Returns the class that the backdoor should cause."""
+        """The class that the backdoor should cause."""
         return self.backdoor_target or 0

@@ -99,7 +99,7 @@ class UserLevelPrivacy(Settings):
 
     @property
     def chosen(self) -> MechanismSettings:
-        """Returns the mechanism's settings."""
+        """The mechanism's settings."""
         if isinstance(self.mechanism, str):
             raise TypeError(f"expected a mechanism's settings, got {self.mechanism!r}")
         return self.mechanism

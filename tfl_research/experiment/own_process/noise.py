@@ -56,7 +56,7 @@ class Randomness:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Returns the operations of `next` that draw random numbers in rounds."""
+        """The operations of `next` that draw random numbers in rounds."""
         drawing = [
             name
             for name in self.anew

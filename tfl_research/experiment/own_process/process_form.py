@@ -54,7 +54,7 @@ class ProcessForm:
 
     @property
     def state_type(self) -> tff.Type:
-        """Returns the type of the state that `next` takes, without its placement."""
+        """The type of the state that `next` takes, without its placement."""
         found = self.process.state_type
         return found.member if isinstance(found, tff.FederatedType) else found
 

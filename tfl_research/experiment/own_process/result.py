@@ -37,35 +37,35 @@ class ProcessResult:
 
     @property
     def path(self) -> pathlib.Path:
-        """Returns the run's folder."""
+        """The run's folder."""
         return self.ended.path
 
     @property
     def stop_reason(self) -> str:
-        """Returns why the run ended, see `storage.run_record.STOP_REASONS`."""
+        """Why the run ended, see `storage.run_record.STOP_REASONS`."""
         return self.ended.stop_reason
 
     @property
     def state(self) -> Any:
-        """Returns the state after the last round."""
+        """The state after the last round."""
         return self.ended.state
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Returns the content of summary.json."""
+        """The content of summary.json."""
         return self.ended.summary
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """Returns a table with a row for each round and the columns of metrics.csv."""
+        """A table with a row for each round and the columns of metrics.csv."""
         return self.ended.metrics
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """Returns the metrics that are no scalar numbers, by round and name."""
+        """The metrics that are no scalar numbers, by round and name."""
         return self.ended.measurements
 
     @property
     def epsilon(self) -> float:
-        """Returns ε of all executed rounds at the run's δ; infinite if not declared."""
+        """ε of all executed rounds at the run's δ; infinite if not declared."""
         return self.ended.epsilon

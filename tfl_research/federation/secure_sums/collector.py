@@ -47,7 +47,7 @@ class Collector:
 
     @property
     def answered(self) -> dict[str, tuple[str, ...]]:
-        """Returns the parties that answered each step, sorted, by step: "keys", ..."""
+        """The parties that answered each step, sorted, by step: "keys", ..."""
         answers: tuple[Iterable[str], ...] = (
             self._keys,
             self._sealed,

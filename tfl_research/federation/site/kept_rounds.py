@@ -68,12 +68,12 @@ class KeptRounds:
 
     @property
     def restarts(self) -> int:
-        """Returns how often the run has begun again with new noise."""
+        """How often the run has begun again with new noise."""
         return self._newest()[0]
 
     @property
     def restarted_after(self) -> int:
-        """Returns the round after which the run began again; 0 without a restart."""
+        """The round after which the run began again; 0 without a restart."""
         return self._newest()[1]
 
     def _newest(self) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class Total:
 
     @property
     def words(self) -> str:
-        """Returns words for the relation, and for the theorem if there is one."""
+        """Words for the relation, and for the theorem if there is one."""
         if self.relation is None:
             return "no rounds"
         converted = "" if self.theorem is None else f" ({self.theorem})"

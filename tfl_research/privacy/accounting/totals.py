@@ -164,7 +164,7 @@ class _Part:
 
     @functools.cached_property
     def _divergences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns orders, and the Rényi divergences over two steps, `[1, orders]`."""
+        """Orders, and the Rényi divergences over two steps, `[1, orders]`."""
         orders = default_orders()
         to, back = (
             np.sum([event.rdp(rounds, at) for event, rounds in self._groups], axis=0)

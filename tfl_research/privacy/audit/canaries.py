@@ -47,7 +47,7 @@ class Canaries:
 
     @property
     def client_ids(self) -> tuple[str, ...]:
-        """Returns the canaries' ids in the order of j."""
+        """The canaries' ids in the order of j."""
         width = len(str(self.count))
         return tuple(f"{_PREFIX}{j:0{width}d}" for j in range(1, self.count + 1))
 
@@ -68,7 +68,7 @@ class Canaries:
 
     @property
     def excluded_ids(self) -> frozenset[str]:
-        """Returns the ids of the canaries that do not take part."""
+        """The ids of the canaries that do not take part."""
         return frozenset(name for name, role in self.roles.items() if role < 0)
 
     def join(self, clients: ClientData) -> ClientData:

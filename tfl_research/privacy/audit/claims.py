@@ -56,7 +56,7 @@ class ClaimedWeights(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def plan(self) -> Any:
-        """Returns the inner aggregator's privacy plan; None without a plan."""
+        """The inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     @property

@@ -64,7 +64,7 @@ class CanaryObserver(UpdateAggregator, tff.aggregators.WeightedAggregationFactor
 
     @property
     def plan(self) -> Any:
-        """Returns the inner aggregator's privacy plan; None without a plan."""
+        """The inner aggregator's privacy plan; None without a plan."""
         return declarations(self.inner).plan
 
     def create(

@@ -22,7 +22,7 @@ class ChainFile(contextlib.AbstractContextManager):
 
     @property
     def position(self) -> dict[str, Any]:
-        """Returns the number of lines read so far, and the last line's hash."""
+        """The number of lines read so far, and the last line's hash."""
         return self._chain.position
 
     def check_unchanged(self) -> None:

@@ -232,7 +232,7 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """Returns this run's entries that all ledgers have, as in the run's own ledger.
+        """This run's entries that all ledgers have, as in the run's own ledger.
 
         After a kill in the middle of a charge, some ledgers have one more entry.
         """
@@ -310,7 +310,7 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def runs_and_rounds(self) -> tuple[int, int]:
-        """Returns the numbers of runs and rounds in the ledger with the most rounds."""
+        """The numbers of runs and rounds in the ledger with the most rounds."""
         sizes = [(len(ledger), len(ledger.spent)) for ledger in self._ledgers.values()]
         rounds, runs = max(sizes, default=(0, 0))
         return runs, rounds
@@ -346,7 +346,7 @@ class ClientLedgers(contextlib.ExitStack):
 
     @property
     def position(self) -> dict[str, Any]:
-        """Returns `HashChain.position` by client."""
+        """`HashChain.position` by client."""
         return {name: ledger.position for name, ledger in self._ledgers.items()}
 
     def check_position(self, position: Mapping[str, Any]) -> None:

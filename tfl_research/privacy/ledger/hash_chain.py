@@ -95,12 +95,12 @@ class HashChain:
 
     @property
     def last_hash(self) -> str:
-        """Returns the hash that the next line will repeat."""
+        """The hash that the next line will repeat."""
         return self._hashes[-1] if self._hashes else NO_LINE_HASH
 
     @property
     def position(self) -> dict[str, Any]:
-        """Returns number of lines and last hash: {"lines": int, "hash": str}."""
+        """Number of lines and last hash: {"lines": int, "hash": str}."""
         return {"lines": len(self), "hash": self.last_hash}
 
     def check_position(self, position: Mapping[str, Any]) -> None:

@@ -86,22 +86,22 @@ class Ledger(ChainFile):
 
     @property
     def header(self) -> Header | None:
-        """Returns the run and the commitment to its seed; None in an older ledger."""
+        """The run and the commitment to its seed; None in an older ledger."""
         return self._lines.header
 
     @property
     def record_of_run(self) -> RunRecord:
-        """Returns the record of all entries; do not change it."""
+        """The record of all entries; do not change it."""
         return self._lines.record
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """Returns rounds, restarts and releases in the order of the lines."""
+        """Rounds, restarts and releases in the order of the lines."""
         return tuple(self.record_of_run.entries)
 
     @property
     def events(self) -> Sequence[Event]:
-        """Returns the event of round 1, round 2, ... of the present attempt."""
+        """The event of round 1, round 2, ... of the present attempt."""
         return tuple(self.record_of_run.rounds)
 
     def __len__(self) -> int:

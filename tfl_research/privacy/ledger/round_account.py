@@ -133,7 +133,7 @@ class RoundAccount:
 
     @property
     def noise_multiplier(self) -> float | None:
-        """Returns a round's noise multiplier; None for events without one."""
+        """A round's noise multiplier; None for events without one."""
         return self.event.noise
 
     def epsilon_after(self, rounds: int) -> float:

@@ -52,7 +52,7 @@ class Spending:
 
     @property
     def path(self) -> pathlib.Path:
-        """Returns the ledger's file."""
+        """The ledger's file."""
         return self.chain.path
 
     def check_position(self, position: Mapping[str, Any], source: str) -> None:
@@ -72,7 +72,7 @@ class Spending:
 
     @property
     def run_id(self) -> str | None:
-        """Returns the run's id; None if it is unknown, and for a shared ledger."""
+        """The run's id; None if it is unknown, and for a shared ledger."""
         if self.shared:
             return None
         if self.header is not None:
@@ -86,7 +86,7 @@ class Spending:
 
     @property
     def clients(self) -> int | None:
-        """Returns the number of sampled clients, from the events or the population.
+        """The number of sampled clients, from the events or the population.
 
         The result is None if the number is unknown. The population also counts held-out
         clients.
@@ -99,7 +99,7 @@ class Spending:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Returns a pair for each run and event, see `accounting.composed_epsilon`."""
+        """A pair for each run and event, see `accounting.composed_epsilon`."""
         return [group for run in self.runs for group in run.groups]
 
 

@@ -44,7 +44,7 @@ class DistributedSumFactory(
 
     @property
     def scale(self) -> float:
-        """Returns the number of quanta in a unit of the values."""
+        """The number of quanta in a unit of the values."""
         return self.grid.clip_quanta / self.l2_norm_clip
 
     def encode(

@@ -86,7 +86,7 @@ class DeclaredPlan:
 
     @property
     def planned_releases(self) -> tuple[tuple[Event, int], ...]:
-        """Returns (): there are no releases in addition to the rounds."""
+        """An empty tuple: there are no releases in addition to the rounds."""
         return ()
 
     def record(self) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class UserLevelPlan:
 
     @property
     def plugin(self) -> Optional[str]:
-        """Returns the module that registered the mechanism; None for the toolkit's own.
+        """The module that registered the mechanism; None for the toolkit's own.
 
         `privacy.probe_noise` tests the noise of a plugin before the first round.
         """
@@ -249,7 +249,7 @@ class UserLevelPlan:
 
     @property
     def grid(self) -> DistributedPlan:
-        """Returns grid and noise shares of a distributed mechanism.
+        """Grid and noise shares of a distributed mechanism.
 
         Raises:
           ValueError: the mechanism has no grid.

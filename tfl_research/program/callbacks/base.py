@@ -64,21 +64,31 @@ class Callback:
     """
 
     def on_start(self, run: RunStart) -> None:
-        """Called at every start of the run, before the first round of the start."""
+        """Is called at every start of the run, before the first round of the start."""
 
     def on_round(self, report: RoundReport) -> Optional[Stop]:
-        """Called after every round, when the round's row is in metrics.csv."""
+        """Is called after every round, when the round's row is in metrics.csv.
+
+        Returns:
+          None to continue, or a `Stop` to end the run after this round.
+        """
         return None
 
     def on_evaluation(self, report: RoundReport) -> Optional[Stop]:
-        """Called after `on_round` of a round that was evaluated."""
+        """Is called after `on_round`, if the round was evaluated.
+
+        Returns:
+          None to continue, or a `Stop` to end the run after this round.
+        """
         return None
 
     def on_end(self, result: RunResult) -> None:
-        """Called when the run is complete and its results are written."""
+        """Is called when the run is complete and its results are written."""
 
     def on_close(self, error: Optional[BaseException]) -> None:
-        """Called last in every start in which `on_start` was called; frees resources.
+        """Is called last in every start in which `on_start` was called.
+
+        Override this method to free resources.
 
         Args:
           error: the exception that ended the start: `RunInterrupted` after a signal,

@@ -17,7 +17,7 @@ from tfl_research.storage.files import atomic, json_file
 _FILE = "mlflow.json"
 # MLflow bounds the length of a parameter's value.
 _PARAMETER_LENGTH = 500
-# The last metric that is written in a round: a round with this metric is complete.
+# This metric is the last that a round writes: a round with this metric is complete.
 _MARK = "round"
 
 
@@ -30,8 +30,6 @@ class MLflow(Callback):
     start (`rounds`) becomes the tag "changed.NAME". The tag "run_folder" has the path
     of the run folder.
 
-    Example:
-
     Args:
       tracking_uri: MLflow's store; by default the store in MLflow's own setting
         (`MLFLOW_TRACKING_URI`).
@@ -39,8 +37,8 @@ class MLflow(Callback):
       run_name: name of the MLflow run; by default the name of the run folder.
 
     Raises:
-      UserError: when the run starts: MLflow is not installed, or the store does not
-        have the MLflow run that mlflow.json names.
+      UserError: MLflow is not installed, or the store does not have the MLflow run
+        that mlflow.json names. The error comes when the run starts.
 
     Example:
       >>> experiment = tfl.Experiment(
@@ -74,7 +72,7 @@ class MLflow(Callback):
         self._began = 0.0
 
     def on_start(self, run: RunStart) -> None:
-        """Creates or continues the MLflow run, and logs the rounds that it lacks."""
+        """Creates or continues the MLflow run, and logs the missing rounds."""
         try:
             import mlflow
         except ImportError as error:
@@ -162,7 +160,7 @@ class MLflow(Callback):
         if round_number in self._logged:
             return
         self._logged.add(round_number)
-        # Where times of rounds are withheld, all rounds have the time of the start.
+        # If the run withholds the times of rounds, all rounds get the start's time.
         now = int((time.time() if "round_seconds" in cells else self._began) * 1000)
         numbers = {
             name: float(cell)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from tfl_research.program.callbacks.base import Callback
 from tfl_research.program.reports import RoundReport, RunStart
 
-# Columns that make no curve.
+# Columns that are not written as curves.
 _NOT_SCALARS = ("round", "delta")
 
 
@@ -27,7 +27,7 @@ def _tag(column: str) -> str:
 class TensorBoard(Callback):
     """Writes each round's row of metrics.csv as scalars, with the round as the step.
 
-    So a private run's events have a tag for each column that the run releases.
+    A private run's events have only the columns that the run releases.
 
     TensorBoard's events cannot be deleted. So a resumed run writes the event files
     again from the kept rows, and a repeated round appears once.

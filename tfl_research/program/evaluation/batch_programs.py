@@ -1,4 +1,4 @@
-"""The traced functions of an evaluation, which evaluations of one kind share."""
+"""Traced functions that evaluations with the same model and shapes share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tfl_research.tasks.task import Task
 
 
 class BatchPrograms:
-    """The sums of a batch by client, and the metrics of each client's sums.
+    """Computes the sums of a batch by client, and the metrics of each client's sums.
 
     Args:
-      model: gives the predictions.
-      objective: gives the sums and the metrics.
+      model: computes the predictions.
+      objective: computes the sums and the metrics.
     """
 
     def __init__(self, model: FunctionalModel, objective: Objective):
@@ -56,20 +56,20 @@ class BatchPrograms:
         segments: np.ndarray,
         num_segments: int,
     ) -> Callable[[], tuple[Mapping[str, tf.Tensor], Any]]:
-        """A function that computes a batch, and may do so in another thread.
+        """Makes a function that computes a batch; any thread may call the function.
 
         The function returns the sums of the batch's examples by segment, and the
-        predictions. What must be traced for the batch's shapes is traced here: the
+        predictions. Tracing for the batch's shapes happens here, not in the function:
         traces depend on the order of the shapes.
 
-        An evaluation makes hundreds of calls with equal shapes. The public way of a
-        call takes as long as a small model's batch.
+        An evaluation makes hundreds of calls with equal shapes. A call by TensorFlow's
+        public interface would take as long as a small model's batch.
 
         Args:
-          weights, state: the model's.
+          weights, state: the model's trainable and non-trainable weights.
           examples: arrays with a row for each example.
-          segments: int32 `[rows]`, where each example counts.
-          num_segments: their number.
+          segments: int32 `[rows]`, the segment of each example.
+          num_segments: number of segments.
         """
         given = (weights, state, examples, segments, np.int32(num_segments))
         flat = [
@@ -78,7 +78,7 @@ class BatchPrograms:
         ]
         arguments = tf.nest.pack_sequence_as(given, flat)
         if tf.config.functions_run_eagerly():
-            # Whoever debugs a model wants each of its calls.
+            # A user who debugs a model by eager functions wants to see every call.
             return lambda: self.batch_sums(*arguments)
         key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in flat)
         if key not in self._calls:
@@ -87,7 +87,7 @@ class BatchPrograms:
         return functools.partial(self._calls[key], flat)
 
     def finalize_each(self, sums: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        """The metrics of each row of sums; one trace serves splits of all sizes."""
+        """Computes metrics of each row of sums; one trace serves all splits."""
         specs = {
             name: tf.TensorSpec([None if len(v) else 0, *v.shape[1:]], v.dtype)
             for name, v in sums.items()
@@ -110,7 +110,7 @@ def programs_for(
     *,
     padded: bool,
 ) -> BatchPrograms:
-    """Makes programs, or takes an earlier evaluation's for the same model and shapes.
+    """Makes programs, or returns an earlier evaluation's with equal model and shapes.
 
     After TensorFlow has seen several shapes, it may trace a function for general
     shapes. So evaluations share programs only if they have the same shapes. Then each
@@ -118,7 +118,7 @@ def programs_for(
 
     Args:
       task: the task of the model and the objective.
-      model, objective: the task's own.
+      model, objective: the task's model and objective.
       clients: the clients of each split; None for a missing split.
       batch_size: examples in a batch.
       padded: whether all batches are padded to `batch_size`.

@@ -30,15 +30,16 @@ _EVAL, _HELD_OUT = "eval", "held_out"
 class Candidates:
     """Evaluates models, and keeps the best model and the last evaluations.
 
-    A split is evaluated if one of its metrics is released, or goes into a private
+    A split is evaluated if one of its metrics is released, or is needed for a private
     metric.
 
     Attributes:
-      selection: decides which model is the best; None where no metric may decide.
-      choice: decides instead of `selection`, by the exponential mechanism.
+      selection: decides which model is the best; None if no metric may decide.
+      choice: decides by the exponential mechanism, instead of `selection`.
       best: weights of the best model, or None.
       untrained: metrics of the untrained model, by the columns of metrics.csv.
-      choice_epsilon: ε of the run with the private choice, once it is charged.
+      choice_epsilon: ε of the run with the private choice; None until the choice is
+        charged.
       epsilon: ε after the private evaluation of the last evaluated round; None if there
         was none.
     """
@@ -63,35 +64,35 @@ class Candidates:
         self.untrained: dict[str, float] = {}
         self.choice_epsilon: Optional[float] = None
         self.epsilon: Optional[float] = None
-        # By round and split: the evaluations of the last and of the best model.
+        # The evaluations of the last and of the best model, by round and split.
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
 
     @property
     def best_round(self) -> Optional[int]:
-        """Round of the best model, or None. A private choice is a secret until then."""
+        """Round of the best model, or None; a private choice is secret at first."""
         if self.choice is not None:
             return self.choice.best_round
         return None if self.selection is None else self.selection.best_round
 
     @property
     def best_value(self) -> Optional[float]:
-        """The selection value of the best model, if it may be told."""
+        """The selection value of the best model; None if the value is secret."""
         if self.choice is not None or self.selection is None:
             return None
         return self.selection.best_value
 
     @property
     def decided_by(self) -> str:
-        """The column that decides, `PRIVATE_CHOICE`, or "" where nothing does."""
+        """The column that decides, `PRIVATE_CHOICE`, or "" if nothing decides."""
         if self.choice is not None:
             return PRIVATE_CHOICE
         return "" if self.selection is None else self.selection.column
 
     def choose(self, completed_rounds: int) -> Optional[int]:
-        """The round of the best model, once it may be told; or None.
+        """Returns the round of the best model, or None if there is no best model.
 
-        A private choice is charged, durably, before its result is released. A budget
-        that does not cover the choice leaves the run without a best model.
+        This charges a private choice durably before it releases the result. If the
+        budget does not cover the choice, the run has no best model.
         """
         choice, account = self.choice, self._account
         if choice is None or choice.best_round is None:
@@ -107,7 +108,7 @@ class Candidates:
 
     @property
     def why_no_best(self) -> str:
-        """Why there is no best model, in words; None if there is a best model."""
+        """Says why there is no best model; None if there is a best model."""
         if self.choice is not None and self.choice.best_round is not None:
             return "the budget does not cover its choice"
         if self.choice is None and self.selection is None:
@@ -143,7 +144,7 @@ class Candidates:
         return cells
 
     def _check_accuracy(self, evaluations: Mapping[str, Evaluation]) -> None:
-        """Refuses a private metric for an objective that has no accuracy."""
+        """Checks that the objective has an accuracy, if a private metric needs it."""
         if self._accuracy is None and self.choice is None:
             return
         metrics = evaluations[_EVAL].per_client
@@ -187,7 +188,7 @@ class Candidates:
     def _private_cells(
         self, round_number: int, evaluations: Mapping[str, Evaluation]
     ) -> dict[str, float]:
-        """The private accuracy, if the account can charge it."""
+        """Returns the cell of the private accuracy, if the account can charge it."""
         self.epsilon = None
         if self._accuracy is None or self._account is None:
             return {}

@@ -18,16 +18,16 @@ from tfl_research.tasks.metrics import Metric, metric as metric_of
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """A metric across clients, each client counting once.
+    """A metric across clients; each client counts once.
 
-    The two worst are NaN for a metric without a declared direction.
+    `worst_decile` and `worst` are NaN for a metric without a declared direction.
 
     Attributes:
       mean: the mean over clients.
       worst_decile: the mean over the worst tenth of the clients. Of n clients, the
         worst tenth are the ceil(n/10) clients with the lowest values where higher is
         better (accuracy), and with the highest values where lower is better (loss).
-        With at most 10 clients it is the worst client alone.
+        With at most 10 clients, the worst tenth is the worst client.
       worst: the worst client's value.
     """
 
@@ -61,7 +61,7 @@ class Evaluation:
         """bool `[clients]`: the clients in `counts` that have a value of the metric."""
         counts = counts & (self.examples > 0)
         if metric_of(metric, self.metrics).is_partial:
-            # Such as the AUC of a client with examples of one class only. Where the
+            # An example is the AUC of a client with examples of one class only. If the
             # loss is NaN too, the model has diverged for the client.
             undefined = np.isnan(self.per_client[metric])
             if "loss" in self.per_client:
@@ -70,7 +70,9 @@ class Evaluation:
         return counts
 
     def weighted_mean(self, metric: str) -> float:
-        """The mean across clients, weighted by `weights`; NaN if no client has a value.
+        """Computes the mean across clients, weighted by `weights`.
+
+        The mean is NaN if no client has a value.
 
         Raises:
           ValueError: `weights` is None.
@@ -87,11 +89,11 @@ class Evaluation:
         return float(np.average(values, weights=self.weights[chosen]))
 
     def spread(self, metric: str) -> Spread:
-        """The metric across the clients that have a value; NaN when no client has.
+        """Computes the metric across the clients that have a value; NaN without any.
 
-        A client without examples is left out, and so is one for which a partial metric
-        (`Metric.is_partial`) is undefined. Another NaN that was computed from examples
-        means a diverged model; then the whole spread is NaN.
+        Clients without examples are ignored. Clients for which a partial metric
+        (`Metric.is_partial`) is undefined are ignored too. Any other NaN of a client
+        with examples means that the model diverged; then the whole spread is NaN.
         """
         everyone = np.ones(len(self.examples), bool)
         values = self.per_client[metric][self._valued(metric, everyone)]

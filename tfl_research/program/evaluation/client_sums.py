@@ -1,4 +1,4 @@
-"""The numbers that an evaluation is computed from, and the batches that give them."""
+"""Sums from which an evaluation is computed, and the batches that yield these sums."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ClientSums:
 
 
 def starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, int]]:
-    """The first example of each batch, and the example before which the batch ends.
+    """Divides examples into batches; returns each batch's first and end example.
 
     Args:
       counts: int64 `[clients]`, number of examples of each client, at least 1.
-      size: most examples in a batch.
-      of_each: whether a batch has the examples of one client alone.
+      size: largest number of examples in a batch.
+      of_each: whether a batch has the examples of one client only.
     """
     groups: list[int] = counts.tolist() if of_each else [int(counts.sum())]
     begin = 0
@@ -51,14 +51,14 @@ def starts(counts: np.ndarray, size: int, of_each: bool) -> Iterator[tuple[int, 
 
 
 def rows_of(arrays: Any, start: int, end: int) -> Any:
-    """Rows of an array, or of each array of a structure."""
+    """Returns the rows from `start` to before `end` of each array of a structure."""
     return tf.nest.map_structure(
         lambda a: None if a is None else np.asarray(a)[start:end], arrays
     )
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Arrays or structures of arrays, one after another; None for no arrays."""
+    """Concatenates arrays or structures of arrays; returns None without arrays."""
     if not parts or parts[0] is None:
         return None
     return tf.nest.map_structure(lambda *a: np.concatenate(a), *parts)

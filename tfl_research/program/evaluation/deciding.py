@@ -13,7 +13,7 @@ from tfl_research.program.evaluation.selection import Selection
 from tfl_research.tasks.metrics import Metric
 
 PRIVATE_ACCURACY = "private_accuracy"
-# In the place of a column, where the exponential mechanism chooses the best model.
+# Takes the place of a column if the exponential mechanism chooses the best model.
 PRIVATE_CHOICE = "private_choice"
 _EVAL, _HELD_OUT = "eval_", "held_out_"
 NOTHING_DECIDES = (
@@ -30,15 +30,15 @@ def deciding_column(
     *,
     is_private: bool = False,
 ) -> Optional[str]:
-    """The column, or columns with weights, that decides; None if nothing may decide.
+    """Returns the column, or columns with weights, that decides, or None.
 
-    "accuracy" means "eval_accuracy", on the clients' test splits, or
-    "held_out_accuracy" where a run withholds the former and has held-out clients. Other
+    "accuracy" means "eval_accuracy", on the clients' test splits. If a run withholds
+    this column and has held-out clients, "accuracy" means "held_out_accuracy". Other
     columns of an evaluation ("held_out_loss") and weighted sums
     ("auc:0.7,accuracy:0.3") are possible.
 
     Args:
-      metric: as the user gave it, or None.
+      metric: the metric that the user gave, or None.
       task_metric: the task's metric.
       release: says which columns are released.
       splits: names of the evaluated splits.
@@ -46,8 +46,8 @@ def deciding_column(
         default.
 
     Raises:
-      ValueError: `metric` names a column that is withheld, or the private accuracy of
-        a run without; names the ways out.
+      ValueError: the run withholds the column that `metric` names, or `metric` is the
+        private accuracy and the run does not have it. The message names the ways out.
     """
     if metric is None and is_private:
         return PRIVATE_ACCURACY
@@ -84,18 +84,21 @@ def selection(
     releases: Releases,
     metrics: Mapping[str, Metric],
 ) -> Optional[Selection]:
-    """How a metric picks the best model; None if none may, or a private choice picks.
+    """Makes the selection of the best model by a metric.
 
     Args:
-      config: has the metric that the user gave.
+      config: the run's settings, with the metric that the user gave.
       task_metric: the task's metric.
       splits: names of the evaluated splits.
       releases: which outputs the run releases.
       metrics: the declared metrics, by name; see `tasks.metrics`.
 
+    Returns:
+      The selection; None if no metric may pick, or if a private choice picks.
+
     Raises:
-      UserError: the metric of the configuration is withheld, or it is not declared
-        which direction of the metric is better.
+      UserError: the run withholds the metric of the configuration, or the metric has
+        no declared direction.
     """
     if releases.choice is not None:
         return None

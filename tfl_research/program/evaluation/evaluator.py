@@ -33,16 +33,16 @@ class Evaluator:
     """Evaluates model weights on a task's test splits and held-out clients.
 
     The task's functional model runs over batches of a fixed size. The batches hold the
-    examples of all clients, one client after another, and the last one has padding. If
-    a model's predictions depend on the batch as a whole, the model gets the batches of
-    one client after another, without padding. Each client's metrics then equal Keras'
-    `evaluate` on the client's examples. Neither does a model with layers of the user's
-    own get padding.
+    examples of all clients, one client after another, and the last batch has padding.
+    If a model's predictions depend on the batch as a whole, each batch has examples of
+    one client only, without padding. Each client's metrics then equal Keras' `evaluate`
+    on the client's examples. A model with layers of the user's own gets no padding
+    either.
 
     Each example's sums (`Objective.sums`) are added up by client in float64. If an
     operation takes one thread (`runtime.cores`), each core computes a batch. Memory
-    holds the activations of these batches and one copy of the evaluated examples. It
-    also holds the predictions if the objective has metrics of all examples
+    holds the activations of these batches and one copy of the evaluated examples.
+    Memory also holds the predictions if the objective has metrics of all examples
     (`Metric.of_examples`, as the AUC).
 
     Args:
@@ -110,12 +110,12 @@ class Evaluator:
 
     @property
     def splits(self) -> Sequence[str]:
-        """Names: "eval" (test splits), "held_out" if it exists, and further splits."""
+        """Names of the splits: "eval" (test splits), "held_out", and further splits."""
         return [name for name, clients in self._clients.items() if clients is not None]
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Directions and aggregation of the declared metrics, by name."""
+        """The declared metrics (direction and aggregation), by name."""
         return self._objective.metrics
 
     @property
@@ -136,8 +136,8 @@ class Evaluator:
           and do not count in the overall metrics.
 
         Raises:
-          ValueError: an unknown split, weights of other shapes than the model's, or no
-            `states` although clients keep the model's statistics.
+          ValueError: the split is unknown, the weights do not have the model's shapes,
+            or there are no `states` although clients keep the model's statistics.
         """
         return self.evaluation(split, self.client_sums(weights, split))
 
@@ -172,7 +172,7 @@ class Evaluator:
         return ClientSums(tuple(clients.client_ids), flat.counts, sums, each, overall)
 
     def evaluation(self, split: str, found: ClientSums) -> Evaluation:
-        """The metrics of clients' sums.
+        """Computes metrics from clients' sums.
 
         Args:
           split: one of `splits`.
@@ -186,7 +186,7 @@ class Evaluator:
         finalized = self._finalize_each(
             {name: tf.constant(value) for name, value in found.sums.items()}
         )
-        # In the order of `overall`: tf.function sorts the keys.
+        # The metrics get the order of `overall`, since tf.function sorts the keys.
         per_client = {name: np.asarray(finalized[name]) for name in overall}
         overall.update(found.of_all_examples)
         per_client.update(found.of_examples)
@@ -201,7 +201,7 @@ class Evaluator:
         )
 
     def _values(self, weights: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """The trainable and the non-trainable weights, which must fit the model."""
+        """Returns trainable and non-trainable weights; checks their shapes."""
         found = []
         for kind, given, initial in (
             ("trainable", weights.trainable, self._model.initial_weights),
@@ -245,9 +245,10 @@ class Evaluator:
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
     ) -> tuple[dict[str, np.ndarray], Any]:
-        """Every sum of the objective, float64 `[clients, ...]`, and the predictions.
+        """Computes all sums of the objective and the predictions.
 
-        The predictions are `[examples, ...]`, or None if no metric needs them.
+        The sums are float64 `[clients, ...]`. The predictions are `[examples, ...]`, or
+        None if no metric needs them.
         """
         size = self._batch_size
         # Segments are numbered within a batch, so that a batch's result has a row for
@@ -277,7 +278,7 @@ class Evaluator:
                 batch = flat.padded_batch(start, real, rows)
                 yield self._prepared(weights, used, batch, segments, num_segments)
 
-        # In the order of the batches, so that sums round alike.
+        # The results come in the order of the batches, so that sums round alike.
         results = cores.on_all_cores(calls())
         for (_, batch_ranks), (sums, found) in zip(batches, results):
             if self._objective.of_examples:
@@ -296,7 +297,7 @@ class Evaluator:
         weights: Sequence[tf.Tensor],
         state: Sequence[tf.Tensor],
     ) -> tuple[dict[str, np.ndarray], Any]:
-        """The sums and predictions of clients that have no examples."""
+        """Makes the sums and predictions of clients that have no examples."""
         arguments = (
             weights,
             state,
@@ -304,7 +305,7 @@ class Evaluator:
             np.zeros(1, np.int32),
             np.int32(1),
         )
-        # Programs of its own, for batches of another size.
+        # Shared programs are for batches of another size.
         programs = BatchPrograms(self._model, self._objective)
         traced = programs.batch_sums.get_concrete_function(
             *tf.nest.map_structure(tf.convert_to_tensor, arguments)

@@ -22,7 +22,7 @@ class FlatExamples:
       clients: the clients.
       max_examples: largest number of examples, drawn at random; None for all.
       seed: the seed of the draw.
-      check: is called with each client's id and examples.
+      check: a function that is called with each client's id and examples.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FlatExamples:
         self.counts = np.array(counts, np.int64)
 
     def padded_batch(self, start: int, real: int, size: int) -> dict[str, np.ndarray]:
-        """The `real` examples from `start` on, with rows of zeros up to `size`."""
+        """Returns `real` examples from `start` on, with rows of zeros up to `size`."""
         batch = {}
         for name, array in self.arrays.items():
             # Text is padded with empty texts, numbers with zeros.

@@ -39,7 +39,7 @@ class _Result(NamedTuple):
 
 
 class _Client(NamedTuple):
-    """A client whose models are made."""
+    """A client whose models are already made."""
 
     client_id: str
     test_examples: Examples
@@ -61,7 +61,7 @@ def _tested(client: _Client, tests: Sequence[Callable[[], _Result]]) -> _Tested:
 
 
 class PersonalEvaluator:
-    """Trains the clients' personal models and evaluates each.
+    """Trains the clients' personal models and evaluates each model.
 
     A client takes the local steps of the round after the evaluated model's round. One
     graph serves clients of every size. One client is in memory at a time, or one for
@@ -69,18 +69,19 @@ class PersonalEvaluator:
     evaluated, also where `max_evaluation_examples` is set.
 
     Args:
-      task: the task; its clients without test examples are left out.
+      task: the task; its clients without test examples are ignored.
       personal: computes a client's personal weights.
-      model: the task's functional model. The global model has the server's
-        non-trainable weights, or those that the client keeps. So has a personal model,
-        unless `personal` returns a `clients.PersonalModel`.
+      model: the task's functional model. A client's global model has the server's
+        non-trainable weights, or the non-trainable weights that the client keeps. The
+        personal model has the same non-trainable weights, unless `personal` returns a
+        `clients.PersonalModel`.
       shared: (global weights, server state) -> the values that the server sends in
         addition to the model; None for no values.
       seed: seed of the clients' local steps.
       batch_size: test examples in a batch, at least 1.
 
     Raises:
-      ValueError: Poisson sampling of local steps, or a batch size below 1.
+      ValueError: local steps use Poisson sampling, or the batch size is below 1.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class PersonalEvaluator:
         Args:
           state: the process state, a `LearningAlgorithmState`.
           round_number: number of completed rounds.
-          states: the clients' states; None where clients keep no state.
+          states: the clients' states; None if clients keep no state.
           stream: where the progress bar is drawn; standard output by default.
           progress_bar: whether a progress bar is drawn; by default on a terminal.
         """
@@ -197,7 +198,7 @@ class PersonalEvaluator:
 
         Args:
           client_id: the client.
-          state: see `evaluate`, as `round_number` and `states`.
+          state, round_number, states: see `evaluate`.
         """
         return self._models.making(
             client_id, self._models.sent(state), round_number, states
@@ -209,7 +210,7 @@ class PersonalEvaluator:
         state: Sequence[tf.Tensor],
         examples: Examples,
     ) -> Callable[[], _Result]:
-        """A function that tests a model, and may do so in another thread."""
+        """Makes a function that tests a model; any thread may call the function."""
         arrays = structures.example_arrays(examples)
         calls = []
         for first in range(0, structures.num_examples(arrays), self._batch_size):

@@ -1,4 +1,4 @@
-"""What the evaluation of clients' personal models found: summary, lines, table."""
+"""Metrics of clients' personal models: summary, printed lines, table."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class PersonalEvaluation:
     def gains(self, metric: str) -> float:
         """Returns the share of the compared clients with a better personal model.
 
-        A personal model that has no value, since it diverged, is not better. NaN for no
-        clients, and for a metric without a declared direction.
+        A personal model that has no value, since it diverged, is not better. The share
+        is NaN without clients, and for a metric without a declared direction.
         """
         ours, theirs = (
             e.per_client[metric] for e in (self.personal, self.global_model)
@@ -52,15 +52,15 @@ class PersonalEvaluation:
         return ~np.isnan(self.global_model.per_client[metric])
 
     def compared(self, metric: str) -> int:
-        """The number of clients whose two models are compared, for `gains`.
+        """Counts the clients whose two models `gains` compares.
 
-        A client for which the global model has no value is left out, such as the AUC of
-        a client with examples of one class only.
+        Clients for which the global model has no value are ignored. For example, a
+        client with examples of one class only has no AUC.
         """
         return int(self._compared(metric).sum())
 
     def summary(self) -> dict[str, Any]:
-        """Means, worst deciles and shares of gaining clients, for summary.json."""
+        """Returns means, worst deciles and shares of gaining clients as JSON values."""
         summary: dict[str, Any] = {
             "round": self.round_number,
             "clients": len(self.personal.client_ids),
@@ -94,7 +94,7 @@ class PersonalEvaluation:
         return lines
 
     def table(self) -> bytes:
-        """personal_clients.csv: a row for each client that has test examples."""
+        """Returns personal_clients.csv: a row for each client with test examples."""
         metrics = list(self.personal.per_client)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The making of clients' personal models, and calls that another thread may execute."""
+"""Makes clients' personal models, and calls that another thread may execute."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ PersonalFunction = Callable[..., Any]
 
 
 class ClientModels(NamedTuple):
-    """The models of a client, each with its non-trainable weights.
+    """The global and the personal model of a client, with non-trainable weights.
 
     Attributes:
       weights: the weights of the global model.
-      state: the server's non-trainable weights, or those that the client keeps.
+      state: non-trainable weights of the global model, from the server or from the
+        client's own state.
       own_weights: the weights of the personal model.
       own_state: non-trainable weights of the personal model.
       train_examples: distinct examples that the personal model was trained on.
@@ -47,7 +48,7 @@ class Sent(NamedTuple):
 
 
 def call_of(function: Any, *arguments: Any) -> Callable[[], Any]:
-    """A call of a traced function, which another thread may execute.
+    """Makes a call of a traced function, which another thread may execute.
 
     The function is traced here: traces depend on the order of the arguments' shapes.
     """
@@ -66,11 +67,12 @@ class PersonalModels:
     """Makes the personal models of clients.
 
     Args:
-      task: whose training clients train on their own examples. Other clients take no
-        local steps.
+      task: the task. Its training clients train on their own examples; other clients
+        take no local steps.
       personal: computes a client's personal weights.
       model: the task's functional model.
-      shared: (global weights, server state) -> what the server sends beside the model.
+      shared: (global weights, server state) -> the values that the server sends in
+        addition to the model.
       seed: seed of the clients' local steps.
     """
 
@@ -90,7 +92,7 @@ class PersonalModels:
         self._make = autograph.function(personal, reduce_retracing=True)
 
     def sent(self, state: Any) -> Sent:
-        """The server's message to every client.
+        """Makes the server's message to every client.
 
         Args:
           state: the process state, a `LearningAlgorithmState`.
@@ -110,13 +112,13 @@ class PersonalModels:
         round_number: int,
         states: Optional[StateRows],
     ) -> Callable[[], ClientModels]:
-        """A function that makes a client's models, and may do so in another thread.
+        """Makes a function that makes a client's models; any thread may call it.
 
         Args:
           client_id: the client.
           sent: the result of `sent`.
           round_number: number of completed rounds.
-          states: the clients' states; None where clients keep no state.
+          states: the clients' states; None if clients keep no state.
         """
         steps = self._steps(client_id, round_number + 1, states, sent.state)
         kept: Sequence[Any] = sent.state
@@ -143,7 +145,7 @@ class PersonalModels:
         states: Optional[StateRows],
         model_state: Sequence[tf.Tensor],
     ) -> Mapping[str, Any]:
-        """The client's local steps; no steps for a client that is not trained on."""
+        """Returns the client's local steps; none for a client outside of training."""
         train: ClientData = self._train
         if client_id in self._train_ids:
             cohort = train.cohort(

@@ -1,13 +1,13 @@
 """Private evaluation and private choice of the best model, on training clients.
 
-Both look at one score of a model: the mean over all training clients of the accuracy on
-the client's own test examples. A client without test examples counts as 1/2. The
+Both use the same score of a model: the mean over all training clients of the accuracy
+on the client's own test examples. A client without test examples counts as 1/2. The
 denominator n is the number of training clients, which is public.
 
-The score is 1/2 plus the mean of numbers in [-1/2, 1/2], one of each client. A client
-that is added or removed, or whose data become nothing, moves the sum of these numbers
-by at most 1/2, and so the score by 1/(2n). A client whose data are replaced moves the
-score by 1/n.
+The score is 1/2 plus the mean of one number in [-1/2, 1/2] for each client. If a client
+is added or removed, or its data are replaced by no data, the sum of these numbers
+changes by at most 1/2, and so the score by at most 1/(2n). If a client's data are
+replaced by other data, the score changes by at most 1/n.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ METRIC = "accuracy"
 
 
 def mean_accuracy(evaluation: Evaluation, clients: int) -> float:
-    """The score of a model, in [0, 1].
+    """Computes the score of a model, in [0, 1].
 
     Args:
-      evaluation: on the training clients' test examples.
+      evaluation: the evaluation on the training clients' test examples.
       clients: n, the number of training clients.
 
     Raises:
@@ -43,7 +43,7 @@ def mean_accuracy(evaluation: Evaluation, clients: int) -> float:
 
 
 def sensitivity(clients: int, neighbouring_relation: str) -> float:
-    """How far one client can move the score: 1/n if it is replaced, else 1/(2n)."""
+    """Returns the sensitivity of the score: 1/n for replaced clients, else 1/(2n)."""
     return (1.0 if neighbouring_relation == "replace_one" else 0.5) / clients
 
 
@@ -55,8 +55,8 @@ class PrivateAccuracy:
       noise_multiplier: standard deviation of the noise over the sensitivity.
       clients: number of training clients.
       neighbouring_relation: the neighbouring relation of the run.
-      event: an evaluation, for the account.
-      key: secret; the noise is a function of the key and the round.
+      event: the event that the account charges for each evaluation.
+      key: a secret key; the noise is a function of the key and the round.
     """
 
     noise_multiplier: float
@@ -66,7 +66,7 @@ class PrivateAccuracy:
     key: int = dataclasses.field(repr=False)
 
     def noised(self, round_number: int, evaluation: Evaluation) -> float:
-        """The score with noise, in [0, 1]. Charge the event before anyone sees it."""
+        """Returns the noised score, in [0, 1]; charge the event before you show it."""
         spread = self.noise_multiplier * sensitivity(
             self.clients, self.neighbouring_relation
         )
@@ -84,15 +84,15 @@ class PrivateChoice:
     running maximum suffices. The maximum is secret until the choice is charged.
 
     Attributes:
-      event: the choice, for the account.
+      event: the event that the account charges for the choice.
       best_round: the round of the maximum so far, or None.
 
     Args:
       epsilon: ε of the choice.
       clients: number of training clients.
       neighbouring_relation: the neighbouring relation of the run.
-      event: see above.
-      key: secret; the noise is a function of the key and the round.
+      event: the event that the account charges for the choice.
+      key: a secret key; the noise is a function of the key and the round.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class PrivateChoice:
         return False
 
     def export(self) -> dict[str, Any]:
-        """The state as JSON values, for the secret checkpoint."""
+        """Returns the state as JSON values, for the secret checkpoint."""
         return {"best_round": self.best_round, "largest": repr(self._largest)}
 
     def restore(self, exported: dict[str, Any]) -> None:

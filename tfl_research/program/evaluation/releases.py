@@ -15,12 +15,14 @@ from tfl_research.program.evaluation.private_metrics import (
 
 @dataclasses.dataclass(frozen=True)
 class Releases:
-    """What a run releases; by default everything, as in a run without privacy.
+    """The outputs that a run releases; by default all, as in a run without privacy.
 
     Attributes:
       release: which outputs are released.
-      accuracy: adds the column `private_accuracy` to each evaluation; charged.
-      choice: chooses the best model by the exponential mechanism; charged.
+      accuracy: adds the column `private_accuracy` to each evaluation; the account is
+        charged for it.
+      choice: chooses the best model by the exponential mechanism; the account is
+        charged for it.
       write_statement: writes the privacy statement. The loop calls it before it writes
         report.html, which repeats the statement.
     """

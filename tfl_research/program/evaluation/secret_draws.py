@@ -18,7 +18,7 @@ _BITS = 256
 
 
 def _uniform(key: int, purpose: str, round_number: int) -> tuple[float, float]:
-    """A number u uniform in (0, 1), and 1 - u, both to full precision."""
+    """Draws a number u uniform in (0, 1); returns u and 1 - u to full precision."""
     message = f"{purpose} {round_number}".encode()
     digest = hmac.new(b"%d" % key, message, hashlib.sha256).digest()
     drawn = 2 * int.from_bytes(digest, "big") + 1
@@ -27,12 +27,12 @@ def _uniform(key: int, purpose: str, round_number: int) -> tuple[float, float]:
 
 
 def normal(key: int, purpose: str, round_number: int) -> float:
-    """A standard normal number.
+    """Draws a standard normal number.
 
     Args:
-      key: secret, at least 0.
-      purpose: other purposes have independent numbers.
-      round_number: other rounds have independent numbers.
+      key: the secret key, at least 0.
+      purpose: the purpose; numbers for different purposes are independent.
+      round_number: the round; numbers of different rounds are independent.
     """
     lower, upper = _uniform(key, purpose, round_number)
     if lower < upper:
@@ -41,7 +41,7 @@ def normal(key: int, purpose: str, round_number: int) -> float:
 
 
 def gumbel(key: int, purpose: str, round_number: int) -> float:
-    """A standard Gumbel number; its distribution function is exp(-exp(-x)).
+    """Draws a standard Gumbel number; its distribution function is exp(-exp(-x)).
 
     See `normal` for the arguments.
     """

@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 from tfl_research.tasks.metrics import Metric, higher_is_better
 
-# The columns of metrics.csv that have a weighted sum of metrics: any sum, and a sum of
-# metrics of held-out clients alone.
+# The columns of metrics.csv for a weighted sum of metrics. The second column is for
+# sums of metrics of held-out clients only, the first column for all other sums.
 SCORE, HELD_OUT_SCORE = "eval_selection_score", "held_out_selection_score"
 
 
@@ -18,8 +18,8 @@ def metric_weights(text: str) -> dict[str, float]:
     """Parses "METRIC" or "METRIC:WEIGHT,METRIC:WEIGHT" into weights by metric.
 
     Raises:
-      ValueError: a weight that is not above 0, or a metric that is given twice or
-        without a weight.
+      ValueError: a weight is not above 0, or a metric is given twice or without a
+        weight.
     """
     parts = [part.strip() for part in text.split(",")]
     weights: dict[str, float] = {}
@@ -45,7 +45,7 @@ def metric_weights(text: str) -> dict[str, float]:
 
 
 def selection_column(metric: str) -> str:
-    """The column of metrics.csv that has the selection value of `Selection(metric)`."""
+    """Returns the column of metrics.csv with the value of `Selection(metric)`."""
     weights = metric_weights(metric)
     if len(weights) == 1:
         return metric
@@ -80,8 +80,8 @@ class Selection:
       metrics: the declared metrics, by name; see `tasks.metrics`.
 
     Raises:
-      ValueError: `patience` below 1, an error of `metric_weights`, or a metric without
-        a declared direction.
+      ValueError: `patience` is below 1, `metric_weights` raises, or a metric has no
+        declared direction.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Selection:
         return all(name in cells for name in self._weights)
 
     def value_of(self, cells: Mapping[str, float]) -> float:
-        """The selection value of an evaluation's cells; NaN if a used cell is NaN."""
+        """Computes the selection value of cells; NaN if a used cell is NaN."""
         if not self._sums:
             return cells[next(iter(self._weights))]
         return sum(

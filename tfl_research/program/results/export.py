@@ -25,7 +25,7 @@ from tfl_research.tasks.task import Task
 
 
 class _Exported(tf.Module):
-    """A model that is no Keras model, with its weights as variables."""
+    """A module for a model that is no Keras model, with its weights as variables."""
 
     def __init__(self, task: Task, weights: Any):
         super().__init__()
@@ -47,12 +47,12 @@ class _Exported(tf.Module):
 
 
 def model_with(task: Task, weights: Any) -> Any:
-    """The task's model with these weights.
+    """Makes the task's model with these weights.
 
     Returns:
-      A Keras model, with low-rank adapters (`models.lora`) merged into the weights that
-      they adapt. For other models a module with the function `predict`, from inputs to
-      predictions.
+      A Keras model; low-rank adapters (`models.lora`) are merged into the weights that
+      they adapt. If the task's model is no Keras model, a module with the function
+      `predict`, from inputs to predictions.
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
@@ -66,9 +66,9 @@ def model_with(task: Task, weights: Any) -> Any:
 
 
 def check_export(task: Task) -> None:
-    """Tries to save a Keras model of a user's own classes, before the first round.
+    """Checks before the first round that Keras can save a user's own model classes.
 
-    The points of a sweep with the same model try it once.
+    If points of a sweep have the same model, the model is checked once.
 
     Raises:
       UserError: Keras cannot save the model.
@@ -88,9 +88,9 @@ def check_export(task: Task) -> None:
 def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
     """Writes the task's model with these weights to the folder `path`.
 
-    `tf.keras.models.load_model(path)` loads a Keras model, and `tf.saved_model.load`
-    another one; see `model_with`. An earlier export in the folder is replaced when the
-    new export is complete.
+    `tf.keras.models.load_model(path)` loads a Keras model. `tf.saved_model.load` loads
+    another model; see `model_with`. An earlier export in the folder is replaced when
+    the new export is complete.
 
     Raises:
       ValueError: the number or the shapes of the weights differ from the model's.
@@ -118,7 +118,7 @@ def export_model(task: Task, weights: Any, path: pathlib.Path) -> None:
 
 @contextmanager
 def _replaced(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to write, which takes the path's place at the end of the block."""
+    """Yields a new folder, which replaces `path` at the end of the block."""
     temporary = path.with_name(path.name + atomic.TEMPORARY_SUFFIX)
     atomic.remove(temporary)
     temporary.parent.mkdir(parents=True, exist_ok=True)

@@ -97,10 +97,9 @@ def write_outputs(
       weights: `{"final": weights, "best": weights}`; "best" may be missing.
       evaluations: `{(model, split): evaluation}`.
       exporter: (weights, path) -> None, writes a model.
-      write_models: whether models are written; without models to export, the models of
-        an earlier end of the run are removed, because the other files are about later
-        rounds.
-      write_report: whether report.html is written; the same holds.
+      write_models: whether models are written. If not, the models of an earlier end of
+        the run are removed, because the other files are about later rounds.
+      write_report: whether report.html is written. If not, an earlier file is removed.
       write_statement: writes the privacy statement, which the report repeats.
       say: prints a line.
     """
@@ -109,7 +108,7 @@ def write_outputs(
         exporter(model_weights, folder.export_path / name)
     for name in ("final", "best"):
         if name not in written:
-            # Of an earlier end of the run, after fewer rounds.
+            # This export is of an earlier end of the run, after fewer rounds.
             atomic.remove(folder.export_path / name)
     if evaluations:
         atomic.write(folder.clients_path, client_table(evaluations))
@@ -132,7 +131,7 @@ def write_page(path: Path, say: Callable[[str], None]) -> None:
       path: the run's folder.
       say: prints a line.
     """
-    # Pictures and tables take as long to import as a start may take to round one.
+    # The report's modules are slow to import; a start must reach round 1 quickly.
     from tfl_research import report
 
     try:
@@ -142,11 +141,11 @@ def write_page(path: Path, say: Callable[[str], None]) -> None:
 
 
 def excluded_line(excluded: Sequence[Mapping[str, Any]], *, covered: bool) -> str:
-    """A line about the clients with updates that did not count.
+    """Makes a line about the excluded clients.
 
     Args:
       excluded: the result of `exclusions.totals`.
-      covered: whether ε covers this, or there is no ε.
+      covered: whether ε covers the exclusions; True if there is no ε.
     """
     parts = [
         f"{one['client']} in {one['rounds']} rounds ({one['reason']})"
@@ -164,12 +163,12 @@ def excluded_line(excluded: Sequence[Mapping[str, Any]], *, covered: bool) -> st
 def closing_lines(
     result: RunResult, decided_by: str, covered: bool, folder: RunFolder
 ) -> list[str]:
-    """Lines that say why the run ended, the best model, and the result files.
+    """Makes lines that say why the run ended, the best model, and the result files.
 
     Args:
       result: the result of the run.
-      decided_by: what picked the best model.
-      covered: whether ε covers the metric that picked it, or there is no ε.
+      decided_by: the column that picked the best model, `PRIVATE_CHOICE`, or "".
+      covered: whether ε covers this column; True if there is no ε.
       folder: the folder of the run.
     """
     reason = run_record.STOP_REASONS[result.stop_reason]

@@ -1,4 +1,4 @@
-"""Keras models of a user are written as SavedModels, or refused in one line."""
+"""Writes a user's Keras models as SavedModels, or refuses them in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def save(model: tf.keras.Model, path: pathlib.Path) -> None:
     """Writes a SavedModel to the folder `path`.
 
     Raises:
-      UserError: Keras cannot save the model, because of the code of its classes.
+      UserError: Keras cannot save the model, because of the code of the model's
+        classes.
       OSError, tf.errors.OpError: the folder cannot be written.
     """
     try:

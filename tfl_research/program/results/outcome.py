@@ -1,4 +1,4 @@
-"""The outcome of a run: which model was best, and what is written about it."""
+"""The outcome of a run: the best model, and the files about the run's models."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from tfl_research.storage.run_folder import RunFolder
 
 
 class Outcome:
-    """Picks the best model of a run that ended, and writes what is known of it.
+    """Picks the best model of a run that ended, and writes the run's results.
 
     Args:
-      folder: of the run.
-      config: of the run.
-      candidates: for the best model.
+      folder: the run's folder.
+      config: the run's settings.
+      candidates: the candidates for the best model.
       log: the rows of all rounds.
       completed: number of completed rounds.
-      weights: of the model after them; None where the process trains none.
-      no_best: why there can be no best model; None if there can be one.
-      release: what the run may show.
+      weights: weights of the model after the completed rounds; None if the process
+        trains no model.
+      no_best: why there can be no best model; None if there can be a best model.
+      release: which outputs the run may show.
       say: prints a line.
     """
 
@@ -62,7 +63,7 @@ class Outcome:
         stop_message: Optional[str],
         epsilon: Optional[float],
     ) -> dict[str, Any]:
-        """The content of summary.json, without personal models.
+        """Makes the content of summary.json, without personal models.
 
         Args:
           stop_reason, stop_message, epsilon: see `finish.summarize`.
@@ -124,11 +125,11 @@ class Outcome:
     def result(
         self, summary: dict[str, Any], state: Any, epsilon: Optional[float]
     ) -> RunResult:
-        """The result of the run.
+        """Makes the result of the run.
 
         Args:
           summary: the content of summary.json.
-          state: after the last completed round.
+          state: the process state after the last completed round.
           epsilon: ε of the run; None if the last row has it.
         """
         rows = self._log.rows

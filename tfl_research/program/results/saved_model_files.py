@@ -1,8 +1,8 @@
 """SavedModels of Keras models that one process exports again and again.
 
-Keras traces a model for each export, and writes the same files but for the weights. So
-the files of a model of the toolkit's own are kept, and exports write their weights
-beside them.
+For each export, Keras traces the model and writes files that differ only in the
+weights. So this module keeps the files of the toolkit's own models, and an export only
+writes the weights beside copies of these files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tfl_research.models.modules import non_trainable_variables
 from tfl_research.tasks.task import Task
 
 _VARIABLES = "variables/variables"
-# Written anew, since it has a digest of the weights.
+# Each export writes this file anew, since the file has a digest of the weights.
 _FINGERPRINT = "fingerprint.pb"
 
 
@@ -75,13 +75,13 @@ def check_shapes(kind: str, own: Any, given: Any) -> None:
 
 
 class SavedModelFiles:
-    """The files of a SavedModel, whose weights are to be filled in.
+    """The files of a SavedModel, into which `write` puts other weights.
 
     Args:
-      model: a Keras model that no one else uses.
+      model: a Keras model that no other code uses.
 
     Raises:
-      ValueError: it is not known where the files have the weights.
+      ValueError: the places of the weights in the files are unknown.
     """
 
     def __init__(self, model: tf.keras.Model):
@@ -111,7 +111,7 @@ class SavedModelFiles:
         return name == _FINGERPRINT or name.startswith(f"{_VARIABLES}.")
 
     def _found(self, entries: dict[str, Any]) -> list[str]:
-        """The name in the checkpoint of each weight."""
+        """Finds the name of each weight in the checkpoint."""
         names = []
         for number, spec in enumerate(self._kinds[0] + self._kinds[1]):
             marked = _marked(spec, number)
@@ -126,7 +126,7 @@ class SavedModelFiles:
 
         Args:
           weights: see `assign_weights`.
-          folder: a new one.
+          folder: path of a new folder.
 
         Raises:
           ValueError: the number or the shapes of the weights differ from the model's.
@@ -152,7 +152,7 @@ class SavedModelFiles:
 
 
 def of_task(task: Task) -> Optional[SavedModelFiles]:
-    """The files of a task's model; None for a model that is not the toolkit's own."""
+    """Returns the files of a task's model; None if the model is not the toolkit's."""
     builder = known_builders.key_of(task.build_model)
     if builder is None:
         return None
@@ -166,14 +166,14 @@ def of_task(task: Task) -> Optional[SavedModelFiles]:
         try:
             return SavedModelFiles(merged(model))
         except ValueError:
-            # Another way of saving than the one that is known here.
+            # Keras saves this model in a way that this module does not know.
             return None
 
     return known_builders.made_once(("export", builder, repr(task.x_spec)), make)
 
 
 def _marked(spec: Any, number: int) -> Any:
-    """A weight by which its place in a checkpoint is found."""
+    """Makes a weight with a mark, by which its place in a checkpoint is found."""
     return np.full(spec.shape, number + 1, spec.dtype.as_numpy_dtype)
 
 
@@ -187,7 +187,7 @@ def _is_equal(value: Any, marked: Any) -> bool:
 
 
 def _entries(prefix: pathlib.Path) -> dict[str, Any]:
-    """The tensors of a checkpoint by name, in its order."""
+    """Reads the tensors of a checkpoint by name, in the checkpoint's order."""
     reader = tf.train.load_checkpoint(str(prefix))
     return {
         name: reader.get_tensor(name) for name, _ in tf.train.list_variables(prefix)

@@ -1,4 +1,4 @@
-"""Who may look at the page: this machine, or whoever has the token."""
+"""Decides who may see the page: this machine, or everybody who has the token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address belongs to this machine alone.
+    """Whether a name or address is reachable from this machine only.
 
     Example:
       >>> from tfl_research.report.dashboard import access
@@ -30,7 +30,7 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A secret of 192 random bits."""
+    """Makes a token: a secret of 192 random bits."""
     return secrets.token_urlsafe(24)
 
 
@@ -45,10 +45,10 @@ def allows(
 ) -> bool:
     """Whether a request is answered.
 
-    Without a token the server is on loopback and turns other users away
-    (`cli.dashboard`), and the name that the browser asked for
-    must be one of this machine: a page from elsewhere, with a name that was pointed to
-    this machine, has another name.
+    Without a token the server is on loopback and refuses other users
+    (`cli.dashboard`). The request's host must then be a name of this machine. This
+    stops a page from elsewhere whose own host name was pointed to this machine (DNS
+    rebinding).
 
     Args:
       token: the token of the server; None on loopback.

@@ -1,7 +1,7 @@
-"""The web application: a list of runs, a page of each run, and nothing to change.
+"""The web application: a list of runs and a page of each run, both read-only.
 
-Werkzeug is the framework: TensorFlow's TensorBoard needs the package too, so it is
-installed already. Its server is for few readers on one machine, as this page is.
+Werkzeug is the framework: TensorFlow's TensorBoard needs this package too, so it is
+already installed. Its server is for few readers on one machine, as this page is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 class _Page(NamedTuple):
-    """A page that was made, and until when it is used again."""
+    """A page that was made, and the time until which it is used again."""
 
     etag: str
     content: str
@@ -45,19 +45,20 @@ class _Page(NamedTuple):
 class Dashboard:
     """The WSGI application.
 
-    It answers GET and HEAD alone, and reads the files that runs give out. A page is
-    made again when the files of its run have changed, and not so often that training
-    would feel it.
+    The application answers GET and HEAD only, and reads only the files that runs
+    release. It makes a page again when the files of the page's run have changed, but
+    not so often that training would slow down.
     """
 
     def __init__(
         self, watched: Watched, token: Optional[str] = None, *, rest: float = REST
     ):
-        """An application over a folder.
+        """Makes an application over a folder.
 
         Args:
           watched: the folder's runs.
-          token: which a reader needs to see a page; None for a server on loopback.
+          token: the token that a reader needs to see a page; None for a server on
+            loopback.
           rest: how long a page is used again, in multiples of the time that it took to
             make the page.
         """
@@ -93,7 +94,7 @@ class Dashboard:
                 "Open the address that scripts/dashboard printed, with its token."
             ).get_response()
         if self._token is not None and given is not None:
-            # The token goes from the address to a cookie, away from eyes and history.
+            # A cookie hides the token from the address line and the browser's history.
             response = redirect(request.path)
             response.set_cookie(
                 access.COOKIE, self._token, httponly=True, samesite="Strict"
@@ -108,7 +109,7 @@ class Dashboard:
     def _made(
         self, request: Request, key: str, tag: Any, make: Callable[[], str]
     ) -> Any:
-        """The page, or that it has not changed since the browser asked last."""
+        """Returns the page, or "304 Not Modified" if the browser has the page."""
         etag = hashlib.sha256(repr(tag).encode()).hexdigest()[:32]
         with self._lock:
             made = self._pages.get(key)
@@ -145,7 +146,7 @@ class Dashboard:
         return self._made(request, "", tag, make)
 
     def _run(self, request: Request, name: str) -> Any:
-        # A name of the list, and no path that somebody made up.
+        # Only names in the list are accepted, not paths that somebody made up.
         path = self._watched.paths().get(name)
         if path is None:
             raise NotFound(f"there is no run {name}")
@@ -166,7 +167,7 @@ class Dashboard:
 
 
 def _row(status: Status) -> dict[str, Any]:
-    """The entry of a run in the list."""
+    """Makes the entry of a run in the list."""
     results = status.results
     metric, value = status.metric
     rounds = epsilon = words.NONE

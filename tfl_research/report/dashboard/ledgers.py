@@ -1,4 +1,4 @@
-"""The shared ledgers of a folder: what is spent, and left of each budget."""
+"""The shared ledgers of a folder: the spent and the remaining part of each budget."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfl_research.privacy.ledger.spending import Spending
 from tfl_research.report import words
 from tfl_research.report.dashboard.watched import Signature, signature_of
 
-# Of a ledger over an unknown number of clients.
+# δ for a ledger over an unknown number of clients.
 _DELTA = 1e-5
-# Files of runs that are no shared ledgers.
+# Files of runs with the ending of ledgers that are not shared ledgers.
 _OWN = frozenset({"ledger.jsonl", "measurements.jsonl"})
 
 
@@ -26,14 +26,13 @@ class LedgerView:
     """A shared ledger.
 
     Attributes:
-      name: the name of the file, as a path relative to the watched folder where it is
-        in it.
+      name: the file's path, relative to the watched folder if it is in this folder.
       problem: why the ledger cannot be read; empty if it can.
       spent: ε of all runs together, rounded up.
       delta: δ at which ε is given.
-      budget: ε of the budget; empty without one.
-      left: what is left of the budget, rounded down; empty without one.
-      share: the share of the budget that is spent, at most 1; None without one.
+      budget: ε of the budget; empty without a budget.
+      left: the rest of the budget, rounded down; empty without a budget.
+      share: the spent share of the budget, at most 1; None without a budget.
       runs: (run, rounds, ε of the run alone) of each run.
     """
 
@@ -88,17 +87,17 @@ def _view(name: str, ledger: Spending, names: Mapping[str, str]) -> LedgerView:
 
 
 class Ledgers:
-    """The shared ledgers of a folder, read again when they change."""
+    """The shared ledgers of a folder; changed ledgers are read again."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
         self._kept: dict[pathlib.Path, tuple[Signature, LedgerView]] = {}
 
     def paths(self, runs: Mapping[str, pathlib.Path]) -> list[pathlib.Path]:
-        """Possible shared ledgers: files in the runs' folders, and in folders above.
+        """Lists possible shared ledgers: files in the runs' folders and folders above.
 
-        A ledger outside of the watched folder is not read, whatever a run's settings
-        say.
+        Ledgers outside of the watched folder are never read, even if a run's settings
+        name such a ledger.
         """
         folders = {self._folder}
         for path in runs.values():
@@ -115,7 +114,7 @@ class Ledgers:
         )
 
     def views(self, runs: Mapping[str, pathlib.Path]) -> list[LedgerView]:
-        """All shared ledgers.
+        """Returns all shared ledgers.
 
         Args:
           runs: the run folders by name.
@@ -131,7 +130,7 @@ class Ledgers:
         return [view for view in views if view is not None]
 
     def signature(self, runs: Mapping[str, pathlib.Path]) -> Signature:
-        """The signature of all ledgers' files."""
+        """Returns the signature of all ledgers' files."""
         return signature_of(self.paths(runs))
 
     def _read(

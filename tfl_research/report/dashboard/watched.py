@@ -1,4 +1,4 @@
-"""The runs in a folder and how far they are, read again when their files change."""
+"""The runs in a folder and their progress; changed files are read again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfl_research.report.run_results import RunResults
 from tfl_research.storage.files import user_paths
 from tfl_research.storage.metrics import kept_rows
 
-# Files of a run that its page is made of.
+# Files of a run from which its page is made.
 FILES = (
     "hparams.json",
     "metrics.csv",
@@ -28,7 +28,7 @@ FILES = (
     "columns.json",
 )
 _RUN = "hparams.json"
-# Folders of a run or of an environment, in which there are no further runs.
+# Folders of a run or of a Python environment, which have no runs inside.
 _SKIPPED = frozenset({"checkpoints", "export", "logdir", "node_modules"})
 _DEEPEST = 6
 # A run without a summary, and with files that are older than this, may have been
@@ -40,7 +40,7 @@ Signature = tuple[Optional[tuple[int, int]], ...]
 
 
 def signature_of(paths: list[pathlib.Path]) -> Signature:
-    """Times and sizes of files, by which a change is noticed."""
+    """Returns times and sizes of files, by which a change is noticed."""
     found: list[Optional[tuple[int, int]]] = []
     for path in paths:
         try:
@@ -54,13 +54,13 @@ def signature_of(paths: list[pathlib.Path]) -> Signature:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-      name: the name of its folder, as a path relative to the watched folder.
-      results: its files; None if one of them is damaged.
-      problem: what is damaged; empty if nothing is.
-      changed: when its files last changed, in seconds since 1970.
+      name: the path of the run's folder, relative to the watched folder.
+      results: the run's files; None if a file is damaged.
+      problem: says which file is damaged; empty if no file is damaged.
+      changed: when the run's files last changed, in seconds since 1970.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Status:
 
     @property
     def is_running(self) -> bool:
-        """Whether the run is running, as far as its files tell."""
+        """Whether the run seems to be running, by its files."""
         if self.results is None or self.results.has_ended:
             return False
         return time.time() - self.changed < _QUIET_SECONDS
 
     @property
     def state(self) -> str:
-        """The state in a few words."""
+        """The state of the run in a few words."""
         if self.results is None:
             return "damaged"
         if self.results.has_ended:
@@ -89,7 +89,7 @@ class Status:
 
     @property
     def share(self) -> Optional[float]:
-        """The share of the planned rounds that is done; None if nobody knows."""
+        """The completed share of the planned rounds; None if it is unknown."""
         if self.results is None or not self.results.planned:
             return None
         return min(1.0, self.results.completed / self.results.planned)
@@ -125,9 +125,9 @@ class Watched:
         self._kept: dict[str, tuple[Signature, Status]] = {}
 
     def paths(self) -> dict[str, pathlib.Path]:
-        """The run folders by their names; the watched folder itself can be one.
+        """Returns the run folders by name; the watched folder itself can be a run.
 
-        Links are not followed: they could lead out of the folder.
+        Links are not followed, since they could lead out of the folder.
         """
         found = {}
         for place, folders, files in os.walk(self.folder, followlinks=False):
@@ -144,11 +144,11 @@ class Watched:
         return found
 
     def signature(self, path: pathlib.Path) -> Signature:
-        """The signature of a run's files."""
+        """Returns the signature of a run's files."""
         return signature_of([path / name for name in FILES])
 
     def status(self, name: str, path: pathlib.Path) -> Status:
-        """How far a run is; files are read again only after a change."""
+        """Returns the progress of a run; files are read again only after a change."""
         signature = self.signature(path)
         if name in self._kept and self._kept[name][0] == signature:
             return self._kept[name][1]
@@ -164,13 +164,13 @@ class Watched:
             return Status(name, None, str(error), changed)
         status = Status(name, results, "", changed)
         try:
-            # What the list shows; damage of some kinds shows only there.
+            # The list shows these values; some damage is found only here.
             repr((status.state, status.share, status.metric, results.epsilon))
         except run_results.SIGNS_OF_DAMAGE as error:
             return Status(name, None, str(run_results.damaged(name, error)), changed)
         return status
 
     def statuses(self) -> list[Status]:
-        """How far all runs are: those that run first, then the latest."""
+        """Returns the progress of all runs: first running runs, then the latest."""
         found = [self.status(name, path) for name, path in self.paths().items()]
         return sorted(found, key=lambda one: (not one.is_running, -one.changed))

@@ -19,7 +19,7 @@ from tfl_research.report.pictures.panels import Panel, Series
 
 # A curve with more points is thinned out, to keep the page small.
 _MAX_POINTS = 400
-# Fewer points are drawn without a line between them: they are no curve.
+# With fewer points, no line is drawn between the points.
 _LEAST_OF_A_CURVE = 3
 _MARKED = 30
 # Width and height of a picture in inches.
@@ -33,9 +33,9 @@ class Key(NamedTuple):
       id: the id of the curve's element.
       label: the label of the curve.
       colour: number of the colour.
-      dashes: the dashes of the line, as SVG has them; empty for a whole line, None for
+      dashes: the dashes of the line in SVG's notation; empty for a solid line, None for
         no line.
-      glyph: a letter like the curve's marker.
+      glyph: a character that looks like the curve's marker.
     """
 
     id: str
@@ -50,10 +50,10 @@ class Picture:
     """A picture in a page.
 
     Attributes:
-      key: beginning of the ids in the element.
+      key: prefix of the ids in the element.
       title: the title of the picture.
       svg: the element.
-      caption: what is to be seen, in words.
+      caption: a text that describes the picture.
       legend: the legend of several curves; empty for one curve.
       data: JSON with the numbers, from which the page shows values under the pointer.
     """
@@ -74,9 +74,9 @@ _DASHES = {"-": "", "--": "6 3", "-.": "7 3 2 3", ":": "2 3"}
 def thinned(
     rounds: Sequence[float], values: Sequence[float]
 ) -> tuple[list[float], list[float]]:
-    """At most 400 points, the last one among them."""
+    """Selects at most 400 points, always with the last point."""
     step = max(1, math.ceil(len(rounds) / _MAX_POINTS))
-    # Counted from the end, so that the last round is always drawn.
+    # The steps are counted from the end, so that the last round is always drawn.
     return list(rounds[::-1][::step][::-1]), list(values[::-1][::step][::-1])
 
 
@@ -87,14 +87,14 @@ def legend_of(
     places: Optional[Sequence[int]] = None,
     lines: bool = True,
 ) -> tuple[Key, ...]:
-    """The legend of several curves; empty for one curve, unless `places` is given.
+    """Makes the legend of curves; empty for one curve, unless `places` is given.
 
     Args:
       key: the key of the picture.
       labels: the labels of the curves.
       places: numbers of the curves' styles; by default 0, 1, ... in the order of the
         labels.
-      lines: whether there are lines, and not points alone.
+      lines: whether the curves have lines, not only points.
     """
     if places is None:
         if len(labels) < 2:
@@ -112,9 +112,9 @@ def legend_of(
 
 
 def geometry(axes: Axes) -> dict[str, Any]:
-    """Where the axes lie in the picture, in shares of its size, and their x range.
+    """Returns the place of the axes as shares of the picture's size, and the x range.
 
-    The layout must have been executed.
+    The figure's layout must already be executed.
     """
     place = axes.get_position()
     return {
@@ -137,7 +137,7 @@ def _plot(axes: Axes, one: Series, place: int) -> None:
 
 
 def _caption(panel: Panel) -> str:
-    """The last value of each curve, and of few curves the first, in words."""
+    """Describes the last value of each curve; of few curves also the first value."""
     parts = []
     shown = functools.partial(words.of_picture, is_bound=panel.bound)
     for one in panel.series:
@@ -155,7 +155,7 @@ def _caption(panel: Panel) -> str:
 def _drawn(
     panel: Panel, key: str, figure: Figure, axes: Axes
 ) -> tuple[str, dict[str, Any]]:
-    """The element of a panel, and where its axes lie."""
+    """Draws the element of a panel; returns also the place of its axes."""
     for place, one in enumerate(panel.series):
         _plot(axes, one, place)
     if panel.limit is not None:
@@ -178,7 +178,7 @@ def _drawn(
 
 
 def draw(panel: Panel, key: str) -> Picture:
-    """A panel as a part of a page; `key` is unique in the page."""
+    """Draws a panel as a part of a page; `key` must be unique in the page."""
     with style.applied():
         if panel.is_logarithmic:
             figure, axes = style.figure(*_SIZE)

@@ -13,7 +13,7 @@ from tfl_research.report import words
 from tfl_research.report.pictures import panels, style
 from tfl_research.report.pictures.curves import Picture, geometry, legend_of
 
-# So many clients have a line each; more are drawn as a distribution.
+# Up to this many clients have a line each; more clients are drawn as a distribution.
 MOST_SILOS = 15
 _LONGEST_NAME = 22
 
@@ -23,17 +23,17 @@ def _short(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib draws without changes: a dollar sign begins no formula."""
+    """Escapes text so that matplotlib draws dollar signs, and no formulas."""
     return text.replace("$", r"\$")
 
 
 def silos(values: Mapping[str, Mapping[str, float]], metric: str, key: str) -> Picture:
-    """A line for each silo with a point for each model.
+    """Draws a line for each silo, with a point for each model.
 
     Args:
-      values: the metric by model and silo; at least one.
-      metric: its name.
-      key: beginning of the ids.
+      values: the metric by model and silo; at least one value.
+      metric: the name of the metric.
+      key: prefix of the ids.
     """
     names = list(dict.fromkeys(n for of_model in values.values() for n in of_model))
     with style.applied():
@@ -43,7 +43,7 @@ def silos(values: Mapping[str, Mapping[str, float]], metric: str, key: str) -> P
         for place, of_model in enumerate(values.values()):
             how = {**style.curve(place), "linestyle": "none", "markersize": 7}
             if place:
-                # Hollow, so that a point below can be seen.
+                # The marker is hollow, so that a point below can be seen.
                 how.update(markerfacecolor="none", markeredgewidth=2, markersize=9)
             rows = [names.index(n) for n in of_model]
             axes.plot(list(of_model.values()), rows, gid=f"s{place}", **how)
@@ -88,14 +88,14 @@ def distribution(
     *,
     whose: str = "client",
 ) -> Picture:
-    """How many clients have which value of a metric, with mean and worst tenth.
+    """Draws the distribution of a metric over clients, with mean and worst tenth.
 
     Args:
-      values: finite, of at least one client.
-      metric: its name.
-      model: whose metric it is.
-      key: beginning of the ids.
-      whose: what a client is called.
+      values: finite values of at least one client.
+      metric: the name of the metric.
+      model: the model that has the metric.
+      key: prefix of the ids.
+      whose: the word for the clients.
     """
     found = np.asarray(values, float)
     low, high, _ = panels.axis(metric, values)

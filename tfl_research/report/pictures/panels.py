@@ -1,4 +1,4 @@
-"""Which columns of metrics.csv a picture shows together, and on which axis."""
+"""Decides which columns of metrics.csv a picture shows together, on which axis."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from tfl_research.report import words
 
-# A share, such as an accuracy, has an axis at least this long: a small change of it
-# looks small.
+# The axis of a share, such as an accuracy, is at least this long, so that a small
+# change looks small.
 _LEAST_SPAN = 0.2
-# Values that are this many times their median apart are drawn on a logarithmic axis.
+# The axis is logarithmic if the largest value is more than this many medians.
 _FAR = 50.0
-# With fewer clients, the worst tenth is one client.
+# With fewer clients than this, the worst tenth is one client.
 _TENTH = 10
 
-# Beginnings of the columns of a metric, in the order of the legend.
+# Prefixes of a metric's columns, in the order of the legend.
 _WHOSE = (
     "eval_",
     "private_",
@@ -25,7 +25,7 @@ _WHOSE = (
     "eval_client_worst_decile_",
     "eval_client_worst_",
 )
-# Those of a metric of the model itself, which has a panel.
+# The prefixes of metrics of the model itself; such a metric has a panel.
 _MODELS = ("eval_", "private_", "held_out_", "train_")
 # Panels of other columns: title, and columns with their labels.
 _FURTHER: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
@@ -63,10 +63,10 @@ class Panel:
 
     Attributes:
       title: the title of the picture.
-      series: at least one; each has a finite value.
+      series: the curves, at least one; each has a finite value.
       low, high: ends of the axis.
-      is_logarithmic: whether the axis is.
-      limit: a horizontal line, such as a budget, and its label; None for none.
+      is_logarithmic: whether the axis is logarithmic.
+      limit: a horizontal line, such as a budget, and its label; None for no line.
       bound: whether the values are ε, which are shown rounded up.
       begins_untrained: whether values at round 0 belong to the untrained model.
     """
@@ -84,7 +84,7 @@ class Panel:
 def _series(
     label: str, rounds: Sequence[float], values: Sequence[float], first: float | None
 ) -> Series | None:
-    """The finite values, with the untrained model's value at round 0."""
+    """Makes a curve of the finite values, with the untrained value at round 0."""
     pairs = [(r, v) for r, v in zip(rounds, values) if math.isfinite(v)]
     if pairs and first is not None and math.isfinite(first) and pairs[0][0] > 0:
         pairs.insert(0, (0.0, first))
@@ -98,11 +98,12 @@ def _is_share(metric: str, values: Sequence[float]) -> bool:
 
 
 def axis(metric: str, values: Sequence[float]) -> tuple[float, float, bool]:
-    """The ends of the axis of a metric's values, and whether it is logarithmic.
+    """Computes the ends of a metric's axis, and whether the axis is logarithmic.
 
-    A share (all values from 0 to 1, and not a loss) has an axis of at least 0.2, so
-    that a change from 0.809 to 0.804 is no fall. Other values that are not negative
-    begin at 0. Values that are far apart are drawn on a logarithmic axis.
+    The axis of a share (all values from 0 to 1, and not a loss) has a length of at
+    least 0.2, so that a change from 0.809 to 0.804 looks small. The axis of other
+    values that are not negative begins at 0. If values are far apart, the axis is
+    logarithmic.
     """
     low, high = min(values), max(values)
     if _is_share(metric, values):
@@ -120,7 +121,7 @@ def axis(metric: str, values: Sequence[float]) -> tuple[float, float, bool]:
 
 
 def metrics_of(columns: Sequence[str]) -> list[str]:
-    """The metrics of a run's columns, loss and accuracy first."""
+    """Returns the metrics of a run's columns, loss and accuracy first."""
     found = dict.fromkeys(
         words.split_column(column)[0]
         for column in columns
@@ -136,13 +137,16 @@ def of_metrics(
     clients: int | None,
     first: str | None = None,
 ) -> list[Panel]:
-    """A panel for each metric: test examples, held-out clients, cohort, worst clients.
+    """Makes a panel for each metric.
+
+    A panel has curves for test examples, held-out clients, the cohort, and the worst
+    clients.
 
     Args:
       metrics: metrics.csv by column, NaN where there is no value.
       untrained: the untrained model's values by column; they are drawn at round 0.
-      clients: number of clients that are evaluated; None if nobody knows. With fewer
-        than ten, the worst client is drawn and not the worst tenth.
+      clients: number of evaluated clients; None if unknown. With fewer than ten
+        clients, the panel shows the worst client instead of the worst tenth.
       first: the metric that selects the best model; its panel comes first.
     """
     rounds = metrics.get("round", ())
@@ -171,17 +175,17 @@ def of_metrics(
 def of_privacy(
     metrics: Mapping[str, Sequence[float]], limit: tuple[float, str] | None
 ) -> list[Panel]:
-    """ε by rounds; none for a run without privacy.
+    """Makes the panel of ε by rounds; no panel for a run without privacy.
 
     Args:
       metrics: see `of_metrics`.
-      limit: ε of a budget or target, and which of them it is.
+      limit: ε of a budget or target, and the word "budget" or "target".
     """
     rounds = metrics.get("round", ())
     found = []
     for column, label, before in (
         ("epsilon", "this run", 0.0),
-        # What other runs have spent before is in no file of this one.
+        # The files of this run do not say what other runs have spent before.
         ("shared_epsilon", "all runs of the shared ledger", None),
     ):
         one = _series(label, rounds, metrics.get(column, ()), before)
@@ -190,7 +194,7 @@ def of_privacy(
     if not found:
         return []
     if len(found) == 2 and found[0].values[1:] == found[1].values:
-        # This run is alone in the ledger.
+        # The ledger has no other run.
         del found[1]
     highest = max(v for one in found for v in one.values)
     line = None
@@ -202,10 +206,10 @@ def of_privacy(
 
 
 def of_rounds(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
-    """Traffic, clients, clip and learning rates by rounds, where they say something.
+    """Makes panels of traffic, clients, clip and learning rates by rounds.
 
-    A quantity that is the same in all rounds is left out; excluded clients are shown if
-    there are any.
+    A quantity that is the same in all rounds is left out. Excluded clients are shown if
+    a round excluded clients.
     """
     rounds = metrics.get("round", ())
     panels = _traffic(metrics)
@@ -224,7 +228,7 @@ def of_rounds(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
 
 
 def _traffic(metrics: Mapping[str, Sequence[float]]) -> list[Panel]:
-    """Bytes that were sent so far; none where a private run withholds them."""
+    """Makes curves of the bytes sent so far; none if a private run withholds them."""
     sums: dict[str, list[float]] = {}
     for column, label in (("bytes_down", "to clients"), ("bytes_up", "from clients")):
         total, so_far = 0.0, []

@@ -34,9 +34,9 @@ COLOURS = (
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, RULE = "#1c2733", "#55606c", "#d5dae0"
-# Of heatmaps: it is read in grey, too.
+# The colours of heatmaps, which are readable in grey too.
 COLOUR_MAP = "cividis"
-# The endings of pictures' files, and the entry of their metadata that has the time.
+# The endings of pictures' files, and metadata that removes the time from the file.
 _DATED = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
 
 _VARIABLES = {
@@ -68,12 +68,12 @@ _SETTINGS = {
     "image.cmap": COLOUR_MAP,
 }
 
-# Figures that were given back, by their size. Threads draw at the same time.
+# Returned figures by their size. Each thread has its own, since threads draw at once.
 _waiting = threading.local()
 
 
 def curve(place: int) -> Any:
-    """Colour, line style and marker of the curve at this place in a picture."""
+    """Returns colour, line style and marker of the curve at a place in a picture."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": LINES[place % len(LINES)],
@@ -85,18 +85,18 @@ def curve(place: int) -> Any:
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Figures that are made and drawn inside have the style."""
+    """Gives the style to figures that are made and drawn inside of the block."""
     with mpl.rc_context(_SETTINGS):
         yield
 
 
 def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure, Axes]:
-    """A figure of one panel, in inches; call this inside of `applied`.
+    """Makes a figure of one panel; call this inside of `applied`.
 
     Args:
-      width, height: the width and height of the figure.
-      fitted: whether the margins fit the labels, which takes twice the time; else they
-        fit numbers of up to five letters.
+      width, height: the width and height of the figure, in inches.
+      fitted: whether the margins fit the labels, which takes twice the time. Otherwise
+        the margins fit numbers of up to five characters.
     """
     made = Figure(figsize=(width, height), layout="constrained" if fitted else None)
     if fitted:
@@ -107,12 +107,12 @@ def figure(width: float, height: float, *, fitted: bool = False) -> tuple[Figure
 
 @contextmanager
 def lent(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty `figure` of one panel, to be drawn and then given back.
+    """Lends an empty `figure` of one panel, which a later picture uses again.
 
-    Making axes and ticks takes half of the time of a picture, and a page has several of
-    one size. The picture has the same bytes as one of a new figure. So the axes must
-    get limits, locators of their ticks and labels anew, and no other changes than lines
-    and texts. Call this inside of `applied`.
+    Making axes and ticks takes half of the time of a picture, and a page has several
+    pictures of one size. A picture must have the same bytes as with a new figure. So
+    the caller must set limits, tick locators and labels of the axes, and may add only
+    lines and texts. Call this inside of `applied`.
 
     Args:
       width, height: the width and height of the figure, in inches.
@@ -130,7 +130,7 @@ def lent(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 
 
 def inline(made: Figure, prefix: str) -> str:
-    """The figure as an SVG element with the page's colours and letters.
+    """Returns the figure as an SVG element with the page's colours and fonts.
 
     Args:
       made: the result of `figure`; call this inside of `applied`.
@@ -144,7 +144,7 @@ def inline(made: Figure, prefix: str) -> str:
         canvas = FigureCanvasSVG(made)
         canvas.print_svg(text, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    # Without the XML prologue, which is not allowed inside HTML, and the metadata.
+    # The XML prologue, which is not allowed inside HTML, and the metadata are removed.
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -163,8 +163,7 @@ def save(made: Figure, path: str | os.PathLike[str]) -> None:
     """Writes the figure in the format that the file's ending says.
 
     Raises:
-      ValueError: an ending that is no format of pictures, or a file that cannot be
-        written.
+      ValueError: the ending is no format of pictures, or the file cannot be written.
     """
     ending = pathlib.Path(path).suffix.lower()
     if ending not in _DATED:

@@ -9,7 +9,7 @@ from typing import Any
 from tfl_research.report import words
 from tfl_research.report.run_results import Rows, RunResults
 
-# Clients shown for each model and split; the CSV file has all.
+# Number of clients shown for each model and split; the CSV file has all clients.
 MAX_CLIENTS = 200
 
 
@@ -18,7 +18,7 @@ def _metrics(columns: Sequence[str]) -> list[str]:
 
 
 def _title(model: str, split: str, total: int, *, is_private: bool) -> str:
-    """The title of a table; it says if ε of a private run does not cover the table."""
+    """Makes a table's title; it says if ε of a private run does not cover the table."""
     whose = {
         "eval": "clients' test splits",
         "held_out": "held-out clients",
@@ -37,7 +37,7 @@ def _examples(row: Mapping[str, str]) -> int:
 
 
 def _table(title: str, rows: Rows, columns: Sequence[str], file: str) -> dict[str, Any]:
-    """A table of clients, those with the most examples first."""
+    """Makes a table of clients; clients with the most examples come first."""
     ordered = sorted(rows, key=lambda row: -_examples(row))
     return {
         "title": title,
@@ -55,7 +55,7 @@ def _table(title: str, rows: Rows, columns: Sequence[str], file: str) -> dict[st
 
 
 def tables(results: RunResults) -> list[dict[str, Any]]:
-    """The clients' tables: each model and split, and the personal models."""
+    """Makes the clients' tables for each model and split, and for personal models."""
     split: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for row in results.clients:
         split.setdefault((row["model"], row["split"]), []).append(row)
@@ -85,7 +85,7 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
 
 
 def excluded(results: RunResults) -> list[list[str]]:
-    """Client, rounds, last round and reason, for each client that did not count.
+    """Returns client, rounds, last round and reason for each excluded client.
 
     summary.json has these rows if the run releases them.
     """
@@ -106,7 +106,7 @@ def _finite(row: Mapping[str, str], column: str) -> float | None:
 
 
 def values(results: RunResults, metric: str) -> dict[str, dict[str, float]]:
-    """A metric on clients' test splits by model and client: final, best, personal."""
+    """Returns a metric on test splits by model (final, best, personal) and client."""
     found: dict[str, dict[str, float]] = {}
     for row in results.clients:
         value = _finite(row, metric)
@@ -127,14 +127,14 @@ def values(results: RunResults, metric: str) -> dict[str, dict[str, float]]:
 
 
 def held_out_values(results: RunResults, metric: str) -> list[float]:
-    """A metric of the final model at each held-out client."""
+    """Returns a metric of the final model at each held-out client."""
     rows = [r for r in results.clients if r["split"] == "held_out"]
     found = [_finite(row, metric) for row in rows if row["model"] == "final"]
     return [value for value in found if value is not None]
 
 
 def metric_shown(results: RunResults, preferred: str | None) -> str | None:
-    """The metric of the picture: the page's own, or the first of the table."""
+    """Returns the picture's metric: the preferred metric, or the table's first."""
     for rows in (results.clients, results.personal):
         if rows:
             names = _metrics([n for n in rows[0] if n not in ("model", "split")])

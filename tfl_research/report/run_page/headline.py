@@ -12,7 +12,7 @@ from tfl_research.report import words
 from tfl_research.report.run_results import RunResults
 from tfl_research.storage.run_record import STOP_REASONS
 
-# Whose metric a tile shows: the first of these that a run releases.
+# A tile shows the metric with the first of these prefixes that a run releases.
 _SPLITS = ("eval_", "private_", "held_out_")
 
 
@@ -21,7 +21,7 @@ class Tile:
     """A number that the page begins with.
 
     Attributes:
-      label: what the number is.
+      label: the name of the number.
       value: the number as text.
       notes: sentences below.
       share: the share of a bar from 0 to 1, of a budget or of rounds; None for no bar.
@@ -42,10 +42,10 @@ def _value(cells: Mapping[str, Any], column: str) -> Optional[float]:
 
 
 def headline_column(results: RunResults) -> Optional[str]:
-    """The column of the metric that the page begins with; None if none is released.
+    """Returns the column of the page's first metric; None if no metric is released.
 
-    The metric is an accuracy if there is one; otherwise the metric that selects, or the
-    first metric of an evaluation.
+    The metric is an accuracy if the run has an accuracy; otherwise the selection
+    metric, or the first metric of an evaluation.
     """
     columns = [c for c in results.metrics if results.values(c)]
     untrained = results.summary.get("untrained") or {}
@@ -60,7 +60,7 @@ def headline_column(results: RunResults) -> Optional[str]:
 
 
 def _final(results: RunResults) -> tuple[Mapping[str, Any], str]:
-    """The final model's cells; in a running run, the cells of its last evaluation."""
+    """Returns the final model's cells; of a running run, the last evaluation's."""
     final = results.summary.get("final")
     if results.has_ended and final:
         return final, "final model"
@@ -133,7 +133,7 @@ def _of_privacy(results: RunResults) -> list[Tile]:
 
 
 def rounded_down(bound: Any) -> str:
-    """A lower bound as text with three decimals: 0.8169 is a bound as 0.816."""
+    """Formats a lower bound with three decimals, rounded down: 0.8169 is "0.816"."""
     if not isinstance(bound, (int, float)) or not math.isfinite(bound):
         return words.number(bound)
     return f"{math.floor(bound * 1000) / 1000:g}"
@@ -224,7 +224,7 @@ def _of_personal(results: RunResults) -> list[Tile]:
 
 
 def tiles(results: RunResults) -> list[Tile]:
-    """The tiles, the most important first."""
+    """Makes the tiles, the most important first."""
     return [
         *_of_models(results),
         *_of_privacy(results),
@@ -235,7 +235,7 @@ def tiles(results: RunResults) -> list[Tile]:
 
 
 def banners(results: RunResults) -> list[str]:
-    """Sentences that must be read before any number."""
+    """Returns sentences that readers must see before any number."""
     lines = []
     if results.is_sabotaged:
         lines.append(

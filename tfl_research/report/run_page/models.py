@@ -10,12 +10,12 @@ from tfl_research.report import words
 from tfl_research.report.run_results import RunResults
 
 _NO_METRICS = ("selected_by", "value", "round")
-# With fewer clients, the worst tenth of them is one client.
+# With fewer clients than this, the worst tenth is one client.
 _TENTH = 10
 
 
 def classes(results: RunResults) -> dict[str, str]:
-    """The classes of the columns of a private run, in words; none without privacy."""
+    """Describes the classes of a private run's columns; empty without privacy."""
     if not results.is_private:
         return {}
     return {
@@ -26,7 +26,7 @@ def classes(results: RunResults) -> dict[str, str]:
 
 
 def described(results: RunResults) -> list[tuple[str, str, str, str]]:
-    """Name, class, whose data, and meaning of a private run's columns."""
+    """Returns name, class, whose data, and meaning of a private run's columns."""
     return [
         (
             name,
@@ -39,7 +39,7 @@ def described(results: RunResults) -> list[tuple[str, str, str, str]]:
 
 
 def number_of_clients(results: RunResults) -> int | None:
-    """How many clients are evaluated; None if no file says so."""
+    """Returns the number of evaluated clients; None if no file has the number."""
     rows = [(row["model"], row["split"]) for row in results.clients]
     if ("final", "eval") in rows:
         return rows.count(("final", "eval"))
@@ -48,10 +48,9 @@ def number_of_clients(results: RunResults) -> int | None:
 
 
 def table(results: RunResults) -> dict[str, Any] | None:
-    """Models, and a row for each metric; None before the first summary.
+    """Returns the models, and a row for each metric; None before the first summary.
 
-    With fewer than ten clients, the worst tenth is left out: it is the worst client, or
-    lies between two.
+    With fewer than ten clients, the worst tenth is left out: it is the worst client.
     """
     summary = results.summary
     models: dict[str, Mapping[str, Any]] = {
@@ -101,7 +100,7 @@ def table(results: RunResults) -> dict[str, Any] | None:
 
 
 def personal(results: RunResults) -> list[list[str]]:
-    """Rows of the personal models: metric, global model, personal model, gain."""
+    """Returns rows of the personal models: metric, global, personal, gain."""
     found = results.summary.get("personal") or {}
     rows = []
     for name, value in found.items():

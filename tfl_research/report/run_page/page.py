@@ -1,4 +1,4 @@
-"""report.html: a page about a run."""
+"""Makes report.html, a page about a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _state(results: RunResults) -> str:
 
 
 def _numbers(cells: Any) -> dict[str, float]:
-    """The cells that are numbers, by column."""
+    """Returns the cells that are numbers, by column."""
     found = {}
     for name, cell in (cells or {}).items():
         try:
@@ -46,7 +46,7 @@ def _numbers(cells: Any) -> dict[str, float]:
 
 
 def _curves(results: RunResults) -> tuple[list[Picture], list[Picture]]:
-    """The pictures of metrics and ε, and the pictures of other quantities."""
+    """Draws the pictures of metrics and ε, and the pictures of other quantities."""
     try:
         from tfl_research.report.pictures import curves, panels
     except ImportError as error:
@@ -69,9 +69,9 @@ def _curves(results: RunResults) -> tuple[list[Picture], list[Picture]]:
 
 
 def _of_clients(results: RunResults) -> list[Picture]:
-    """Pictures over silos or many clients: the page's and the selection metric, ε.
+    """Draws the first metric, the selection metric and ε over silos or clients.
 
-    Silos have a line each; many clients are a distribution.
+    Each silo has a line; many clients are drawn as a distribution.
     """
     from tfl_research.report.pictures import distributions
 
@@ -114,7 +114,7 @@ def _distributions(
 
 
 def _audit(results: RunResults) -> list[str]:
-    """Sentences on what the canaries and the attack on membership showed."""
+    """Returns sentences on the results of canaries and of the membership attack."""
     audit = results.audit
     bound, lines = audit.get("bound"), []
     if isinstance(bound, dict):
@@ -140,15 +140,15 @@ def _audit(results: RunResults) -> list[str]:
 
 
 def html(results: RunResults, *, live: bool = False, back: str = "") -> str:
-    """The page of a run.
+    """Makes the page of a run.
 
     Args:
-      results: the results of the run; it need not have ended.
+      results: the results of the run, which need not have ended.
       live: whether the page asks its server for news.
-      back: address of the list of runs; empty for none.
+      back: address of the list of runs; empty if there is no list.
 
     Raises:
-      ValueError: a file of the run does not hold what this kind of file holds.
+      ValueError: a file of the run has unexpected content.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     try:
@@ -199,7 +199,7 @@ def write(folder: Union[str, os.PathLike[str]]) -> pathlib.Path:
     run need not have ended.
 
     Raises:
-      ValueError: the folder holds no run, or one of its files is damaged.
+      ValueError: the folder has no run, or one of its files is damaged.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     content = html(run_results.read(folder))

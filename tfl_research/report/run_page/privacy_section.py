@@ -18,9 +18,9 @@ _NOT_PRIVATE = "This run is not differentially private: no guarantee is accounte
 
 
 def delta_table(lines: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The statement's table of ε by δ: names of the columns, and rows.
+    """Reads the statement's table of ε by δ: names of the columns, and rows.
 
-    Both are empty where the statement has no such table.
+    Both are empty if the statement has no such table.
     """
     for start, line in enumerate(lines):
         head = re.split(r"\s{2,}", line.strip())
@@ -37,7 +37,7 @@ def delta_table(lines: list[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def sections_of(lines: list[str]) -> dict[str, str]:
-    """The statement's numbered sections, by their titles."""
+    """Returns the statement's numbered sections, by title."""
     found: dict[str, list[str]] = {}
     title = ""
     for line in lines:
@@ -63,14 +63,14 @@ def _spent(results: RunResults) -> str:
 
 
 def _relation(lines: list[str]) -> str:
-    """The sentence of the statement on the neighbouring relation; empty if none."""
+    """Returns the statement's sentence on the neighbouring relation, or ""."""
     text = " ".join(line.strip() for line in lines)
     found = re.search(r"(Neighbouring relation: .+?)\.(?: |$)", text)
     return found.group(1) + "." if found else ""
 
 
 def section(results: RunResults) -> dict[str, Any]:
-    """The content of the section about privacy.
+    """Makes the content of the section about privacy.
 
     Returns:
       `is_private`; `spent`, the guarantee in one sentence; `facts`, further sentences;

@@ -1,4 +1,4 @@
-"""The settings: first those that differ from their defaults."""
+"""The section about settings; settings that differ from their defaults come first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from tfl_research.report.run_results import RunResults
 
-# Of hparams.json: the defaults of the settings that were given another value.
+# The key in hparams.json of the defaults of the settings with another value.
 CHANGED = "changed_from"
 
 
 def shown_value(value: Any) -> str:
-    """A setting's value as text."""
+    """Returns a setting's value as text."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -22,18 +22,18 @@ def shown_value(value: Any) -> str:
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False) if value else "none"
     if isinstance(value, float):
-        # All digits, but 20 for 20.0.
+        # The text has all digits, but 20.0 is written as 20.
         return repr(value).removesuffix(".0")
     return str(value)
 
 
 def section(results: RunResults) -> dict[str, Any]:
-    """Rows of settings.
+    """Makes the rows of settings.
 
     Returns:
       `knows_defaults`; `changed`, (name, value, default) of the settings that differ
-      from their defaults; `others`, (name, value) of settings with a value; `unset`,
-      the names of those without.
+      from their defaults; `others`, (name, value) of other settings with a value;
+      `unset`, the names of settings without a value.
     """
     hparams = results.hparams
     defaults = results.record.get(CHANGED)
@@ -56,7 +56,7 @@ def section(results: RunResults) -> dict[str, Any]:
 
 
 def code(results: RunResults) -> list[tuple[str, str]]:
-    """The versions that ran, and whether the run seed is secret."""
+    """Returns the versions that ran, and whether the run seed is secret."""
     versions = results.record.get("versions")
     rows = {
         "git revision": results.record.get("git_revision"),

@@ -22,14 +22,14 @@ from tfl_research.report.pictures.curves import (
 )
 from tfl_research.report.several.groups import Group
 
-# More curves are hard to tell apart.
+# More curves than this are hard to tell apart.
 MOST_CURVES = 8
 _FAR = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Mean:
-    """Mean and interval of a group by rounds that all of its runs have."""
+    """Mean and interval of a group at the rounds that all its runs have."""
 
     rounds: list[float]
     mean: list[float]
@@ -57,7 +57,7 @@ def _mean(runs: Sequence[dict[float, float]]) -> _Mean:
 
 
 def best_first(groups: Sequence[Group], column: str) -> list[Group]:
-    """The groups with a value of the column, the best mean first."""
+    """Sorts the groups that have a value of the column, the best mean first."""
     sign = 1 if words.lower_is_better(words.split_column(column)[0]) else -1
     shown = [group for group in groups if _points(group, column)]
     last = math.inf
@@ -70,14 +70,14 @@ def best_first(groups: Sequence[Group], column: str) -> list[Group]:
 
 
 def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
-    """The curves of the groups; None without a value.
+    """Draws the curves of the groups; returns None if no group has a value.
 
     Two runs of a group are drawn as thin lines with their mean, three and more runs as
     a mean with its 95% interval. Of many groups, the best eight are drawn, and the
     caption says so.
     """
     chosen = best_first(groups, column)[:MOST_CURVES]
-    # In the order of the table.
+    # The groups have the order of the table.
     places = [place for place, group in enumerate(groups) if group in chosen]
     chosen = [groups[place] for place in places]
     if not chosen:
@@ -121,7 +121,7 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     title = words.capital(words.column_name(column))
     data = json.dumps({**where, "name": "round", "series": series}, ensure_ascii=False)
     labels = [group.label for group in chosen]
-    # A group looks alike in all pictures of a page, also where others have no curve.
+    # A group has the same style in all pictures, also if other groups have no curve.
     legend = legend_of(key, labels, places=places if len(groups) > 1 else None)
     return Picture(key, title, svg, caption, legend, data)
 
@@ -163,20 +163,20 @@ def against(
     key: str,
     written: Callable[[float], str],
 ) -> Picture | None:
-    """The final value against a cost, a point for each group and a bar for its range.
+    """Draws the final value against a cost: a point and a range for each group.
 
     Args:
       groups: the groups of runs.
       column: the column of the value.
-      cost: the cost of a group; not finite for none, such as ε without privacy, whose
-        values are dashed lines.
-      title: what follows the metric in the title.
+      cost: returns the cost of a group. Groups without a finite cost, such as ε without
+        privacy, are drawn as dashed lines.
+      title: the text after the metric in the title.
       x_label: the label of the cost's axis.
-      key: beginning of the ids.
-      written: a cost as text.
+      key: prefix of the ids.
+      written: returns a cost as text.
 
     Returns:
-      None unless two groups have a cost and a value.
+      The picture; None if fewer than two groups have a cost and a value.
     """
     shown = [group for group in groups if group.values(column)]
     costly = [group for group in shown if math.isfinite(cost(group))]

@@ -16,20 +16,21 @@ from tfl_research.report.several.groups import Group
 
 # With more rows or columns, numbers no longer fit into their cells.
 _MOST = 10
-# Cells that are brighter have dark numbers.
+# Cells brighter than this have dark numbers.
 _BRIGHT = 0.55
 
 
 def draw(groups: Sequence[Group], column: str, key: str) -> Picture | None:
-    """Means over seeds by the two labels of a sweep that differ.
-
-    None unless there are two such labels, each with two values or more, a group for
-    each pair of them at most, and few enough of them.
+    """Draws means over seeds by the two labels of a sweep that differ.
 
     Args:
       groups: the groups of a sweep.
       column: the column of the values.
-      key: beginning of the ids.
+      key: prefix of the ids.
+
+    Returns:
+      The picture. None unless exactly two labels differ, each with two to ten values,
+      and at most one group has each pair of values.
     """
     names = grouping.dimensions(groups)
     if len(names) != 2:
@@ -56,7 +57,7 @@ def draw(groups: Sequence[Group], column: str, key: str) -> Picture | None:
         if not words.lower_is_better(metric) and low >= 0 and high <= 1:
             low, high = 0.0, 1.0
         scale = mpl.colors.Normalize(low, high)
-        # Patches, and no image: a page's policy lets none in.
+        # This draws patches, not an image, since a page's policy forbids images.
         axes.pcolormesh(values, norm=scale, cmap=style.COLOUR_MAP, edgecolors="white")
         for (row, place), value in np.ndenumerate(values):
             if not math.isnan(value):

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone are one group, with a mean and an interval."""
+"""Groups runs that differ only in their seed; a group has a mean and an interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfl_research.storage import run_record
 from tfl_research.storage.files import user_paths
 
 SEED = "seed"
-# What follows from other settings, and what changes no result.
+# Settings that follow from other settings, or that change no result.
 _FOLLOWS = frozenset(
     {
         "batching",
@@ -39,7 +39,7 @@ _LONGEST_LABEL = 3
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run: its folder, files, and what it is in its sweep."""
+    """A run: its folder, its files, and its labels in a sweep."""
 
     folder: pathlib.Path
     results: RunResults
@@ -58,18 +58,18 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Time of all rounds; NaN where a private run withholds it."""
+        """Time of all rounds in seconds; NaN if a private run withholds the time."""
         found = self.results.values("round_seconds")
         return sum(found) if found else math.nan
 
     @property
     def traffic(self) -> float:
-        """Bytes to and from the clients; NaN where a private run withholds them."""
+        """Bytes to and from the clients; NaN if a private run withholds them."""
         found = [*self.results.values("bytes_down"), *self.results.values("bytes_up")]
         return sum(found) if found else math.nan
 
     def final(self, column: str) -> float:
-        """A column's value of the final model, or of the last round that has one."""
+        """Returns a column's value of the final model, or the last round's value."""
         cells = self.results.summary.get("final") or {}
         try:
             value = float(cells.get(column, math.nan))
@@ -87,12 +87,12 @@ class Group:
     runs: tuple[Run, ...]
 
     def values(self, column: str) -> list[float]:
-        """The finite values of a column of the runs' final models."""
+        """Returns the finite values of a column of the runs' final models."""
         found = [run.final(column) for run in self.runs]
         return [value for value in found if math.isfinite(value)]
 
     def text(self, column: str) -> str:
-        """The values of the final models: one, both of two, or a mean and interval."""
+        """Formats the final values: up to two values, or mean and interval."""
         found = self.values(column)
         if len(found) < LEAST_OF_AN_INTERVAL:
             return ", ".join(map(words.number, found)) or words.NONE
@@ -100,7 +100,7 @@ class Group:
         return f"{words.number(mean)} ± {words.number(half)}"
 
     def mean(self, column: str) -> float:
-        """The mean of `values`; NaN without any."""
+        """Returns the mean of `values`; NaN without values."""
         found = self.values(column)
         return sum(found) / len(found) if found else math.nan
 
@@ -109,8 +109,7 @@ def read_runs(folders: Sequence[Union[str, os.PathLike[str]]]) -> list[Run]:
     """Reads run folders.
 
     Raises:
-      ValueError: a folder without a run, a damaged file, or a folder that is given
-        twice.
+      ValueError: a folder has no run or a damaged file, or is given twice.
     """
     paths = [user_paths.expanded(folder) for folder in folders]
     places = [path.resolve() for path in paths]
@@ -124,7 +123,7 @@ def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
     """Reads the points of a sweep that have begun, with their labels in the sweep.
 
     Raises:
-      ValueError: a folder without a sweep or without a point, or a damaged file.
+      ValueError: the folder has no sweep, no point or a damaged file.
     """
     path = user_paths.expanded(folder)
     record = path / "sweep.json"
@@ -153,7 +152,7 @@ def read_sweep(folder: Union[str, os.PathLike[str]]) -> list[Run]:
 
 
 def _labels(path: pathlib.Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The labels of points in results.csv: the columns before the results.
+    """Reads the labels of points in results.csv: the columns before the results.
 
     The rows have the order of the points; points that have not begun have no row.
     """
@@ -173,7 +172,7 @@ def _labels(path: pathlib.Path, names: Sequence[str]) -> dict[str, dict[str, str
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The names of settings that differ between runs, without the seed."""
+    """Returns the names of settings that differ between runs, without the seed."""
     everything = [run.settings for run in runs]
     names = sorted({name for settings in everything for name in settings})
     return [
@@ -185,7 +184,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """The groups in the order of their first runs."""
+    """Groups runs; the groups have the order of their first runs."""
     names = differing(runs)
     labels = _differing_labels([run.labels for run in runs])
     found: dict[str, list[Run]] = {}
@@ -230,7 +229,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _part(name: str, value: Any) -> str:
-    """A setting in a label: a name alone, as "krum", and a number with its setting."""
+    """Writes a setting for a label: names alone ("krum"), numbers with the setting."""
     text = words.number(value)
     if name in ("target_epsilon", "alpha"):
         symbol = {"target_epsilon": "ε", "alpha": "α"}[name]
@@ -239,10 +238,10 @@ def _part(name: str, value: Any) -> str:
 
 
 def columns_shown(runs: Sequence[Run]) -> list[str]:
-    """The columns of metrics that are compared; the selection metric comes first.
+    """Returns the metrics' columns that are compared, the selection metric first.
 
-    At least one run releases each of these columns. Runs that select by different
-    columns are compared by the column of the first of them, and by the others.
+    At least one run releases each of these columns. If runs select by different
+    columns, the first run's column comes first.
     """
     wanted: list[str] = []
     for run in runs:
@@ -263,12 +262,12 @@ def _differing_labels(labels: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def dimensions(groups: Sequence[Group]) -> list[str]:
-    """The labels of a sweep that differ between groups; none for other runs."""
+    """Returns the sweep's labels that differ between groups; none outside sweeps."""
     return _differing_labels([group.runs[0].labels for group in groups])
 
 
 def seeds_text(groups: Sequence[Group]) -> str:
-    """A sentence on how many seeds a mean and an interval have."""
+    """Makes a sentence on how many seeds a mean and an interval have."""
     counts = sorted({len(group.runs) for group in groups})
     if counts == [1]:
         return "One run of each setting: nothing here says how much a seed changes."

@@ -18,14 +18,14 @@ from tfl_research.storage.files import atomic, user_paths
 if TYPE_CHECKING:
     from tfl_research.report.pictures.curves import Picture
 
-# A cost of a group, what follows the metric in a title, the axis, and the cost as text.
+# Functions for a group's cost and for its text, the end of the title, the axis' label.
 _Cost = tuple[Callable[[Group], float], str, str, Callable[[float], str]]
 Folder = Union[str, os.PathLike[str]]
 FILE = "comparison.html"
 
 
 def _epsilon(group: Group) -> float:
-    """The largest ε of the group's runs; infinite without privacy."""
+    """Returns the largest ε of the group's runs; infinite without privacy."""
     return max(run.results.epsilon for run in group.runs)
 
 
@@ -79,7 +79,7 @@ def _pictures(groups: Sequence[Group], columns: Sequence[str]) -> list[Picture]:
 
 
 def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
-    """The table of results: a row for each group, with (text, what sorts) as cells."""
+    """Makes the table of results: rows of groups, cells (text, sort key)."""
     private = any(math.isfinite(_epsilon(group)) for group in groups)
     timed = any(math.isfinite(_seconds(group)) for group in groups)
     traffic = any(math.isfinite(_traffic(group)) for group in groups)
@@ -113,7 +113,7 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _settings(groups: Sequence[Group]) -> dict[str, Any]:
-    """The table of settings that differ: a row for each setting."""
+    """Makes the table of settings that differ: a row for each setting."""
     runs = [group.runs[0] for group in groups]
     rows = []
     for name in grouping.differing(runs):
@@ -123,7 +123,7 @@ def _settings(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _runs(groups: Sequence[Group], columns: Sequence[str], page: pathlib.Path) -> Any:
-    """Every run: its name, the address of its report, if it has one, and values."""
+    """Returns each run's name, the address of its report if it exists, and values."""
     rows = []
     for group in groups:
         for run in group.runs:
@@ -138,15 +138,15 @@ def _runs(groups: Sequence[Group], columns: Sequence[str], page: pathlib.Path) -
 
 
 def html(runs: Sequence[Run], page: pathlib.Path, *, title: str) -> str:
-    """The page.
+    """Makes the page that compares runs.
 
     Args:
-      runs: at least one.
-      page: where the page will be, for addresses of the runs' own reports.
+      runs: the runs, at least one.
+      page: path of the page, for relative addresses of the runs' own reports.
       title: the title of the page.
 
     Raises:
-      ValueError: a file of a run does not hold what this kind of file holds.
+      ValueError: a file of a run has unexpected content.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     try:
@@ -182,15 +182,15 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
 def compare(folders: Sequence[Folder], page: Folder) -> pathlib.Path:
     """Writes a page that compares runs; returns its path.
 
-    Runs with settings that differ only in the seed are one group. What a private run
-    withholds is not on the page, since it is made of the files that runs give out.
+    Runs with settings that differ only in the seed are one group. The page shows
+    nothing that a private run withholds, since it is made from released files.
 
     Args:
-      folders: the folders of the runs, each once; they need not have ended.
-      page: the file.
+      folders: the folders of the runs, each once; the runs need not have ended.
+      page: path of the file to write.
 
     Raises:
-      ValueError: a folder without a run, a damaged file, or a folder given twice.
+      ValueError: a folder has no run or a damaged file, or is given twice.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     path = user_paths.expanded(page)
@@ -204,10 +204,10 @@ def compare_sweep(folder: Folder, page: Optional[Folder] = None) -> pathlib.Path
 
     Args:
       folder: the folder of the sweep.
-      page: the file; comparison.html in the folder by default.
+      page: path of the file to write; by default comparison.html in the folder.
 
     Raises:
-      ValueError: a folder without a sweep or without a point, or a damaged file.
+      ValueError: the folder has no sweep, no point or a damaged file.
       ReportUnavailableError: matplotlib or jinja2 is not installed.
     """
     path = user_paths.expanded(folder if page is None else page)

@@ -16,7 +16,7 @@ class Carried:
     """The state that a loop or a branch may change.
 
     Attributes:
-      state: as it was before the loop.
+      state: the state before the loop.
       keys: the variables that may change.
     """
 
@@ -25,7 +25,7 @@ class Carried:
 
     @classmethod
     def of(cls, state: State, values: Iterable[Value]) -> Carried:
-        """Carries the variables among the values that functions get."""
+        """Makes a `Carried` of the variables among the arguments of functions."""
         keys = {value.key for value in values if isinstance(value, Variable)}
         missing = sorted(keys - set(state.variables))
         if missing:
@@ -35,19 +35,19 @@ class Carried:
         return cls(state, tuple(sorted(keys)))
 
     def tensors(self) -> list[tf.Tensor]:
-        """The tensors that are carried, `violated` last."""
+        """Returns the carried tensors, with `violated` last."""
         return [
             *(self.state.variables[key] for key in self.keys),
             self.state.violated,
         ]
 
     def inside(self, tensors: Sequence[tf.Tensor]) -> State:
-        """The state inside of a loop's body, where the carried tensors are others."""
+        """Returns the state inside of a loop's body, with the body's own tensors."""
         variables = {**self.state.variables, **dict(zip(self.keys, tensors))}
         return State(variables, tensors[len(self.keys)])
 
     def after(self, inner: State) -> list[tf.Tensor]:
-        """The carried tensors at the end of a body.
+        """Returns the carried tensors at the end of a body.
 
         Raises:
           CannotTrace: the body changed another variable.
@@ -58,7 +58,7 @@ class Carried:
         return [*(inner.variables[key] for key in self.keys), inner.violated]
 
     def leave(self, tensors: Sequence[tf.Tensor]) -> None:
-        """Changes the state to that after the loop."""
+        """Sets the state to the values after the loop."""
         self.state.variables.update(zip(self.keys, tensors))
         self.state.violated = tensors[len(self.keys)]
 
@@ -80,7 +80,7 @@ def loop(
     """Executes a loop, and changes the carried state.
 
     Args:
-      condition: whether to go on; changes nothing.
+      condition: returns whether to go on; does not change the state.
       step: one iteration.
       start: tensors before the first iteration.
       shapes: static shapes of the tensors in all iterations.

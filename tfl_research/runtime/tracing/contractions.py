@@ -21,24 +21,24 @@ _Size = Union[int, tf.Tensor]
 
 
 def of_node(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
-    """The value of an `Einsum` NodeDef as a product; None if it is no product."""
+    """Computes an `Einsum` NodeDef as a product; returns None if it is no product."""
     if len(inputs) != 2:
         return None
     return as_product(node.attr["equation"].s.decode(), *inputs)
 
 
 def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.Tensor]:
-    """The Einstein sum of two tensors, as a matrix product.
+    """Computes the Einstein sum of two tensors as a matrix product.
 
     Args:
-      equation: of letters alone, such as "abc,cd->abd".
-      left, right: its arguments, of known rank.
+      equation: an equation of letters, such as "abc,cd->abd".
+      left, right: the two tensors, of known rank.
 
     Returns:
-      None if the sum is no matrix product: without a letter that is summed over, with a
-      letter that one argument alone has and that is summed over, with a letter that an
-      argument has twice, or with "...". None as well where a product would not refuse
-      arguments of unequal sizes, as `Einsum` does.
+      The sum. None if the sum is no matrix product: no letter is summed over, a letter
+      that is summed over occurs in one argument only, a letter occurs twice in one
+      argument, or the equation has "...". None also if a product would accept
+      arguments of unequal sizes that `Einsum` refuses.
     """
     letters = _letters(equation)
     if letters is None:
@@ -73,7 +73,7 @@ def as_product(equation: str, left: tf.Tensor, right: tf.Tensor) -> Optional[tf.
 
 
 def _letters(equation: str) -> Optional[tuple[str, str, str]]:
-    """The letters of both arguments and of the result; None for no matrix product."""
+    """Reads the letters of arguments and result; returns None for no matrix product."""
     terms, arrow, result = equation.replace(" ", "").partition("->")
     first, comma, second = terms.partition(",")
     if not (arrow and comma and (first + second + result).isalpha()):
@@ -100,11 +100,11 @@ def _refuses_unequal_sizes(
     """Whether a product fails, as `Einsum` does, if letters have unequal sizes.
 
     A product would broadcast a batch size of 1. If the sizes of two letters are not
-    known, it sees only how many elements both have together.
+    known, the product compares only how many elements both have together.
 
     Args:
-      sizes, others: of the two arguments, by letter.
-      batch: letters of both arguments and the result.
+      sizes, others: the sizes of the two arguments' axes, by letter.
+      batch: the letters that occur in both arguments and in the result.
     """
     unknown = []
     for letter in sizes.keys() & others.keys():
@@ -124,7 +124,7 @@ def _as_matrices(
     summed: Sequence[str],
     sizes: dict[str, _Size],
 ) -> tuple[tf.Tensor, bool]:
-    """An argument as `[*batch, free, summed]`, or with the last two axes exchanged.
+    """Reshapes an argument to `[*batch, free, summed]` or `[*batch, summed, free]`.
 
     Returns:
       The matrices, and whether the axes are exchanged.

@@ -72,7 +72,7 @@ def _while(trace: Trace, node: Any) -> list[Value]:
 
 
 def _branches(trace: Trace, node: Any, names: Sequence[str]) -> list[Value]:
-    """Executes one of several functions; the first input says which."""
+    """Executes one of several functions; the first input selects the function."""
     interpreter = trace.interpreter
     given = trace.inputs(node)[1:]
     chosen = trace.tensor(node.input[0], node)
@@ -115,7 +115,7 @@ def _case(trace: Trace, node: Any) -> list[Value]:
 
 
 def _assertion(trace: Trace, node: Any) -> list[Value]:
-    """Under XLA, which leaves assertions out, a failed one violates a guard."""
+    """Executes an assertion; under XLA, which drops assertions, as a guard."""
     value = trace.tensor(node.input[0], node)
     trace.state.violated |= guards.failed_assertion(node.op, value)
     return [] if node.op == "Assert" else [value]

@@ -25,14 +25,15 @@ class Graph:
     Attributes:
       parameter_type: the computation's TFF parameter type, or None.
       result_type: its TFF result type.
-      op_types: names of all operations that it executes, functions included.
-      untraceable: the operations among them that `trace` cannot add to a program.
-      seeded: the generators among them that have a seed.
-      pure: whether all operations are pure; others are interpreted when it is traced.
-      fingerprint: equal for computations that differ only in names and in the values
-        of `constants`.
-      constants: values of its scalar float constants, by position.
-      arguments: indices of those that compiled programs always take as arguments.
+      op_types: names of all operations that the graph executes, functions included.
+      untraceable: the operations that `trace` cannot add to a program.
+      seeded: the random generators that have a seed.
+      pure: whether all operations are pure; `trace` interprets a graph that is not.
+      fingerprint: a digest that is equal for computations that differ only in names
+        and in the values of `constants`.
+      constants: values of the graph's scalar float constants, by position.
+      arguments: indices of the constants that compiled programs always take as
+        arguments.
     """
 
     def __init__(self, computation: Union[tff.Computation, Part]):
@@ -55,7 +56,7 @@ class Graph:
         self.pure = not self._initialize_op and all(
             operations.is_pure(op) for op in self.op_types
         )
-        # Whether `trace` looks at single nodes, by whether XLA compiles the program.
+        # Whether `trace` looks at single nodes. The key is whether XLA compiles.
         self._interpreted = {
             for_xla: any(
                 other_forms.may_have(node, for_xla=for_xla)
@@ -86,7 +87,7 @@ class Graph:
 
     @property
     def how(self) -> str:
-        """How `trace` adds the graph to programs, in words."""
+        """A text that says how `trace` adds the graph to programs."""
         if self.untraceable:
             return f"not added: {', '.join(self.untraceable)}"
         if self.pure and self._interpreted[False]:
@@ -105,14 +106,14 @@ class Graph:
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of its operations outside of loops, in loops, and so on."""
+        """Numbers of the graph's operations by the depth of loops around them."""
         return Library(self._graph_def).sizes(self._graph_def.node)
 
     @property
     def loops(self) -> str:
-        """A digest of its loops, whatever is computed before and after them.
+        """A digest of the graph's loops only, empty if there is no loop.
 
-        Empty without a loop. Scalar constants do not count, as in `fingerprint`.
+        The values of scalar constants do not count, as in `fingerprint`.
         """
         library = Library(self._graph_def)
         found = set()
@@ -125,7 +126,7 @@ class Graph:
         return " ".join(sorted(found))
 
     def not_for_xla(self, *, loops: bool) -> list[str]:
-        """Operations that keep XLA from compiling the graph, each with a place of it.
+        """Lists operations that XLA cannot compile, each with a place in the graph.
 
         Args:
           loops: whether only the loops over a client's dataset are compiled.
@@ -136,7 +137,7 @@ class Graph:
         return [f"{operation} ({found[operation]})" for operation in sorted(found)]
 
     def _imported(self, lifted: tuple[int, ...], use: Use) -> Any:
-        """The graph to add to another graph, with some constants as arguments."""
+        """Makes the graph with some constants as arguments, ready to be imported."""
         key = lifted, use
         if key not in self._imports:
             graph_def = self._graph_def
@@ -158,7 +159,7 @@ class Graph:
 
     @functools.cached_property
     def forwarded(self) -> list[Optional[int]]:
-        """The argument that each result returns, by index; None if it is computed."""
+        """The index of the argument that each result copies, None for other results."""
         imported = Import(self._graph_def, self._inputs, self._outputs, in_place=False)
         forwards = {
             node.name: node.input[0]
@@ -176,7 +177,7 @@ class Graph:
 
     @property
     def aliases(self) -> Optional[list[int]]:
-        """The argument that each result returns, by index; None if any is computed."""
+        """The value of `forwarded` if all results copy arguments, else None."""
         if not self.pure:
             return None
         found = [index for index in self.forwarded if index is not None]
@@ -196,7 +197,8 @@ class Graph:
             parameter type's leaves.
           lifted: float32 scalars that replace some of `constants`, by index.
           use: how the graph is added.
-          violations: gets bool scalars that say whether a guard was violated.
+          violations: a list to which this adds bool scalars: whether a guard was
+            violated.
 
         Returns:
           Tensors in the order of the result type's leaves.
@@ -212,7 +214,7 @@ class Graph:
         return results
 
     def run(self, *arguments: Any) -> list[tf.Tensor]:
-        """Executes the computation once, from the first values of its variables."""
+        """Executes the computation once, from the initial values of its variables."""
         if self._runnable is None or self.seeded:
             # A generator with a seed begins anew in another graph, as in TFF's runtime.
             self._runnable = tf.function(
@@ -222,7 +224,7 @@ class Graph:
 
 
 def _places(nodes: Iterable[Any]) -> dict[str, str]:
-    """A node's name for each operation; Keras puts the layer's name into the name."""
+    """Maps each operation to a node's name, which in Keras has the layer's name."""
     places: dict[str, str] = {}
     for node in nodes:
         places.setdefault(node.op, node.name.removeprefix("gradients/"))
@@ -230,10 +232,10 @@ def _places(nodes: Iterable[Any]) -> dict[str, str]:
 
 
 def operation_types(message: Any) -> set[str]:
-    """The names of all operations in a serialised TensorFlow computation.
+    """Returns the names of all operations in a serialised TensorFlow computation.
 
     Args:
-      message: a `TensorFlow` of TFF's protocol.
+      message: a `TensorFlow` message of TFF's protocol.
     """
     graph_def = tf.compat.v1.GraphDef()
     message.graph_def.Unpack(graph_def)
@@ -244,7 +246,7 @@ def operation_types(message: Any) -> set[str]:
 
 
 def _needed(graph_def: tf.compat.v1.GraphDef, roots: Sequence[str]) -> Any:
-    """The nodes that the roots need, with the function library."""
+    """Returns the graph of the nodes that the roots need, with the function library."""
     wanted = sorted({name.partition(":")[0] for name in roots})
     kept = tf.compat.v1.graph_util.extract_sub_graph(graph_def, wanted)
     return tf.compat.v1.GraphDef(

@@ -43,9 +43,9 @@ class Import:
     """A pure graph without function calls, imported as a whole.
 
     Attributes:
-      graph_def: without its arguments, which are mapped when it is added (a compiler
-        rejects placeholders that stay behind).
-      outputs: tensor names of its results.
+      graph_def: the graph without its arguments. `trace` maps the arguments; a
+        compiler would reject placeholders that stay behind.
+      outputs: tensor names of the graph's results.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Import:
         self._loader = Loader(graph_def.library)
         for node in self.graph_def.node:
             self._loader.rename_references(node)
-        # A node that others were only placed with may be an argument of a part of the
-        # computation. It has no value, and XLA rejects it.
+        # Other nodes may only be colocated with a node that is an argument of a part
+        # of the computation. Such an argument has no value, and XLA rejects it.
         body = Body(self.graph_def.node, inputs, self.outputs)
         needed = {node.name for node in body.order(self.outputs)}
         needed -= {name.partition(":")[0] for name in inputs}
         kept = [node for node in self.graph_def.node if node.name in needed]
         for node in kept:
-            # Colocation with a node that is left out; there is one device.
+            # The attribute may name a node that is left out; there is one device.
             node.attr.pop("_class", None)
         del self.graph_def.node[:]
         self.graph_def.node.extend(kept)
@@ -98,7 +98,7 @@ class Import:
 
 
 class Interpreted:
-    """A graph; its nodes are executed one after another while they are traced."""
+    """A graph that is interpreted: `trace` executes its nodes one after another."""
 
     def __init__(self, graph_def: Any, body: Body, initialize_op: str, use: Use):
         self._body = body
@@ -130,7 +130,7 @@ class Interpreted:
 
 
 def _here(value: Any) -> tf.Tensor:
-    """A tensor of the graph that is being traced."""
+    """Converts a value to a tensor of the graph that is being traced."""
     graph = tf.compat.v1.get_default_graph()
     if tf.is_symbolic_tensor(value) and value.graph is graph:
         return value

@@ -1,7 +1,7 @@
 """Adds graphs with variables, assertions and client datasets to other graphs.
 
-The interpreter goes through a graph's nodes in the order of their execution, as the
-graph that is being traced is built. Variables become tensors that it carries along,
+The interpreter goes through a graph's nodes in the order of their execution, while
+the traced graph is built. Variables become tensors, which the interpreter carries
 through calls, loops and branches. A reduction of a client's dataset becomes a loop over
 its stacked elements. All other nodes are copied. The resulting graph has no state, so
 clients can share the graph, and XLA can compile it.
@@ -33,9 +33,9 @@ class Variable:
     """The handle of a variable.
 
     Attributes:
-      key: names the variable in a `State`.
-      shape: its static shape.
-      dtype: its type.
+      key: the variable's key in a `State`.
+      shape: the variable's static shape.
+      dtype: the variable's type.
     """
 
     key: str
@@ -69,8 +69,9 @@ class Interpreter:
 
     Attributes:
       library: the graph's functions.
-      loader: rebuilds those that are copied.
-      handlers: functions that execute the operations that cannot be copied.
+      loader: rebuilds the functions that are copied.
+      handlers: for each operation that cannot be copied, the function that executes
+        it.
       guarded: whether XLA compiles what is traced, so that guards are needed.
       compiled_loops: whether XLA compiles loops over clients' batches alone.
       at_once: whether clients are executed at once.
@@ -96,7 +97,7 @@ class Interpreter:
         self._in_place = in_place
 
     def within_xla(self) -> Interpreter:
-        """An interpreter for a part of the graph that XLA compiles."""
+        """Returns an interpreter for a part of the graph that XLA compiles."""
         return Interpreter(
             self.library,
             self.loader,
@@ -126,13 +127,13 @@ class Interpreter:
         state: State,
         results: Optional[Sequence[str]] = None,
     ) -> list[Value]:
-        """Executes a body.
+        """Executes a body; changes `state`.
 
         Args:
           body: the nodes.
-          arguments: in the order of `body.arguments`.
-          state: is changed.
-          results: names of tensors that replace the body's tensors.
+          arguments: their values, in the order of `body.arguments`.
+          state: the state before the body; it becomes the state after the body.
+          results: names of the tensors to return; by default the body's results.
         """
         wanted = body.results if results is None else list(results)
         roots = [*wanted, *body.controls]
@@ -145,9 +146,9 @@ class Interpreter:
         return [trace.value(name) for name in wanted]
 
     def initialize(self, body: Body, initialize_op: str, state: State) -> None:
-        """Executes the operation that gives variables their first values.
+        """Executes the operation that gives variables their initial values.
 
-        It does not depend on arguments.
+        The operation does not depend on arguments.
         """
         trace = Trace(self, {}, state, False)
         for node in body.order([initialize_op]):
@@ -188,7 +189,7 @@ class Trace:
             self._values[f"{node.name}:{index}"] = output
 
     def _other_form(self, node: Any) -> Optional[list[tf.Tensor]]:
-        """The outputs of a node in another form; None if the node is copied."""
+        """Computes a node in another form; returns None if the node is copied."""
         if not other_forms.may_have(node, for_xla=self.interpreter.guarded):
             return None
         if self.interpreter.at_once and rows.may_be_indexed(node):
@@ -203,7 +204,7 @@ class Trace:
         return found.outputs
 
     def _handler(self, node: Any) -> Optional[Handler]:
-        """The function that executes a node; None if the node is copied."""
+        """Returns the function that executes a node; None if the node is copied."""
         interpreter = self.interpreter
         if node.op in ("Identity", *operations.SAME_DATASET):
             known = self._values.get(tensor_name(node.input[0]))
@@ -227,14 +228,14 @@ class Trace:
         return None
 
     def value(self, name: str) -> Value:
-        """The value of a tensor."""
+        """Returns the value of a tensor."""
         name = tensor_name(name)
         if name not in self._values:
             self.flush()
         return self._values[name]
 
     def inputs(self, node: Any) -> list[Value]:
-        """The values of a node's inputs."""
+        """Returns the values of a node's inputs."""
         return [self.value(name) for name in node.input if not name.startswith("^")]
 
     def flush(self) -> None:
@@ -285,10 +286,10 @@ class Trace:
                     self.state.violated = self.state.violated | violation
 
     def tensor(self, name: str, user: Any) -> tf.Tensor:
-        """The value of a tensor that the node `user` takes.
+        """Returns the value of a tensor that the node `user` takes.
 
         Raises:
-          CannotTrace: it is a handle.
+          CannotTrace: the value is a handle, not a tensor.
         """
         value = self.value(name)
         if isinstance(value, Variable):
@@ -299,6 +300,6 @@ class Trace:
                 "reductions are known"
             )
         if value.graph is not tf.compat.v1.get_default_graph():
-            # Inside of a loop or branch, nodes take tensors of the same graph alone.
+            # Inside of a loop or branch, nodes take only tensors of the same graph.
             value = self._values[tensor_name(name)] = tf.identity(value)
         return value

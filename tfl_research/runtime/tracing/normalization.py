@@ -4,9 +4,9 @@ Keras' `LayerNormalization` normalises rows as the channels of `FusedBatchNormV3
 that a shorter batch has fewer channels. TensorFlow's oneDNN kernel keeps the number of
 channels in a variable that concurrent calls share. If the calls of a loop's steps, or
 of two chunks, have different numbers, the kernel writes beyond its outputs, and the
-process ends. Here such a normalisation consists of plain operations. This concerns
-TFF's functional models and processes of a user's own. Keras models never use the kernel
-(`models.layers.normalizations`).
+process ends. So programs compute such a normalisation by plain operations. This
+concerns TFF's functional models and a user's own processes. Keras models of the toolkit
+never use the kernel (`models.layers.normalizations`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def may_vary(node: Any) -> bool:
     """Whether a NodeDef normalises by the statistics of its argument."""
     if node.op not in _FORWARD | _BACKWARD or not node.attr["is_training"].b:
         return False
-    # Another factor, also 0, takes the means from outside into account.
+    # With any other factor, also 0, the node also uses means from outside.
     return node.op in _BACKWARD or node.attr["exponential_avg_factor"].f == 1.0
 
 
 def plain(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[list[tf.Tensor]]:
-    """The outputs of a node of which `may_vary` is true.
+    """Computes a node for which `may_vary` is true, by plain operations.
 
     Args:
       node: a NodeDef.
-      inputs: the values of its inputs.
+      inputs: the values of the node's inputs.
 
     Returns:
-      As many outputs as the operation has; None if the number of channels is known.
+      All outputs of the operation; None if the number of channels is known.
     """
     x = inputs[1] if node.op in _BACKWARD else inputs[0]
     is_first = node.attr["data_format"].s.startswith(b"NC")

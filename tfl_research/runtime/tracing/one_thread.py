@@ -11,20 +11,21 @@ import tensorflow as tf
 def on_one_thread(
     part: Callable[..., Sequence[tf.Tensor]],
 ) -> Callable[..., list[tf.Tensor]]:
-    """A part of programs, with one thread that computes it.
+    """Makes one thread compute a part of a program.
 
-    XLA has two kinds of matrix products on the CPU. Those for a pool of threads use
-    AVX-512. Those without have 40% of that rate (72 against 175 GFLOP/s). But the
-    pool would divide small products over cores that compute other chunks. TensorFlow
-    has one pool for the whole process, and limits the threads that an operation takes
-    of it only in the functions of `MapDefun`. So the part is such a function, which
-    is mapped over one element.
+    XLA has two kinds of matrix products on the CPU. The products for a pool of threads
+    use AVX-512. The products without a pool have 40% of their rate (72 against 175
+    GFLOP/s). But the pool would divide small products over cores that compute other
+    chunks. TensorFlow has one pool for the whole process. Only in the functions of
+    `MapDefun` it limits how many of the pool's threads an operation takes. So the part
+    becomes such a function, which is mapped over one element.
 
     The results do not depend on the number of cores. A process that sees GPUs computes
-    the part as it is: `MapDefun` is for the CPU.
+    the part unchanged: `MapDefun` is for the CPU.
 
     Args:
-      part: structures of tensors -> tensors; resources may be arguments alone.
+      part: a function of structures of tensors that returns tensors. Its arguments may
+        have resources, but its results may not.
     """
 
     def limited(*arguments: Any) -> list[tf.Tensor]:

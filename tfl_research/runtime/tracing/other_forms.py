@@ -1,4 +1,4 @@
-"""Operations that programs execute in another form than the process has them in."""
+"""Operations that programs execute in another form than the process' graph has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def may_have(node: Any, *, for_xla: bool) -> bool:
     """Whether a NodeDef may have another form.
 
     Args:
-      node: of a graph that is traced.
+      node: a node of a graph that is traced.
       for_xla: whether XLA compiles the program.
     """
     if node.op == contractions.EINSUM or normalization.may_vary(node):
@@ -24,14 +24,14 @@ def may_have(node: Any, *, for_xla: bool) -> bool:
 
 
 def of(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
-    """The values of a node that may have another form.
+    """Computes a node in another form, if it has another form.
 
     Args:
-      node: a NodeDef, of which `may_have` is true.
-      inputs: the values of its inputs.
+      node: a NodeDef for which `may_have` is true.
+      inputs: the values of the node's inputs.
 
     Returns:
-      None if the operation is executed as it is.
+      The values of the node's outputs; None if the operation is executed unchanged.
     """
     if node.op == contractions.EINSUM:
         product = contractions.of_node(node, inputs)

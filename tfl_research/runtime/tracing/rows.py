@@ -1,8 +1,8 @@
-"""Parts of tensors at positions that a program computes, as XLA executes them fast.
+"""Takes parts of tensors at computed positions in a form that XLA executes fast.
 
 If a graph does not know the sizes of `x`, XLA's form of `x[i]` doubles every axis that
-is taken as a whole. For a chunk of 50 clients with 100 images of 784 pixels each, it
-writes 125 MB. XLA's gather reads the wanted part alone.
+is taken as a whole. For a chunk of 50 clients with 100 images of 784 pixels each, that
+form writes 125 MB. XLA's gather reads only the wanted part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _POSITIONS = (tf.int32, tf.int64)
 
 
 def may_be_indexed(node: Any) -> bool:
-    """Whether a NodeDef takes positions out of whole axes."""
+    """Whether a NodeDef selects single positions of some axes, and whole other axes."""
     return (
         node.op == "StridedSlice"
         and node.attr["shrink_axis_mask"].i != 0
@@ -30,15 +30,16 @@ def may_be_indexed(node: Any) -> bool:
 
 
 def indexed(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
-    """The value of a node of which `may_be_indexed` is true, by a gather.
+    """Computes a node for which `may_be_indexed` is true, by a gather.
 
     Args:
       node: a NodeDef.
-      inputs: the values of its inputs.
+      inputs: the values of the node's inputs.
 
     Returns:
-      None if the positions are constants or of another type than int32 and int64, if
-      the node takes a part of an axis, or if the number of axes is not known.
+      The node's value. None if the positions are constants or of another type than
+      int32 and int64, if the node takes a part of an axis, or if the number of axes is
+      not known.
     """
     x, begin, _, strides = inputs
     if x.shape.rank is None or not begin.shape.is_fully_defined():
@@ -49,7 +50,7 @@ def indexed(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
     from_begin, to_end = _bits(node, "begin_mask"), _bits(node, "end_mask")
     step = tf.get_static_value(strides)
     result, violated = x, tf.constant(False)
-    # From the last axis on, so that the numbers of earlier axes stay.
+    # The last axis comes first, so that the numbers of earlier axes do not change.
     for axis in reversed(range(begin.shape[0])):
         if axis in shrink:
             if axis in from_begin:
@@ -65,6 +66,6 @@ def indexed(node: Any, inputs: Sequence[tf.Tensor]) -> Optional[Formed]:
 
 
 def _bits(node: Any, name: str) -> frozenset[int]:
-    """The axes of a mask."""
+    """Returns the axes of a mask."""
     mask = node.attr[name].i
     return frozenset(axis for axis in range(mask.bit_length()) if (mask >> axis) & 1)

@@ -38,7 +38,7 @@ _PARTS = 2
 
 
 def member_names(programs: MapReduce) -> list[Any]:
-    """Names of the members of a client's value, in their order."""
+    """Returns the names of the members of a client's value, in their order."""
     client_type = programs.client_type
     if not isinstance(client_type, tff.StructType):
         return []
@@ -53,12 +53,11 @@ class ChunkRounds:
     the order of the chunks and computes the server's part.
 
     Args:
-      programs: of the process; without datasets.
-      pool: of the workers.
-      parts: number of chunks of a cohort that the memory of one chunk does not divide
-        further.
-      files: the folder that workers read examples from; None ships them.
-      warn: called with a reason why XLA does not compile the chunks, once.
+      programs: the programs of the process, whose clients have no datasets.
+      pool: the workers.
+      parts: number of chunks of a cohort; more if one chunk would take too much memory.
+      files: the folder from which workers read examples; None ships the examples.
+      warn: called once with the reason, if XLA does not compile the chunks.
     """
 
     def __init__(
@@ -74,7 +73,8 @@ class ChunkRounds:
         self._shapes = chunks.Shapes()
         # A computation that several workers execute is compiled once.
         compile_once = functools.lru_cache(maxsize=None)(compiled)
-        # A job's context, clients, both together, and result; with files their names.
+        # A job makes these values: context, clients, both together, and the result;
+        # with files, also their names.
         values = 4 if files is None else 5
         self._sessions = [
             Session(w.ready_stub, values, compile_once) for w in pool.workers
@@ -90,13 +90,13 @@ class ChunkRounds:
         return self._files is not None
 
     def chunks(self, cohort: ClientValues) -> Iterator[Callable[[], chunks.Chunk]]:
-        """Functions that gather the chunks of a cohort here, in a fixed order."""
+        """Returns functions that gather a cohort's chunks here, in a fixed order."""
         return chunks_of_cohort(
             cohort, self._programs, parallel=self._parts, shapes=self._shapes
         )
 
     def next(self, leaves: list[tf.Tensor], cohort: ClientValues, mode: Mode) -> Any:
-        """The leaves of the new state and the metrics, of a round in a mode."""
+        """Executes a round in a mode; returns leaves of new state and metrics."""
         programs = self._programs
         with failures.at_server():
             context = programs.start(mode)(leaves)
@@ -143,7 +143,7 @@ class ChunkRounds:
         mode: Mode,
         index: int,
     ) -> list[np.ndarray]:
-        """A chunk's accumulator, computed by the worker of a number."""
+        """Lets the worker number `index` compute a chunk's accumulator."""
         try:
             results = self._compute(context, chunk, mode, index)
         except NoAnswer:
@@ -162,7 +162,7 @@ class ChunkRounds:
             return results
         if mode.compiler == "graph":
             return results
-        # XLA would compute something from bad values, on which TensorFlow fails.
+        # TensorFlow fails on bad values, but XLA computes something from them.
         *accumulator, violated = results
         if not violated:
             return accumulator
@@ -197,7 +197,7 @@ class ChunkRounds:
         address: str,
         error: Exception,
     ) -> UserError:
-        """The error of a chunk that a worker cannot compute, which names the client."""
+        """Makes the error of a chunk that a worker cannot compute; names the client."""
         gathered = chunk.gather()
         try:
             in_graph(self._programs, context, gathered)
@@ -212,7 +212,7 @@ class ChunkRounds:
             self._warn(f"{reason}; TensorFlow's executor executes such clients")
 
     def close(self) -> None:
-        """Releases what the workers keep."""
+        """Releases the computations and values that the workers keep."""
         for session in self._sessions:
             session.close()
 
@@ -223,8 +223,8 @@ class _RemoteChunk:
 
     Attributes:
       gather: makes the chunk here.
-      reader: reads the examples on a worker; None ships them.
-      argument: of the reader.
+      reader: reads the examples on a worker; None ships the examples.
+      argument: the reader's argument.
     """
 
     gather: Callable[[], chunks.Chunk]
@@ -232,7 +232,7 @@ class _RemoteChunk:
     argument: Sequence[Any] = ()
 
     def value(self, call: Call, leaves_type: tff.Type) -> Any:
-        """The worker's value of the leaves and the number of clients."""
+        """Makes the worker's value of the leaves and the number of clients."""
         if self.reader is None:
             chunk = self.gather()
             return call.value([*chunk.leaves, np.int32(chunk.count)], leaves_type)
@@ -240,7 +240,7 @@ class _RemoteChunk:
         return call.apply(self.reader.computation, given)
 
     def file_error(self, message: str, address: str) -> Optional[UserError]:
-        """The error of a file, if a worker's message is about one."""
+        """Returns the file error that a worker's message is about, or None."""
         if self.reader is None:
             return None
         return file_error(message, address, list(self.argument[0]))

@@ -18,11 +18,11 @@ _OPTIONS = (
     # every five minutes as an attack.
     ("grpc.keepalive_time_ms", 360_000),
 )
-# Every worker grants it, and nothing stays of it: there is no such executor.
+# Every worker answers this request, and it changes nothing: no such executor exists.
 _QUESTION = "/tensorflow_federated.v0.ExecutorGroup/DisposeExecutor"
 _REQUEST = b""
 ANSWER_SECONDS = 30.0
-# Of the time that a worker has to answer, the part in which it is not asked.
+# The part of the time for an answer that passes between two questions.
 _SILENCE = 1 / 3
 
 
@@ -45,7 +45,7 @@ class _Patient:
         """Never calls `callback`."""
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
-        """A call of the channel that waits as this connection does."""
+        """Returns a call of the channel that waits as this connection does."""
         method = self._channel.unary_unary(*arguments, **named)
         return lambda request: self._wait(method.future(request))
 
@@ -53,9 +53,9 @@ class _Patient:
 class Connection:
     """A connection to the TFF worker at an address.
 
-    A call may take hours. While it waits, the worker is asked something else, which it
-    answers at once beside its work. A worker that does not answer, since it is stopped
-    or its machine is gone, fails the call.
+    A call may take hours. While the call waits, the connection asks the worker short
+    questions, which a working worker answers at once. If the worker does not answer,
+    since it was stopped or its machine is gone, the call fails.
 
     Attributes:
       address: "host:port", or "unix:path".
@@ -82,7 +82,7 @@ class Connection:
                 return call.result(timeout=silence)
             except grpc.FutureTimeoutError:
                 self._is_silent = not self.answers(self.answer_seconds - silence)
-        # What follows a lost call, such as the release of its executor, waits no more.
+        # Later calls, such as the release of the call's executor, do not wait again.
         call.cancel()
         raise NoAnswer(f"{self.address} has not answered for {self.answer_seconds:g} s")
 

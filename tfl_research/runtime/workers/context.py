@@ -27,9 +27,9 @@ def compiled(computation: Any) -> Any:
 class _Executors(tff.framework.ExecutorFactory):
     """Makes an executor on a worker for each call.
 
-    TFF's own factory keeps an executor for each size of a cohort, and forgets the
-    oldest without a word to the worker, which holds eight threads and all values of
-    each executor for good.
+    TFF's own factory keeps an executor for each size of a cohort, and drops the oldest
+    executor without telling the worker. The worker then holds eight threads and all
+    values of that executor until the worker ends.
     """
 
     def __init__(self, stub: Callable[[], tff.framework.RemoteExecutorGrpcStub]):
@@ -37,8 +37,8 @@ class _Executors(tff.framework.ExecutorFactory):
         self._made: list[tff.framework.RemoteExecutor] = []
 
     def create_executor(self, cardinalities: Any) -> tff.framework.RemoteExecutor:
-        """A new executor for so many clients."""
-        # Values are not disposed of one by one: they go with the executor.
+        """Makes a new executor for the numbers of clients in `cardinalities`."""
+        # Values are not disposed of one by one: the executor's release drops them all.
         made = tff.framework.RemoteExecutor(
             self._stub(), dispose_batch_size=sys.maxsize
         )

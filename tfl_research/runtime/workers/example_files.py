@@ -1,4 +1,4 @@
-"""Clients' examples in files, which workers read in the place of the network.
+"""Clients' examples in files, which workers read instead of getting them by network.
 
 A file holds one client's examples. Its name is the SHA-256 of its content, so that a
 file never changes, and clients with the same examples share a file:
@@ -35,12 +35,12 @@ SUFFIX = ".examples"
 
 
 class ExampleFile(NamedTuple):
-    """A client's file, as a worker is told of it.
+    """A client's file, as the driver describes it to a worker.
 
     Attributes:
-      path: of the file.
+      path: path of the file.
       fingerprint: FarmHash64 of the content, uint8 `[8]`, which workers check.
-      ends: where each array begins and the last array ends, in bytes.
+      ends: offsets in bytes where each array begins, and where the last array ends.
     """
 
     path: pathlib.Path
@@ -52,9 +52,9 @@ class ExampleFiles:
     """A folder with the examples of clients, which the driver and workers reach.
 
     Args:
-      folder: is made when the first file is written. All machines know it by this
-        path.
-      specs: of an example's arrays, by flat name.
+      folder: path of the folder, the same on all machines. The first written file
+        makes the folder.
+      specs: specs of an example's arrays, by flat name.
     """
 
     def __init__(self, folder: pathlib.Path, specs: Mapping[str, ArraySpec]):
@@ -77,13 +77,13 @@ class ExampleFiles:
         return written
 
     def of(self, cohort: Cohort, client_id: str) -> ExampleFile:
-        """The file of a client of the cohort; it is written if the folder lacks it.
+        """Returns the file of a client of the cohort; writes a missing file.
 
         Raises:
           UserError: see `prepare`.
         """
         if cohort.source is None or cohort.source != self._source:
-            # Nobody says that the client has the same examples in other rounds.
+            # The client may have other examples in other rounds.
             return self._kept(cohort.load(client_id))[0]
         if client_id not in self._known:
             self._known[client_id] = self._kept(cohort.load(client_id))[0]
@@ -99,7 +99,7 @@ class ExampleFiles:
             except FileNotFoundError:
                 _write(path, content)
                 return ExampleFile(path, fingerprint(content), ends), True
-            # A pipe would be read without end.
+            # Reading a pipe might never end.
             is_file = stat.S_ISREG(found.st_mode) and found.st_size == len(content)
             if not is_file or path.read_bytes() != content:
                 raise UserError(
@@ -114,8 +114,9 @@ class ExampleFiles:
 def _write(path: pathlib.Path, content: bytes) -> None:
     """Writes a file that has all of its content or does not exist.
 
-    Other runs may write the same file. Unlike `atomic.write`, this does not wait for
-    the disk: what a power failure takes is found by its name, and can be written again.
+    Other runs may write the same file. Unlike `atomic.write`, this function does not
+    wait for the disk. If a power failure damages a file, its content does not match its
+    name, and the file can be written again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{uuid.uuid4().hex}{atomic.TEMPORARY_SUFFIX}")
@@ -129,8 +130,8 @@ def _write(path: pathlib.Path, content: bytes) -> None:
 
 
 def fingerprint(content: bytes) -> np.ndarray:
-    """FarmHash64 of bytes, uint8 `[8]`, as TensorFlow computes it on every machine."""
-    # As a tensor: NumPy, which TensorFlow asks for lists, cuts off zeros at the end.
+    """Computes FarmHash64 of bytes, uint8 `[8]`; it is equal on all machines."""
+    # A tensor is needed: TensorFlow converts lists by NumPy, which cuts off last zeros.
     data = tf.reshape(tf.constant(content), [1])
     found = tf.raw_ops.Fingerprint(data=data, method="farmhash64")
     return np.asarray(found)[0]
@@ -139,11 +140,11 @@ def fingerprint(content: bytes) -> np.ndarray:
 def encoded(
     examples: Examples, specs: Mapping[str, ArraySpec]
 ) -> tuple[bytes, tuple[int, ...]]:
-    """The content of a client's file, and where its arrays begin and end.
+    """Makes the content of a client's file, and the offsets of its arrays.
 
     Args:
       examples: arrays `[n, ...]` by flat name.
-      specs: the arrays to write, in their order.
+      specs: specs of the arrays to write, in their order.
     """
     header, blobs = [], []
     for name, spec in specs.items():

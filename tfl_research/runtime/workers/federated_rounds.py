@@ -25,8 +25,8 @@ class FederatedRounds:
     computes the server's part.
 
     Args:
-      process: its round has one aggregation.
-      pool: of the workers.
+      process: a process whose round has one aggregation.
+      pool: the workers.
       parts: number of parts of a cohort.
 
     Raises:
@@ -48,7 +48,7 @@ class FederatedRounds:
         ]
 
     def initialize(self) -> Any:
-        """The initial server state, with NumPy leaves."""
+        """Returns the initial server state, with NumPy leaves."""
         [state] = self._each([self._initialize])
         return state
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfl_research.runtime.workers.remote_worker import RemoteWorker, WorkerUnavailable
 
-# Executes a part of a round on the worker of a number.
+# Executes a part of a round on the worker with the number.
 Job = Callable[[int], Any]
 
 
@@ -17,7 +17,7 @@ class WorkerPool:
     """Gives jobs to workers; the jobs of a lost worker go to the others.
 
     Attributes:
-      workers: as given.
+      workers: the workers.
 
     Args:
       workers: at least one.
@@ -38,7 +38,7 @@ class WorkerPool:
         self._on_change = on_change
 
     def each(self, jobs: Sequence[Job]) -> list[Any]:
-        """The jobs' results in order; any worker may do any job.
+        """Executes jobs and returns their results in order; any worker may do any job.
 
         Raises:
           WorkerUnavailable: none of the workers answers any more.
@@ -110,8 +110,8 @@ class WorkerPool:
 def consecutive(values: Sequence[Any], parts: int) -> list[list[Any]]:
     """Divides values into at most `parts` runs, whose lengths differ by at most one.
 
-    The first runs are the longer runs. A run is empty only if there are no values; then
-    there is a single run.
+    A run is a sequence of consecutive values. The longer runs come first. Without
+    values, there is a single empty run.
     """
     parts = max(1, min(parts, len(values)))
     length, longer = divmod(len(values), parts)

@@ -16,13 +16,13 @@ from tfl_research.errors import UserError
 from tfl_research.runtime.workers.example_files import SUFFIX, ExampleFiles
 
 _CHANGED = "tfl_research: changed file"
-# Numbers that TensorFlow decodes; the bits of others are taken as they are.
+# Types that TensorFlow decodes; the bits of other types are cast.
 _DECODED = (
     *(tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128),
     *(tf.bool, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16),
 )
-# TensorFlow writes some characters of a folder's name in other ways, but not those of a
-# file's name.
+# TensorFlow's messages escape some characters of a folder's name. A file's name has no
+# such characters.
 _NAME = re.compile(rf"(?P<name>[0-9a-f]{{64}}{re.escape(SUFFIX)})(; (?P<reason>.*))?")
 
 
@@ -34,14 +34,15 @@ class Reader:
     """Makes a chunk's leaves on a worker, as `chunks.gather` makes them here.
 
     Attributes:
-      computation: a `tff.Computation` from what `argument` gives to the leaves of the
-        clients' type and the number of clients that have files, int32.
-      argument_type: TFF type of what `argument` gives.
+      computation: a `tff.Computation` that takes the result of `argument`. It returns
+        the leaves of the clients' type, and the int32 number of clients that have
+        files.
+      argument_type: TFF type of the result of `argument`.
 
     Args:
       names: members of a client's value, in their order.
-      specs: of the stacked leaves, `[clients, ...]`, in the same order.
-      arrays: of an example, by flat name.
+      specs: specs of the stacked leaves, `[clients, ...]`, in the same order.
+      arrays: specs of an example's arrays, by flat name.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Reader:
     def argument(
         self, cohort: Cohort, files: ExampleFiles, shape: tuple[int, int]
     ) -> list[Any]:
-        """The values that a worker gets in the place of the cohort's examples.
+        """Makes the values that a worker gets in the place of the cohort's examples.
 
         Args:
           cohort: the chunk's clients.
@@ -112,7 +113,7 @@ class Reader:
     def _read(
         self, paths: tf.Tensor, fingerprints: tf.Tensor, ends: tf.Tensor, orders: Any
     ) -> list[tf.Tensor]:
-        """The arrays `[clients, steps, batch, ...]` of the clients that have files."""
+        """Reads arrays `[clients, steps, batch, ...]` of the clients with files."""
         count = tf.size(paths)
 
         def one(index: tf.Tensor) -> list[tf.Tensor]:
@@ -141,7 +142,7 @@ class Reader:
     def _steps(
         self, content: Any, ends: Any, place: int, spec: ArraySpec, order: Any
     ) -> tf.Tensor:
-        """An array of one client by its steps, padded with zeros."""
+        """Reads an array of one client by steps, padded with zeros."""
         part = tf.strings.substr(
             content,
             tf.cast(ends[place], tf.int64),
@@ -150,7 +151,7 @@ class Reader:
         rows = _decoded(part, spec)
         blank = _blank(tf.concat([[1], tf.shape(rows)[1:]], 0), rows.dtype)
         number = tf.shape(rows)[0]
-        # A step's empty places take the row behind the last example.
+        # A step's empty places take the row after the last example.
         return tf.gather(
             tf.concat([rows, blank], 0), tf.where(order < 0, number, order)
         )
@@ -168,7 +169,7 @@ def _blank(shape: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def _checked(path: tf.Tensor, fingerprint: tf.Tensor) -> tf.Tensor:
     content = tf.io.read_file(path)
     found = tf.raw_ops.Fingerprint(data=content[tf.newaxis], method="farmhash64")[0]
-    # Tensors have no `==` where TFF builds graphs.
+    # `==` does not compare the elements of tensors where TFF builds graphs.
     is_same = tf.reduce_all(tf.equal(found, fingerprint))
     check = tf.debugging.Assert(is_same, [_CHANGED, path], summarize=1)
     with tf.control_dependencies([check]):
@@ -192,12 +193,15 @@ def _decoded(part: tf.Tensor, spec: ArraySpec) -> tf.Tensor:
 def file_error(
     message: str, address: str, paths: Sequence[bytes]
 ) -> Optional[DataFileError]:
-    """The error of a file that a worker's message is about; None for another message.
+    """Makes the error of a file that a worker's message is about.
 
     Args:
-      message: of the worker, in one line.
-      address: of the worker.
-      paths: of the files that the worker was to read.
+      message: the worker's message, in one line.
+      address: the worker's address.
+      paths: paths of the files that the worker was to read.
+
+    Returns:
+      The error; None if the message is not about a file.
     """
     known = {os.path.basename(path): path for path in map(os.fsdecode, paths)}
     found = _NAME.search(message)

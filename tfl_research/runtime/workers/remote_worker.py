@@ -36,7 +36,7 @@ class RemoteWorker(Connection):
         self.connect_seconds = connect_seconds
 
     def ready_stub(self) -> tff.framework.RemoteExecutorGrpcStub:
-        """The worker's interface, once it answers.
+        """Waits until the worker answers, and returns the worker's interface.
 
         Raises:
           WorkerUnavailable: the worker does not answer within `connect_seconds`.
@@ -50,7 +50,7 @@ class RemoteWorker(Connection):
 
     @contextlib.contextmanager
     def losses_named(self) -> Iterator[None]:
-        """Turns a lost connection inside of the block into `WorkerUnavailable`."""
+        """Raises `WorkerUnavailable` if the connection is lost inside of the block."""
         try:
             yield
         except NoAnswer as error:

@@ -17,7 +17,7 @@ _NO_CLIENTS = {tff.CLIENTS: 0}
 
 
 class _Executor:
-    """An executor on a worker with what was sent to it."""
+    """An executor on a worker, and the computations that were sent to the executor."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class _Executor:
             if not self.is_closed:
                 self._releasing.submit(values.clear)
                 return
-        # The values went with the executor.
+        # The executor's release has released these values, too.
         values.clear()
 
     def close(self) -> None:
@@ -112,10 +112,10 @@ class Session:
         self._executor: Optional[_Executor] = None
 
     def run(self, job: Callable[[Call], Any]) -> Any:
-        """Executes a job, which makes its calls with the `Call` that it gets.
+        """Executes a job: a function that takes a `Call` and makes calls with it.
 
-        A worker that was started anew knows nothing of its predecessor's executor. So a
-        job that fails on an old executor is repeated on a new executor.
+        A worker that was restarted does not know its earlier executors. So a job that
+        fails on an old executor is repeated on a new executor.
 
         Raises:
           grpc.RpcError: the worker was lost, or a computation failed.
@@ -174,11 +174,11 @@ class Call:
         return value
 
     def value(self, value: Any, value_type: tff.Type) -> Any:
-        """Sends a value; returns the worker's."""
+        """Sends a value; returns the worker's value."""
         return self._made(self._executor.remote.create_value(value, value_type))
 
     def struct(self, values: Sequence[Any]) -> Any:
-        """A structure of values that the worker has."""
+        """Makes a structure of values that the worker has."""
         return self._made(self._executor.remote.create_struct(list(values)))
 
     def apply(self, computation: Any, argument: Any) -> Any:
@@ -187,10 +187,10 @@ class Call:
         with self._executor.lock:
             kept = self._executor.computations
             if id(computation) not in kept:
-                # Compiled, a computation has the key by which the worker knows it.
+                # A compiled computation has the key by which the worker knows it.
                 ready = self._executor.compiler(computation)
                 sent = remote.create_value(ready, ready.type_signature)
-                # The computation is kept too, so that its id stays its own.
+                # The computation is kept too, so that no other object gets its id.
                 kept[id(computation)] = asyncio.run(sent), computation
             function, _ = kept[id(computation)]
         return self._made(remote.create_call(function, argument))

@@ -25,7 +25,7 @@ _tff_compat.silence_idle_worker()
 _START_SECONDS = 60.0
 _ASK_SECONDS = 0.5
 _END_SECONDS = 5.0
-# Does not import what the caller's folder or environment would bring in.
+# Imports nothing from the caller's folder or from paths in the environment.
 _KEEPER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from tfl_research.private_worker import keeper; sys.exit(keeper.main())"
@@ -36,7 +36,7 @@ _starter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
 
 class NotIsolated(RuntimeError):
-    """TFF's worker would listen on all interfaces, and that was not allowed."""
+    """TFF's worker would listen on all interfaces, which the caller did not allow."""
 
 
 class Worker:
@@ -48,18 +48,18 @@ class Worker:
     message shows the end of the file.
 
     TFF's runtime listens on all interfaces, without authentication. So it runs in a
-    network namespace of its own, and a small process (`private_worker`) relays a
-    Unix-domain socket of this user, or a port of 127.0.0.1 which turns other users
-    away.
+    network namespace of its own, and a small process (`private_worker`) relays calls to
+    it. The small process listens on a Unix-domain socket of this user, or on a port of
+    127.0.0.1 that refuses other users.
 
     Attributes:
       port: the port of 127.0.0.1; None for a Unix-domain socket.
 
     Args:
-      port: see above; 0 for any.
-      answer_seconds: seconds after which a worker that does not answer is given up.
-      open_port: whether TFF's runtime may listen on all interfaces where the kernel
-        allows no network namespace.
+      port: a port of 127.0.0.1, 0 for any free port; None for a Unix-domain socket.
+      answer_seconds: a worker that has not answered for so many seconds is lost.
+      open_port: whether TFF's runtime may listen on all interfaces if the kernel allows
+        no network namespace.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class AppendedFile:
         """Adds the content with one call, so that every reader sees it at once.
 
         Raises:
-          OSError: the content could not be written; nothing of it is left behind.
+          OSError: the content could not be written; no part of it is in the file.
         """
         try:
             written = os.write(self._descriptor, content)
@@ -42,7 +42,7 @@ class AppendedFile:
         self._size += len(content)
 
     def is_whole(self) -> bool:
-        """Whether the file of that name is still this one, with this content's size."""
+        """Whether the path still leads to this file, with the size that was written."""
         ours = os.fstat(self._descriptor)
         try:
             there = os.stat(self.path)

@@ -1,4 +1,4 @@
-"""Atomic writes: a file has all of its content, or does not exist."""
+"""Writes files atomically: a file has all of its content, or does not exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 @contextlib.contextmanager
 def _named(path: pathlib.Path) -> Iterator[None]:
-    """Gives the errors of a block the name of the file, which some of them lack."""
+    """Adds the file's name to errors of the block that have no name."""
     try:
         yield
     except OSError as error:
@@ -27,7 +27,7 @@ def sync_folder(folder: pathlib.Path) -> None:
     """Makes renames and new files in `folder` durable.
 
     Raises:
-      OSError: names the folder.
+      OSError: the folder cannot be synced; the message names the folder.
     """
     with _named(folder):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -44,7 +44,8 @@ def write(path: pathlib.Path, content: bytes, *, mode: int = 0o644) -> None:
     content, never a part. The file has `mode` from its creation.
 
     Raises:
-      OSError: names the file; the old content is still there, and nothing else.
+      OSError: the file cannot be written; the message names the file. The old content
+        is kept, and no temporary file is left.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with _named(path):
@@ -91,7 +92,7 @@ def replace_folder(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a folder, or what is there in its place."""
+    """Removes a folder, or whatever else is at the path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""What is at a path: a file, a folder, or something that cannot be read back."""
+"""Says whether a path is a file, a folder, or something that cannot be read back."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FILE, FOLDER = "a file", "a folder"
 
 
 def kind(path: pathlib.Path) -> Optional[str]:
-    """What a path leads to, in words; None if nothing is at the path.
+    """Says what kind of file is at a path; None if nothing is there.
 
-    Nothing is opened, since opening a named pipe waits for its other end.
+    The file is not opened, since opening a named pipe waits for its other end.
     """
     try:
         mode = os.stat(path).st_mode
@@ -36,7 +36,7 @@ def kind(path: pathlib.Path) -> Optional[str]:
 
 
 def problem(path: pathlib.Path, wanted: str = FILE) -> Optional[str]:
-    """What is wrong with a path, in words; None if nothing is wrong.
+    """Says what is wrong with a path; None if nothing is wrong.
 
     Args:
       path: the path of a file or folder that may be missing.
@@ -47,14 +47,15 @@ def problem(path: pathlib.Path, wanted: str = FILE) -> Optional[str]:
 
 
 def check(path: pathlib.Path, wanted: str = FILE) -> None:
-    """Refuses something else than what is wanted; what is missing is no problem.
+    """Checks that a path has the wanted kind, or does not exist.
 
     Args:
       path: the path of a file or folder.
       wanted: `FILE` or `FOLDER`.
 
     Raises:
-      ValueError: names the path, what was found, and what is expected.
+      ValueError: the path has another kind; the message names the path, the found and
+        the expected kind.
     """
     wrong = problem(path, wanted)
     if wrong is not None:

@@ -14,9 +14,9 @@ FILE = ".lock"
 
 
 def locked(folder: pathlib.Path) -> int:
-    """A descriptor that locks the folder until it is closed or the process ends.
+    """Locks a folder; returns a descriptor that holds the lock until it is closed.
 
-    Warns where the file system has no locks.
+    The lock ends with the process, too. Warns if the file system has no locks.
 
     Raises:
       UserError: another process uses the folder.

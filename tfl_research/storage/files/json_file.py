@@ -1,4 +1,4 @@
-"""JSON files that a later start reads: whole, plain, and of the right kind."""
+"""Reads JSON files of earlier starts, and checks that they can be read back exactly."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MOST_DIGITS = 400
 
 
 def read(path: pathlib.Path) -> Any:
-    """The value in a file.
+    """Reads the value in a JSON file.
 
     Raises:
       FileNotFoundError: there is no file.
       ValueError: the path is not a file, the text is not UTF-8 or not JSON, or the JSON
-        cannot be read back: nested too deep, a number that is not finite or of too many
-        digits, or a key twice. The message has the reason alone.
+        is not accepted: it is nested too deep, a number is not finite or has too many
+        digits, or a key occurs twice. The message has only the reason.
     """
     wrong = file_kinds.problem(path)
     if wrong is not None:
@@ -29,7 +29,7 @@ def read(path: pathlib.Path) -> Any:
 
 
 def parsed(content: bytes, most_digits: int = _MOST_DIGITS) -> Any:
-    """The value of a JSON text in UTF-8; see `read`.
+    """Parses a JSON text in UTF-8; see `read`.
 
     Args:
       content: the text.

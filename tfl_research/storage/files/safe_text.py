@@ -1,4 +1,4 @@
-"""Texts of others, such as clients' names, in CSV files and on terminals.
+"""Makes foreign texts, such as clients' names, safe for CSV files and terminals.
 
 A spreadsheet executes a cell that begins with "=", "+", "-" or "@", and a terminal
 obeys control characters. In the CSV files of a run, a name has its backslashes doubled
@@ -17,7 +17,7 @@ _SHORT = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def printable(text: str) -> str:
-    r"""A text for a terminal: characters that it could obey are escaped.
+    r"""Escapes characters that a terminal could execute.
 
     >>> printable("north\x1b[2J")
     'north\\x1b[2J'
@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 
 def to_cell(name: str) -> str:
-    r"""A name as a cell of a CSV file, which `from_cell` reads back.
+    r"""Writes a name as a cell of a CSV file, which `from_cell` reads back.
 
     >>> to_cell("=cmd()")
     "'=cmd()"
@@ -39,7 +39,7 @@ def to_cell(name: str) -> str:
 
 
 def from_cell(cell: str) -> str:
-    r"""The name from which `to_cell` made a cell.
+    r"""Returns the name from which `to_cell` made a cell.
 
     >>> from_cell("'=cmd()")
     '=cmd()'

@@ -1,8 +1,9 @@
-"""Files of the user's cache folder: what can be computed again, and is never trusted.
+"""Keeps files in the user's cache folder that can be computed again.
 
-A file is lost, cut, damaged, of other parameters or of another version at any time, and
-two processes write it at once. Whoever reads one gets what was stored under the same
-key, or None; whoever writes one replaces it whole, or warns.
+Files are never trusted. At any time, a file may be lost, cut off, damaged, or from
+other parameters or another version, and two processes may write it at once. A reader
+gets the content that was stored under the same key, or None. A writer replaces the
+whole file, or warns.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _VERSION = 1
 
 
 def folder() -> pathlib.Path:
-    """The toolkit's folder in the user's cache, which may be missing.
+    """Returns the toolkit's folder in the user's cache; the folder may be missing.
 
     Raises:
       UserError: the user has no home folder, and the variable is not set.
@@ -39,9 +40,9 @@ def folder() -> pathlib.Path:
 
 @functools.lru_cache(maxsize=1)
 def machine() -> tuple[str, ...]:
-    """The type of the machine: what its numbers and its speed depend on.
+    """Returns the type of the machine, on which numbers and speed depend.
 
-    Architecture and model of the processor, where the system tells one.
+    This is the architecture and, if the system tells it, the processor's model.
     """
     model = platform.processor()
     try:
@@ -58,15 +59,15 @@ def machine() -> tuple[str, ...]:
 
 
 def replace(path: pathlib.Path, content: bytes) -> None:
-    """Replaces a file as a whole, and makes its folder, which others cannot write.
+    """Replaces a file as a whole; makes a missing folder that others cannot write.
 
-    Any number of processes can do so at once: one of their files stays.
+    Several processes can call this at once: the file of one process stays.
 
     Raises:
-      OSError: the folder cannot be made or written; nothing is left behind.
+      OSError: the folder cannot be made or written; no temporary file is left.
     """
     for parent in reversed(path.parents):
-        # Folders that are there keep their mode.
+        # Existing folders keep their mode.
         if not parent.is_dir():
             parent.mkdir(mode=0o700, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -80,7 +81,7 @@ def replace(path: pathlib.Path, content: bytes) -> None:
 
 
 def path_of(kind: str, key: Mapping[str, Any]) -> pathlib.Path:
-    """The file of `computed` for a kind of content and its key.
+    """Returns the file of `computed` for a kind of content and its key.
 
     Raises:
       UserError: see `folder`.
@@ -90,16 +91,16 @@ def path_of(kind: str, key: Mapping[str, Any]) -> pathlib.Path:
 
 
 def computed(kind: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
-    """The result of a pure function, from the cache if the cache has it.
+    """Returns the result of a pure function, from the cache if the cache has it.
 
-    Warns in one line, once, where the file is damaged or cannot be kept. A user without
-    a home folder has no cache, and needs no warning.
+    Warns in one line, once, if the file is damaged or cannot be written. There is no
+    warning for a user without a home folder, who has no cache.
 
     Args:
-      kind: what it is, the name of a folder.
-      key: all that the content depends on, JSON values: arguments, versions, digests of
-        the code, and `machine` where its numbers depend on that.
-      compute: makes the content.
+      kind: the kind of content, the name of a folder.
+      key: everything on which the content depends, as JSON values: arguments, versions,
+        digests of the code, and `machine` if the numbers depend on the machine.
+      compute: computes the content.
     """
     try:
         path = path_of(kind, key)
@@ -128,16 +129,16 @@ def _words(kind: str, key: Mapping[str, Any]) -> str:
 
 
 class OfAnotherUser(ValueError):
-    """A file is of another user, who can have written anything."""
+    """A file belongs to another user, who may have written anything."""
 
 
 def read(path: pathlib.Path) -> Optional[bytes]:
-    """The bytes of a file of the cache; None where there is none.
+    """Reads the bytes of a file of the cache; returns None if there is no file.
 
     Raises:
-      OSError: it cannot be read.
-      OfAnotherUser: it is of another user.
-      ValueError: it is no file.
+      OSError: the file cannot be read.
+      OfAnotherUser: the file belongs to another user.
+      ValueError: the path is not a file.
     """
     if file_kinds.kind(path) is None:
         return None
@@ -152,10 +153,10 @@ def read(path: pathlib.Path) -> Optional[bytes]:
 
 
 def _content(stored: bytes, words: str) -> bytes:
-    """The content in the bytes of a file of `computed`.
+    """Returns the content in the bytes of a file of `computed`.
 
     Raises:
-      ValueError: the file is damaged, or of another key.
+      ValueError: the file is damaged, or has another key.
     """
     found, _, rest = stored.partition(b"\n")
     if found != words.encode():

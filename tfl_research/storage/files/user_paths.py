@@ -1,4 +1,4 @@
-"""Folders of the user who runs a program: home folder and cache."""
+"""Finds folders of the user who runs a program: home folder and cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIABLE = "XDG_CACHE_HOME"
 
 
 def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
-    """A path in which "~" stands for a home folder, as an absolute or relative path.
+    """Replaces "~" in a path by the home folder.
 
     Raises:
       UserError: the home folder is unknown.
@@ -27,9 +27,9 @@ def expanded(path: Union[str, os.PathLike[str]]) -> pathlib.Path:
 
 
 def cache() -> Optional[pathlib.Path]:
-    """The folder for caches: `$XDG_CACHE_HOME`, or `~/.cache`.
+    """Returns the folder for caches: `$XDG_CACHE_HOME`, or `~/.cache`.
 
-    None for a user without a home folder who has not set this variable.
+    Returns None if the user has no home folder and has not set this variable.
     """
     base = os.environ.get(VARIABLE, "")
     if os.path.isabs(base):

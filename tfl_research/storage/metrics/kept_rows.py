@@ -1,4 +1,4 @@
-"""The rows of metrics.csv, twice: what was damaged in one is taken from the other.
+"""Keeps the rows of metrics.csv in a second file, which replaces damaged rows.
 
 `metrics_copy.jsonl` has a JSON line for each round: `row`, the cells that are not
 empty, as text, and `check`, the CRC-32 of the row in hexadecimal. The checkpoint has a
@@ -27,7 +27,7 @@ _MOST_NAMED = 8
 
 
 class Digest:
-    """SHA-256 over rows, which grows with each; without the times of the rounds.
+    """SHA-256 over all rows added so far, without the times of the rounds.
 
     Args:
       without: the column with the time, which differs between two runs of a round.
@@ -43,12 +43,12 @@ class Digest:
         self._hash.update(_words(dict(sorted(cells.items()))) + b"\n")
 
     def text(self) -> str:
-        """The digest of the rows so far, in hexadecimal."""
+        """Returns the digest of the rows so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 
 def copy_line(row: Row) -> bytes:
-    """The line of a row in the copy."""
+    """Makes the line of a row in the copy."""
     words = _words(row)
     return b'{"row":' + words + b',"check":"%08x"}\n' % zlib.crc32(words)
 
@@ -58,7 +58,7 @@ def _words(row: Row) -> bytes:
 
 
 def read_copy(path: pathlib.Path) -> dict[int, Row]:
-    """The rows of the copy by round, without lines that are damaged."""
+    """Reads the rows of the copy by round; ignores damaged lines."""
     if file_kinds.kind(path) != file_kinds.FILE:
         return {}
     rows: dict[int, Row] = {}
@@ -76,13 +76,12 @@ def read_copy(path: pathlib.Path) -> dict[int, Row]:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The content of a metrics.csv, whatever was done to it.
+    """The content of a metrics.csv, which may be damaged.
 
     Attributes:
       header: the first line.
-      rows: by round, the rows that can be read.
-      damaged: whether there is anything else in the file: unreadable rows, or a round
-        twice.
+      rows: the readable rows, by round.
+      damaged: whether the file has anything else: unreadable rows, or a round twice.
     """
 
     header: Sequence[str]
@@ -91,13 +90,13 @@ class Table:
 
 
 def read_table(path: pathlib.Path, numbers: Iterable[str]) -> Table:
-    """Reads a metrics.csv; without the rows that cannot be rows of one.
+    """Reads a metrics.csv; ignores lines that cannot be its rows.
 
     Args:
       path: the file.
       numbers: columns whose cells are numbers.
     """
-    # A NUL ends older readers.
+    # Older CSV readers fail on a NUL character.
     text = (
         path.read_bytes()
         .decode(errors="replace")
@@ -136,7 +135,7 @@ def _round(row: Row) -> Optional[int]:
 
 
 def _unlike(row: Row, numeric: frozenset[str]) -> bool:
-    """Whether a cell of a number is no number."""
+    """Whether a cell of a numeric column is not a number."""
     for name, cell in row.items():
         if "\N{REPLACEMENT CHARACTER}" in name + cell:
             return True
@@ -150,11 +149,11 @@ def _unlike(row: Row, numeric: frozenset[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """Rows up to a checkpoint, and what was wrong with them.
+    """Rows up to a checkpoint, and the problems that were found.
 
     Attributes:
-      rows: in order.
-      problems: what to tell the user; none for a file that is as it was written.
+      rows: the rows in order.
+      problems: messages for the user; empty if the file is unchanged.
     """
 
     rows: Sequence[Row]
@@ -169,15 +168,16 @@ def restored(
     digest: Optional[str],
     time_column: str,
 ) -> Restored:
-    """The rows of the rounds that are completed, each from where it is whole.
+    """Returns the rows of completed rounds, each from an undamaged file.
 
     Args:
-      path: metrics.csv, for messages.
-      table: what the file has.
-      copy: what the copy has.
-      completed: rounds of the checkpoint.
-      digest: the digest of the rows, in the checkpoint; None in an earlier version's.
-      time_column: left out of the digest.
+      path: path of metrics.csv, for messages.
+      table: the content of the file.
+      copy: the content of the copy.
+      completed: number of rounds in the checkpoint.
+      digest: the digest of the rows in the checkpoint; None in a checkpoint of an
+        earlier version.
+      time_column: the column that the digest ignores.
     """
 
     def digest_of(rows: Iterable[Row]) -> str:
@@ -193,7 +193,7 @@ def restored(
     rows = joined(copy, table.rows)
     verified = digest is not None and digest_of(rows.values()) == digest
     if digest is not None and not verified:
-        # An older copy was put back.
+        # Somebody may have put back an older copy.
         others = joined(table.rows, copy)
         if digest_of(others.values()) == digest:
             rows, verified = others, True
@@ -225,10 +225,10 @@ def _unproven(
     rows: Mapping[int, Row],
     copy: Mapping[int, Row],
 ) -> bool:
-    """Whether neither the checkpoint nor the copy vouches for the rows."""
+    """Whether neither the checkpoint nor the copy confirms the rows."""
     if digest is None or verified:
         return False
-    # With the copy of every row, only columns that are withheld now are gone.
+    # If the copy has every row, only columns that are now withheld are missing.
     return any(copy.get(number) != row for number, row in rows.items())
 
 

@@ -1,4 +1,4 @@
-"""measurements.jsonl: what each round measures in addition to numbers.
+"""measurements.jsonl: arrays and texts that each round measures beside numbers.
 
 A file of JSON lines, only in runs that have such measurements. The first line is
 `{"format": 1}`. Each further line is a round:
@@ -7,9 +7,9 @@ A file of JSON lines, only in runs that have such measurements. The first line i
     [0.5, 1.0, 2.0, "nan"]}}, "check": "0b6a5b1c"}
 
 `check` is the CRC-32 of the line without `check`, in hexadecimal. `values` are the
-elements in row-major order. Numbers that JSON has not are texts ("nan", "inf", "-inf"),
-and complex numbers are texts. Texts have the dtype "text"; bytes have the dtype
-"bytes", or "base64" where they are not UTF-8.
+elements in row-major order. Numbers that JSON does not have are texts ("nan", "inf",
+"-inf"), and complex numbers are texts. Texts have the dtype "text"; bytes have the
+dtype "bytes", or "base64" if they are not UTF-8.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMAT = 1
 
 
 def encoded(array: np.ndarray) -> dict[str, Any]:
-    """The JSON values of an array."""
+    """Returns the JSON values of an array."""
     shape = list(array.shape)
     kind = array.dtype.kind
     if kind in "OSU":
@@ -61,7 +61,7 @@ def _plain(number: float) -> Any:
 
 
 def decoded(described: Mapping[str, Any]) -> np.ndarray:
-    """The array of `encoded`; types that NumPy has not become float32."""
+    """Inverts `encoded`; types that NumPy does not have become float32."""
     dtype, values = described["dtype"], described["values"]
     if dtype in ("text", "bytes", "base64"):
         array = np.empty(len(values), object)
@@ -85,7 +85,7 @@ def _text(dtype: str, value: str) -> Any:
 
 
 def read(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
-    """The measurements by round and name; none without the file.
+    """Reads measurements by round and name; returns none without the file.
 
     A last line that a kill cut off is left out.
 
@@ -105,10 +105,10 @@ def read(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
 
 
 def _lines(path: pathlib.Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
-    """The values by round, and the numbers of the lines that are damaged.
+    """Reads the values by round, and the numbers of damaged lines.
 
     Raises:
-      UserError: the file is no file of measurements, or of a later format.
+      UserError: the file is no file of measurements, or has a later format.
     """
     wrong = file_kinds.problem(path)
     if wrong is not None:
@@ -144,7 +144,7 @@ def _lines(path: pathlib.Path) -> tuple[dict[int, dict[str, Any]], list[int]]:
 
 
 def _parsed(line: bytes) -> tuple[int, dict[str, Any]]:
-    """Round and values of a line.
+    """Parses the round and the values of a line.
 
     Raises:
       ValueError, KeyError, TypeError, AttributeError: the line is damaged.
@@ -172,10 +172,10 @@ class MeasurementsLog:
     Opening drops the rounds after the checkpoint from which the run resumes.
 
     Args:
-      path: the file; made when the first round has measurements.
-      completed_rounds: rounds of the checkpoint; later rounds are dropped.
+      path: path of the file; the first round with measurements makes the file.
+      completed_rounds: number of rounds in the checkpoint; later rounds are dropped.
       digest: `digest` of the log when the checkpoint was written; None if the
-        checkpoint has none.
+        checkpoint has no digest.
 
     Damaged lines are dropped, and named in a warning.
 

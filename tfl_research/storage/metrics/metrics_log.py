@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each round."""
+"""Writes metrics.csv: a row for each round."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ COLUMNS = (
 
 
 def _text(cell: Cell) -> str:
-    """The text of a cell: "" for None, "nan" for undefined, "inf" for no bound."""
+    """Formats a cell: "" for None, "nan" for undefined, "inf" for no bound."""
     if cell is None:
         return ""
     if isinstance(cell, float):
-        # Nine digits tell any two float32 apart.
+        # Nine digits distinguish any two float32 numbers.
         return f"{cell:.9g}"
     return str(cell)
 
@@ -59,21 +59,20 @@ class MetricsLog:
 
     Opening drops the rows after the checkpoint from which the run resumes, and a row
     that a kill cut off. So the file of a resumed run equals the file of an
-    uninterrupted run in every column but `round_seconds`. A file that was damaged is
-    made again from the copy; see `kept_rows`. What cannot be made again is named in a
-    warning.
+    uninterrupted run in every column but `round_seconds`. A damaged file is made again
+    from the copy; see `kept_rows`. A warning names the rows that cannot be made again.
 
     Attributes:
       dropped_rounds: the rounds whose rows were dropped.
 
     Args:
-      path: the file; made when missing.
-      completed_rounds: rounds of the checkpoint; later rows are dropped.
-      shows: whether the run releases a column. A withheld column is absent from the
-        file, also where an earlier start wrote it.
-      copy: the file of the copy; None for no copy.
+      path: path of the file, which is made if it is missing.
+      completed_rounds: number of rounds in the checkpoint; later rows are dropped.
+      shows: returns whether the run releases a column. The file does not have withheld
+        columns, even if an earlier start wrote them.
+      copy: path of the copy; None for no copy.
       digest: `digest` of the log when the checkpoint was written; None if the
-        checkpoint has none.
+        checkpoint has no digest.
 
     Raises:
       UserError: the file at `path` lacks a column, and no copy has its rows.
@@ -141,7 +140,7 @@ class MetricsLog:
         return self._with_columns(found.rows)
 
     def _with_columns(self, rows: Sequence[kept_rows.Row]) -> list[kept_rows.Row]:
-        """The rows with the cells of the file's columns, in their order."""
+        """Returns rows with the cells of the file's columns, in their order."""
         return [
             {name: row[name] for name in self._header if name in row} for row in rows
         ]
@@ -153,14 +152,14 @@ class MetricsLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
-        """All rows, as text, without empty cells and in the file's order.
+        """All rows as text, without empty cells and in the file's order.
 
-        They are read from the file: in memory, they would take gigabytes in long runs.
+        Rows are read from the file: in memory they would take gigabytes in long runs.
         """
         return self._with_columns(self._read_back().rows)
 
     def _read_back(self) -> kept_rows.Restored:
-        """The rows that were written; from the copy if somebody changed the file."""
+        """Reads the written rows; from the copy if somebody changed the file."""
         table = kept_rows.Table(self._header, {}, False)
         if self._path.exists():
             table = kept_rows.read_table(self._path, COLUMNS)
@@ -180,7 +179,7 @@ class MetricsLog:
         """Adds a round; new columns widen the file.
 
         Raises:
-          OSError: the row could not be written; the file is as it was.
+          OSError: the row could not be written; the file is unchanged.
         """
         cells = {name: _text(cell) for name, cell in row.items() if cell is not None}
         new = [name for name in cells if name not in self._header]

@@ -1,4 +1,4 @@
-"""A round's metrics as cells of metrics.csv and as measurements, none left out.
+"""Converts all metrics of a round to cells of metrics.csv and to measurements.
 
 A scalar number becomes a cell. Everything else (vectors, matrices, texts) becomes a
 measurement, see `measurements`. Both have the same names:
@@ -38,7 +38,7 @@ _ACCURACIES = (
     "categorical_accuracy",
     "binary_accuracy",
 )
-# Of the toolkit's processes: counts of a cohort, and parts that are no metrics.
+# In metrics of the toolkit's processes: counts of a cohort, and other parts.
 _COUNTS = ("clients", "examples", "excluded")
 _NO_METRICS = ("client_states", "client_noise_stddev")
 
@@ -52,13 +52,13 @@ def round_row(
     delta: Optional[float] = None,
     noise_multiplier: Optional[float] = None,
 ) -> collections.OrderedDict[str, Cell]:
-    """A round's cells, without evaluation and time.
+    """Makes a round's cells, without evaluation and time.
 
     Args:
-      round_number: from 1.
-      cohort_size: clients sampled.
-      metrics: from `engine.next`, a nest of any form.
-      epsilon: spent up to this round; infinite without privacy.
+      round_number: the round's number, from 1.
+      cohort_size: number of sampled clients.
+      metrics: metrics from `engine.next`, a nest of any form.
+      epsilon: ε spent up to this round; infinite without privacy.
       delta: δ of `epsilon`; None without privacy.
       noise_multiplier: the noise multiplier of the mechanism, or None.
     """
@@ -93,7 +93,7 @@ def round_row(
 
 
 def measurements(metrics: Any) -> dict[str, np.ndarray]:
-    """The metrics of a round that are no scalar numbers, as arrays by name.
+    """Returns the metrics of a round that are not scalar numbers, as arrays by name.
 
     Texts are arrays of objects, `str` or `bytes`.
     """
@@ -103,16 +103,16 @@ def measurements(metrics: Any) -> dict[str, np.ndarray]:
 
 
 def column_names(metrics: Any) -> list[str]:
-    """The names of the cells and measurements of metrics with this structure.
+    """Returns the names of cells and measurements of metrics with this structure.
 
     Args:
-      metrics: a nest like that of a round, whatever its leaves are.
+      metrics: a nest with the structure of a round's metrics; leaves are not used.
     """
     return [name for name, _ in _named(metrics)]
 
 
 def _is_ours(metrics: Any) -> bool:
-    """Whether a process of the toolkit gave the metrics."""
+    """Whether the metrics come from a process of the toolkit."""
     if not isinstance(metrics, Mapping):
         return False
     train, cohort = metrics.get("train"), metrics.get("cohort")
@@ -122,7 +122,7 @@ def _is_ours(metrics: Any) -> bool:
 
 
 def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
-    """The name and the leaf of each metric; names differ."""
+    """Yields the name and the leaf of each metric; names differ."""
     taken: set[str] = set()
     ours = _is_ours(metrics)
     for path, leaf in nest.named_leaves(metrics):
@@ -138,7 +138,7 @@ def _named(metrics: Any) -> Iterator[tuple[str, Any]]:
 
 
 def safe_name(name: str) -> str:
-    """A name without the characters that MLflow refuses, and that begin formulas."""
+    """Removes characters that MLflow refuses, or that begin formulas, from a name."""
     return re.sub("^-", "_", _UNSAFE.sub("_", name))
 
 

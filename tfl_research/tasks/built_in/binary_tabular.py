@@ -29,7 +29,9 @@ def binary_task(
     held_out: Optional[ClientData],
     pooled: tuple[Pooled, ...] = (),
 ) -> Task:
-    """A task with a model from float32 `[features]` to one logit, judged by its AUC.
+    """Makes a task whose model maps float32 `[features]` to a logit.
+
+    The AUC selects the best model.
 
     Args:
       name: the task's name in the registry.

@@ -25,7 +25,7 @@ _PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
 
 
 def _convert(columns: Mapping[str, np.ndarray]) -> Examples:
-    """x float32 `[n, 32, 32, 3]`, bytes mapped to [-1, 1]; y int32 `[n]`."""
+    """Returns x float32 `[n, 32, 32, 3]`, bytes mapped to [-1, 1]; y int32 `[n]`."""
     return {
         "x": columns["image"].astype(np.float32) / np.float32(127.5) - np.float32(1),
         "y": columns["label"].astype(np.int32),
@@ -48,19 +48,19 @@ def build(
     num_concepts: int = 4,
     num_clients: int | None = None,
 ) -> Task:
-    """CIFAR-100 in 500 clients of 100 images, drawn by Pachinko allocation.
+    """Builds CIFAR-100 in 500 clients of 100 images, drawn by Pachinko allocation.
 
-    TFF's 100 clients of the test set are the held-out clients. The training
-    clients have no test images of their own, so a share of their images is set
-    aside; `test_fraction=0` trains on all, as the literature does, and leaves
-    their test splits empty.
+    TFF's 100 clients of the test set are the held-out clients. TFF has no test images
+    for training clients, so a share of their images becomes their test split. With
+    `test_fraction=0`, training uses all images, as in the literature, and the test
+    splits are empty.
 
     Args:
       seed: decides the partition and the splits.
-      synthetic: TFF's two hard-coded clients of five images each, one of them
-        held out, to try things without a download.
-      cache_dir: folder of cifar100.sqlite, `~/.tff` if not given; downloaded into
-        it when missing.
+      synthetic: whether to use TFF's two hard-coded clients of five images each, with
+        one client held out. This needs no download.
+      cache_dir: folder of cifar100.sqlite, by default `~/.tff`; a missing file is
+        downloaded into this folder.
       test_fraction: share of each training client's images in its test split.
       blocks_per_stage: residual blocks in each of the model's three stages.
       partition: "natural" keeps TFF's clients; "rotation", "noise" and "concept_shift"
@@ -78,8 +78,7 @@ def build(
         in the same way.
 
     Raises:
-      ValueError: the data cannot be downloaded or read, or an option is out of
-        its range.
+      ValueError: the data cannot be downloaded or read, or an option is out of range.
     """
     options = PartitionOptions(
         partition,

@@ -31,7 +31,7 @@ def build(
     hidden_units: int = 64,
     label_type: str = label.CLASSES,
 ) -> Task:
-    """Predicts a column of rows; every file is a client, and its name is its id.
+    """Builds a task that predicts a column; each file is a client with its name as id.
 
     Scales, categories and classes come from schema.json. Without schema.json they are
     computed from the rows of all files. A private run refuses values that were computed
@@ -39,25 +39,24 @@ def build(
 
     Args:
       seed: decides the held-out clients and the splits.
-      data_dir: folder of .csv or .parquet files of the same columns, optionally
+      data_dir: folder of .csv or .parquet files with the same columns, optionally
         with a schema.json (see `data.tables.schema_file.read`).
-      label_column: the class, integers or text, where two classes make a binary task;
-        or what `label_type` says.
+      label_column: the column of the label. By default its cells are classes, integers
+        or text, and two classes make a binary task; see `label_type`.
       drop_columns: columns to leave out, separated by commas.
       delimiter: one character between the cells of CSV files.
       held_out_clients: how many clients are never trained on.
       test_fraction: probability of each training client's row to be in its test split.
       model: "mlp" (one hidden layer) or "linear".
       hidden_units: the number of units of "mlp".
-      label_type: "classes"; "number", which is predicted without classes; or
-        "multi_label", where `label_column` names several columns that are true or
-        false.
+      label_type: "classes"; "number" for a regression; or "multi_label", for which
+        `label_column` names several columns that are true or false.
 
     Without schema.json, warns of differences between the files.
 
     Raises:
-      ValueError: a file, column or cell that does not fit, or that can be read in
-        several ways, naming file, line and column; or an option out of its range.
+      ValueError: a file, column or cell does not fit, or can be read in several ways
+        (the message names file, line and column); or an option is out of range.
     """
     _check_model(model, hidden_units)
     folder = user_paths.expanded(data_dir)
@@ -89,15 +88,15 @@ def blueprint(
     hidden_units: int = 64,
     label_type: str = label.CLASSES,
 ) -> Task:
-    """The task without a row, from the schema.json of a folder without silos.
+    """Builds the task without rows, from the schema.json of a folder without silos.
 
     Args:
       seed, data_dir, label_column, drop_columns, delimiter, held_out_clients,
         test_fraction, model, hidden_units, label_type: see `build`.
 
     Raises:
-      ValueError: no schema.json, or one that leaves something to the rows; or an option
-        out of its range.
+      ValueError: there is no schema.json, or it leaves something open that the rows
+        must decide; or an option is out of range.
     """
     del seed, delimiter
     _check_model(model, hidden_units)
@@ -176,7 +175,7 @@ def _task(
 
 
 def _predicted(data: silos.SiloData) -> tuple[int, str, str]:
-    """The number of outputs, the objective's name, and the metric of the best model."""
+    """Returns the number of outputs, the objective's name, and the selection metric."""
     shape = data.train.specs["y"].shape
     if data.label_kind == label.A_NUMBER:
         name, outputs = "regression", 1
@@ -198,7 +197,7 @@ def _target(data: silos.SiloData, label_column: str) -> str:
 
 
 def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
-    """The facts that schema.json declares; nobody may have read them off the files."""
+    """Returns the facts that schema.json declares, which must not come from rows."""
     if not data.declared:
         return ()
     classes = " and the classes of the label" if data.declared_classes else ""
@@ -206,7 +205,7 @@ def _public_knowledge(data: silos.SiloData) -> tuple[str, ...]:
 
 
 def _pooled(data: silos.SiloData) -> tuple[Pooled, ...]:
-    """The facts that schema.json does not declare, computed from the files."""
+    """Returns facts that schema.json lacks and that were computed from the files."""
     remedy = (
         f'declare "columns" and "label" in a {_SCHEMA} beside the files (drafted by '
         "scripts/describe_task csv --write_schema=FILE ...)"

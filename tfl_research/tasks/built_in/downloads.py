@@ -27,12 +27,12 @@ def _socket_timeout(seconds: float) -> Any:
 
 
 def database_folder(cache_dir: str | None) -> pathlib.Path:
-    """The folder in which TFF keeps downloaded databases."""
+    """Returns the folder in which TFF keeps downloaded databases."""
     return user_paths.expanded(cache_dir) if cache_dir else _home() / ".tff"
 
 
 def word_count_folder(cache_dir: str | None) -> pathlib.Path:
-    """The folder in which TFF, through Keras, keeps downloaded word counts."""
+    """Returns the folder in which TFF, through Keras, keeps downloaded word counts."""
     root = user_paths.expanded(cache_dir) if cache_dir else _home() / ".keras"
     return root / "datasets"
 
@@ -42,9 +42,9 @@ def _home() -> pathlib.Path:
 
 
 def digest(task: str, options: Mapping[str, Any]) -> str | None:
-    """SHA-256 of the downloaded files of a task; None for a task without.
+    """Computes SHA-256 of a task's downloaded files; None for a task without downloads.
 
-    The files hold more clients than memory does, so they are read as a stream.
+    The files can be larger than memory, so they are read as a stream.
 
     Args:
       task: name of a task of this package.
@@ -79,7 +79,8 @@ def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loade
     would use the file in the next run.
 
     Raises:
-      ValueError: one line that names the file, the reason and the remedy.
+      ValueError: `load` failed; the message names the file, the reason and the remedy
+        in one line.
     """
     was_there = path.exists()
     done = False
@@ -108,7 +109,7 @@ def loaded(task: str, path: pathlib.Path, load: Callable[[], _Loaded]) -> _Loade
 
 
 def simulation_datasets() -> Any:
-    """`tff.simulation.datasets`."""
+    """Imports and returns `tff.simulation.datasets`."""
     # The import of TFF takes seconds, so only tasks that need TFF import it.
     import tensorflow_federated as tff
 

@@ -27,7 +27,7 @@ _PARTITIONS = (partition_options.NATURAL, *partition_options.PARAMETERS)
 
 
 def _convert(columns: Mapping[str, np.ndarray]) -> Examples:
-    """x float32 `[n, 28, 28, 1]`, 1 being background; y int32 `[n]`."""
+    """Returns x float32 `[n, 28, 28, 1]`, with background 1, and y int32 `[n]`."""
     return {
         "x": columns["pixels"][..., np.newaxis].astype(np.float32),
         "y": columns["label"].astype(np.int32),
@@ -50,19 +50,19 @@ def build(
     num_concepts: int = 4,
     num_clients: int | None = None,
 ) -> Task:
-    """Handwritten characters of 3,400 writers (3,383 for digits alone).
+    """Builds handwritten characters of 3,400 writers (3,383 writers for digits only).
 
-    Simulated clients, which every partition but "natural" can make, have a tenth of
-    their images in their test splits, as writers have.
+    Every partition but "natural" can make simulated clients. A tenth of a simulated
+    client's images is its test split, as for writers.
 
     Args:
       seed: decides the held-out clients, the partition, and the splits of clients
         without a given split.
       only_digits: the 10 digits instead of 62 characters.
-      synthetic: TFF's two hard-coded clients of ten digits each, to try things
-        without a download.
-      cache_dir: folder of emnist_all.sqlite, `~/.tff` if not given; downloaded
-        into it when missing.
+      synthetic: whether to use TFF's two hard-coded clients of ten digits each. This
+        needs no download.
+      cache_dir: folder of emnist_all.sqlite, by default `~/.tff`; a missing file is
+        downloaded into this folder.
       held_out_fraction: share of the clients that are never trained on.
       partition: "natural" keeps the writers; "rotation", "noise" and "concept_shift"
         are applied to the writers, unless `num_clients` is given; every other partition
@@ -78,8 +78,7 @@ def build(
         the number of writers.
 
     Raises:
-      ValueError: the data cannot be downloaded or read, or an option is out of
-        its range.
+      ValueError: the data cannot be downloaded or read, or an option is out of range.
     """
     options = PartitionOptions(
         partition,

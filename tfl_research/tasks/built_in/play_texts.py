@@ -33,9 +33,9 @@ _GROUP = re.compile(r"^(?:ALL|BOTH|SOME)\b|[&,]|\b(?:AND|ALL|OTHERS?)\b")
 
 
 def normalised_role(cue: str) -> str:
-    """The role that a cue names: upper case, no dots, ordinals in words.
+    """Returns the role that a cue names: upper case, no dots, ordinals as words.
 
-    `"1. Clown."` and `"FIRST CLOWN"` are one role, `"FIRST CLOWN"`.
+    `"1. Clown."` and `"FIRST CLOWN"` both name the role `"FIRST CLOWN"`.
     """
     words = cue.replace(".", " ").rstrip(":]- ").upper().split()
     if len(words) > 1:
@@ -51,12 +51,12 @@ def is_group(role: str) -> bool:
 def speeches(
     text: str, aliases: Optional[Mapping[str, str]] = None
 ) -> dict[str, list[str]]:
-    """Each role's speeches, in the order of the play.
+    """Finds each role's speeches, in the order of the play.
 
-    A cue is a line by itself after a blank line that holds a name, in the
-    style that most cues of the play have: upper case (`"HAMLET."`, `"OBERON"`)
-    or capitalised with a full stop (`"Ham."`, `"Lady Capulet."`). A name that
-    is a cue elsewhere may also be followed by speech on its own line
+    A cue is a line with only a name, after a blank line. It has the style of
+    most cues of the play: upper case (`"HAMLET."`, `"OBERON"`) or capitalised
+    with a full stop (`"Ham."`, `"Lady Capulet."`). If a name is a cue elsewhere,
+    speech may follow the name on the same line
     (`"KEEPER.  Your Grace may enter now."`). Stage directions, headings, the
     list of persons and speeches of several roles at once are left out.
 
@@ -96,7 +96,7 @@ def speeches(
 
 
 def _paragraphs(body: str) -> Iterator[list[str]]:
-    """Paragraphs as lists of lines without surplus spaces."""
+    """Splits text into paragraphs: lists of lines without surplus spaces."""
     for paragraph in re.split(r"\n[ \t]*\n", body):
         lines = [" ".join(line.split()) for line in paragraph.split("\n")]
         lines = [
@@ -106,7 +106,7 @@ def _paragraphs(body: str) -> Iterator[list[str]]:
         ]
         lines = [line for line in lines if line]
         for position, line in enumerate(lines):
-            # Only a direction whose opening bracket is missing leaves one.
+            # A closing bracket is left only if its opening bracket is missing.
             if "]" in line and not _is_upper_cue(line.rstrip("]")):
                 lines = lines[position + 1 :]
                 break
@@ -123,7 +123,7 @@ def _is_upper_cue(line: str) -> bool:
 
 
 def _cue(lines: list[str], known: set[str]) -> Optional[tuple[str, list[str]]]:
-    """The role whose cue opens a paragraph, and the lines that it speaks."""
+    """Returns the role whose cue opens a paragraph, and the lines of its speech."""
     first, rest = lines[0].rstrip("]"), lines[1:]
     if _HEADING_OR_ROLE.match(first) and not rest:
         return None

@@ -79,7 +79,7 @@ _MODELS = ("dense", "lstm")
 
 @functools.lru_cache(maxsize=1)
 def roles() -> dict[str, str]:
-    """The text of each role, `{"play/ROLE": text}`, in a fixed order.
+    """Returns the text of each role, `{"play/ROLE": text}`, in a fixed order.
 
     Speeches and verses are separated by newlines. The plays are read once per process.
     Their speeches are kept in the user's cache, since finding them takes half a second.
@@ -103,7 +103,7 @@ def roles() -> dict[str, str]:
                 hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
                 for file in (__file__, play_texts.__file__)
             ],
-            # Whose regular expressions and tables of characters find the speeches.
+            # Python's regular expressions and character tables find the speeches.
             "python": sys.version,
         },
         lambda: json.dumps(_spoken(plays)).encode(),
@@ -113,7 +113,7 @@ def roles() -> dict[str, str]:
 
 
 def _spoken(plays: Mapping[str, bytes]) -> dict[str, str]:
-    """The text of each role of the plays; see `roles`."""
+    """Finds the text of each role of the plays; see `roles`."""
     return {
         f"{play}/{role}": "\n".join(spoken)
         for play, content in plays.items()
@@ -124,7 +124,7 @@ def _spoken(plays: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def encode(text: str) -> np.ndarray:
-    """Character ids, int32 `[len(text)]`: 1 to 76 in the order of CHARACTERS."""
+    """Encodes text as int32 `[len(text)]`: 1 to 76 in the order of CHARACTERS."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return _id_of_code()[np.minimum(codes, 127)]
 
@@ -154,12 +154,12 @@ def windows(ids: np.ndarray, context: int, maximum: int) -> dict[str, np.ndarray
 
 
 def sequences(ids: np.ndarray, length: int, maximum: int) -> dict[str, np.ndarray]:
-    """Makes examples of stretches of text, with the next characters as labels.
+    """Makes sequences of `length` characters, with the next characters as labels.
 
-    Stretches follow one another; the last is padded with `PAD_ID`.
+    The sequences follow one another in the text; the last is padded with `PAD_ID`.
 
     Returns:
-      `x` and `y`, int32 `[n, length]`; the first `maximum` at most.
+      `x` and `y`, int32 `[n, length]`, of at most the first `maximum` sequences.
     """
     count = min(-(-max(0, len(ids) - 1) // length), maximum)
     padded = np.full(count * length + 1, PAD_ID, np.int32)
@@ -195,14 +195,14 @@ def build(
       model: "dense" reads the last `context` characters (x int32 `[context]`,
         y int32 `[]`); "lstm" reads sequences (x and y int32
         `[sequence_length]`), as in McMahan et al. 2017 (arXiv 1602.05629).
-      context: characters that the dense model sees.
-      sequence_length: characters in a sequence of the LSTM.
+      context: number of characters that the dense model reads.
+      sequence_length: number of characters in a sequence of the LSTM.
       minimum_characters: roles with less text are left out.
-      maximum_examples: the largest number of examples of a role in its training split,
-        and as a held-out client; its test split has the same share of this as of the
-        text.
-      test_fraction: the share of each role's text, in [0, 1).
-      held_out_fraction: the share of the roles, in [0, 1); 0 holds none out.
+      maximum_examples: the largest number of examples in a role's training split, and
+        of a held-out role. The limit of the test split is this number times the test
+        split's share of the text.
+      test_fraction: the share of each role's text in its test split, in [0, 1).
+      held_out_fraction: the share of held-out roles, in [0, 1).
       lstm_units: width of each LSTM layer (256 in the paper).
       lstm_layers: number of LSTM layers (2 in the paper).
 

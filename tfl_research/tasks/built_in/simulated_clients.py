@@ -10,7 +10,7 @@ from tfl_research.tasks.pooled import RECORD, Pooled
 def pooled_by_partition(
     options: PartitionOptions, *, pools: bool
 ) -> tuple[Pooled, ...]:
-    """The facts that a partition computes from all examples or clients together.
+    """Returns the facts that a partition computes from all examples or clients.
 
     Args:
       options: the partition.

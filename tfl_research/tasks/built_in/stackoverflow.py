@@ -57,7 +57,7 @@ def sequence_encoder(
 def _synthetic(
     datasets: Any, sequence_length: int, vocabulary_size: int, seed: int
 ) -> tuple[list[str], ClientData, ClientData, ClientData]:
-    """The words, and train, test and held-out clients, of TFF's sample."""
+    """Loads the words, and train, test and held-out clients, of TFF's sample."""
     loader = datasets.stackoverflow
     words = list(loader.get_synthetic_word_counts())[:vocabulary_size]
     convert = sequence_encoder(words, sequence_length)
@@ -78,7 +78,7 @@ def _downloaded(
     maximum_examples: int,
     cache_dir: str | None,
 ) -> tuple[list[str], ClientData, ClientData, ClientData]:
-    """The words, and train, test and held-out clients, of the whole data set."""
+    """Loads the words, and train, test and held-out clients, of the whole data set."""
     loader = datasets.stackoverflow
     words = downloads.loaded(
         "stackoverflow",
@@ -111,7 +111,7 @@ def build(
     synthetic: bool = False,
     cache_dir: str | None = None,
 ) -> Task:
-    """Next-word prediction over the sentences of 342,477 Stack Overflow users.
+    """Builds next-word prediction on the sentences of 342,477 Stack Overflow users.
 
     Vocabulary, sequences and model are those of Reddi et al. 2020 (arXiv
     2003.00295). Unlike in this paper, the accuracy also counts end-of-sentence and
@@ -120,17 +120,18 @@ def build(
     Args:
       seed: decides which held-out users are evaluated, and the splits of synthetic
         clients.
-      vocabulary_size: the most frequent words, in addition to four special ids.
-      sequence_length: words of a sentence that are used.
-      maximum_examples: a user's first sentences that are used.
+      vocabulary_size: number of words, the most frequent words of the data; four
+        special ids are added.
+      sequence_length: largest number of words that are used of a sentence.
+      maximum_examples: largest number of sentences, a user's first sentences.
       held_out_users: how many of the 38,758 held-out users to evaluate on.
       embedding_size: the size of words' embeddings, and of the layer after the LSTM.
       lstm_units: width of the LSTM.
-      synthetic: TFF's three hard-coded clients of eight sentences in all, one
-        client held out, to try things without a download.
-      cache_dir: folder of stackoverflow.sqlite, and of
-        datasets/stackoverflow.word_count.tar.bz2; `~/.tff` and `~/.keras` if not
-        given; downloaded into it when missing (the database is very large).
+      synthetic: whether to use TFF's three hard-coded clients of eight sentences in
+        all, with one client held out. This needs no download.
+      cache_dir: folder of stackoverflow.sqlite and of
+        datasets/stackoverflow.word_count.tar.bz2, by default `~/.tff` and `~/.keras`.
+        Missing files are downloaded into the folder (the database is very large).
 
     Raises:
       ValueError: the data cannot be downloaded or read, or a number is below 1.

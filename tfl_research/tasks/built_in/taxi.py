@@ -13,7 +13,8 @@ from tfl_research.tasks.task import Card, Task
 
 SCHEMA = Schema(
     (
-        # Miles. Short rides and those to an airport are tipped, and fewer between.
+        # In miles. Short rides and rides to an airport are tipped more often than
+        # rides of other lengths.
         Binned("distance", (0, 0.5, 1, 2, 3, 5, 8, 12, 16, 20, 30)),
         Categorical("local", ("no", "yes")),
         Categorical("dow", ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")),
@@ -38,7 +39,7 @@ _CARD = Card(
 
 
 def read_trips() -> pd.DataFrame:
-    """The 10,000 trips as published.
+    """Reads the 10,000 trips as published.
 
     Raises:
       ValueError: the package with the data is not installed.

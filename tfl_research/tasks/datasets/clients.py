@@ -22,7 +22,7 @@ _COMPARED = 3
 
 @runtime_checkable
 class _ClientDatasets(Protocol):
-    """`tff.simulation.datasets.ClientData`, as far as it is used."""
+    """The used part of `tff.simulation.datasets.ClientData`."""
 
     @property
     def client_ids(self) -> list[str]: ...
@@ -43,22 +43,23 @@ def from_datasets(
 ) -> Task:
     """Makes a task of a tf.data dataset for each client, or of TFF's `ClientData`.
 
-    A client's dataset is read, as a whole, when the client is needed. The experiment
-    divides the examples into local steps: batches of the datasets play no part, and
-    `repeat` and `shuffle` must be left out (`batching` has epochs and shuffles).
+    A client's whole dataset is read when the client is needed. The experiment divides
+    the examples into local steps, so the batches of the datasets have no effect. The
+    datasets must not have `repeat` and `shuffle` (`batching` has epochs and shuffles).
 
     Args:
-      clients: `{client id: dataset}`, where a function of no argument may stand for a
-        dataset; a function from a client's id to its dataset, with `client_ids`; a
+      clients: `{client id: dataset}`, in which a function without arguments may replace
+        a dataset; a function from a client's id to its dataset, with `client_ids`; a
         `tff.simulation.datasets.ClientData`; or a list of datasets, whose ids are
         "client_0000" and so on. Elements are `(x, y)`, `(x, y, sample_weight)`, a dict
-        with the names "x", "y" and "sample_weight", or a dict of other names with the
-        arguments below. x and y may be dicts themselves.
+        with the names "x", "y" and "sample_weight", or a dict of other names, which the
+        arguments below name. x and y may be dicts themselves.
       model: see `from_arrays`.
-      client_ids: all clients, where `clients` is a function.
+      client_ids: the ids of all clients, if `clients` is a function.
       x: the name of the input in dict elements; a list of names for a dict of inputs;
         or a dict from the inputs' names to the elements' names.
-      y: the labels likewise; without it, elements named by `x` have no labels.
+      y: the name or names of the labels, given in the same forms as `x`. If only `x` is
+        given, there are no labels.
       weight: the name of the examples' weights in dict elements.
       batched: whether an element is a batch of examples. By default the shapes decide;
         shapes that leave it open are refused.
@@ -67,9 +68,10 @@ def from_datasets(
         non_trainable, as in `from_arrays`.
 
     Raises:
-      ValueError: other elements, datasets without an end, datasets that differ when
-        they are read again, shapes that leave open what an example is, clients of other
-        elements than the first (when they are read), or what `from_arrays` refuses.
+      ValueError: elements have another form; a dataset has no end, or differs when it
+        is read again; the shapes do not show what an example is; a client's elements
+        differ from the first client's (when the client is read); or `from_arrays`
+        refuses the data or an argument.
 
     Example:
       >>> import tensorflow as tf
@@ -138,7 +140,7 @@ def from_datasets(
 def _opener(
     clients: Any, client_ids: Optional[Sequence[str]]
 ) -> tuple[tuple[str, ...], Callable[[str], Any]]:
-    """The clients' ids, and a function from an id to a dataset."""
+    """Returns the clients' ids, and a function from an id to a dataset."""
     is_function = callable(clients) and not isinstance(clients, _ClientDatasets)
     if is_function != (client_ids is not None):
         raise ValueError(
@@ -172,8 +174,8 @@ def _check_repeatable(
 ) -> None:
     """Raises ValueError if a client's examples come in another order at each reading.
 
-    The split into training and test examples goes by a row's place, so that an order
-    that changes would let a test example into training.
+    The split into training and test examples depends on a row's position. If the order
+    changed, a test example could become a training example.
     """
     for client_id in client_ids[:_COMPARED]:
         one, other = read(client_id), read(client_id)

@@ -1,4 +1,4 @@
-"""Which component of a dataset's element is which array, and whether it is a batch."""
+"""Maps components of a dataset's elements to arrays, and recognises batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Keys = Union[None, str, Sequence[str], Mapping[str, str]]
 
 
 class Names:
-    """Which component of an element is which array.
+    """The mapping from an element's components to arrays.
 
     Args:
       x: see `from_datasets`.
@@ -30,10 +30,10 @@ class Names:
         self._x, self._y, self._weight = x, y, weight
 
     def flat(self, where: str, element: Any) -> dict[str, Any]:
-        """The components of an element, or of its spec, by flat name.
+        """Returns the components of an element, or of its spec, by flat name.
 
         Raises:
-          ValueError: an element of another kind.
+          ValueError: the element has another form.
         """
         if self._x is not None:
             parts = self._chosen(where, element)
@@ -101,7 +101,7 @@ def _component(where: str, element: Mapping[str, Any], key: str) -> Any:
 def is_batched(
     where: str, specs: Mapping[str, Any], given: Optional[bool], sequences: bool
 ) -> bool:
-    """Whether elements are batches; ValueError where nothing tells."""
+    """Whether elements are batches; raises ValueError if that cannot be decided."""
     shapes = {name: spec.shape for name, spec in specs.items()}
     scalar = [n for n, shape in shapes.items() if shape.rank == 0]
     if given is not None:

@@ -12,23 +12,23 @@ import tensorflow as tf
 from tfl_research.data import structures
 from tfl_research.tasks.datasets.elements import Names
 
-# Examples that are read at once.
+# Number of examples that are read at once.
 _BLOCK = 512
 # Elements after which a dataset of unknown length counts as endless.
 _MOST_OF_UNKNOWN = 1_000_000
 
 
 def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
-    """The elements; an error within the dataset in one line.
+    """Yields the elements; reports an error within the dataset in one line.
 
     Args:
       where: names the client in an error.
       dataset: the elements.
-      size: the number of the user's elements in each.
+      size: the number of the user's elements in each element.
 
     Raises:
-      ValueError: the dataset fails, or has a number of elements that TensorFlow does
-        not know, and gives more than any real dataset.
+      ValueError: the dataset fails; or it seems endless: TensorFlow does not know its
+        number of elements, and it yields more than `_MOST_OF_UNKNOWN`.
     """
     unknown = dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
     number = 0
@@ -49,7 +49,7 @@ def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
 
 
 def line(error: Exception) -> str:
-    """The first line of an error, without TensorFlow's name of the place."""
+    """Returns the first line of an error, without TensorFlow's name of the place."""
     text = re.sub(r"^\{\{function_node .*?\}\}\s*", "", str(error))
     return (text.splitlines() or [type(error).__name__])[0]
 
@@ -61,7 +61,7 @@ def arrays(
     specs: Mapping[str, Any],
     batched: bool,
 ) -> dict[str, Any]:
-    """All examples of a dataset, by flat name; lists of rows where shapes vary."""
+    """Reads all examples of a dataset, by flat name; lists of rows if shapes vary."""
     shapes = {n: s.shape[1:] if batched else s.shape for n, s in specs.items()}
     fixed = all(
         isinstance(spec, tf.TensorSpec) and shapes[name].is_fully_defined()
@@ -93,7 +93,7 @@ def arrays(
 class _OwnPadding:
     """Refuses batches that a dataset has padded to different lengths.
 
-    Nothing tells the padding from the elements of such a batch.
+    Padding cannot be distinguished from the elements of such a batch.
     """
 
     def __init__(self, where: str, specs: Mapping[str, Any]):
@@ -122,5 +122,5 @@ class _OwnPadding:
 
 
 def _row(value: Any) -> Any:
-    """A row as NumPy has it."""
+    """Converts a row to NumPy."""
     return value.numpy() if isinstance(value, (tf.Tensor, tf.RaggedTensor)) else value

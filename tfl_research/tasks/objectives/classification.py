@@ -34,12 +34,12 @@ def _ratios(
 
 
 def itself(predictions: tf.Tensor) -> tf.Tensor:
-    """The only output of a model."""
+    """Returns the predictions: the only output of a model."""
     return predictions
 
 
 def classes(y: tf.Tensor, rank: int) -> tf.Tensor:
-    """Labels of any dtype as int32, without a last axis of length 1."""
+    """Converts labels of any dtype to int32, without a last axis of length 1."""
     y = tf.convert_to_tensor(y)
     if y.shape.rank == rank + 1:
         y = tf.squeeze(y, axis=-1)
@@ -47,10 +47,10 @@ def classes(y: tf.Tensor, rank: int) -> tf.Tensor:
 
 
 def weight_table(class_weight: Optional[ClassWeight], number: int) -> np.ndarray:
-    """The weights of classes 0, 1, ... as float32; 1 for classes without a weight.
+    """Returns the weights of classes 0, 1, ... as float32, 1 if no weight is given.
 
     Raises:
-      ValueError: a class that is not one of the model's classes, or a weight below 0.
+      ValueError: a class is not a class of the model, or a weight is below 0.
     """
     table = np.ones(number, np.float32)
     if class_weight is None:
@@ -72,25 +72,25 @@ def weight_table(class_weight: Optional[ClassWeight], number: int) -> np.ndarray
 
 
 def _cross_entropy(y: tf.Tensor, outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
-    """-log of the probability of the class, float32, of the shape of y."""
+    """Computes -log of the class' probability, float32 with the shape of y."""
     outputs, from_logits = _logits(outputs, "Softmax", from_logits)
     if not from_logits:
         outputs = tf.math.log(tf.clip_by_value(outputs, _EPSILON, 1 - _EPSILON))
     classes = outputs.shape[-1]
     if classes is None or not outputs.shape[:-1].is_compatible_with(y.shape):
-        # The error of TensorFlow names shapes that do not fit.
+        # If shapes do not fit, TensorFlow's error names them.
         return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
-    # As a matrix whose number of classes is known, for compilers.
+    # Compilers need a matrix whose number of classes is known.
     rows = tf.reshape(outputs, [-1, classes])
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(y, [-1]), rows)
     return tf.reshape(losses, tf.shape(y))
 
 
 def _logits(outputs: tf.Tensor, kind: str, from_logits: bool) -> tuple[tf.Tensor, bool]:
-    """The logits of probabilities where the model's head is known, as Keras does.
+    """Finds the logits of probabilities if the model's head is known, as Keras does.
 
     Returns:
-      float32 outputs, and whether they are logits.
+      The outputs as float32, and whether they are logits.
     """
     head = heads.of(outputs)
     if from_logits or head is None or head.kind != kind:
@@ -99,9 +99,9 @@ def _logits(outputs: tf.Tensor, kind: str, from_logits: bool) -> tuple[tf.Tensor
 
 
 def _hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """1 where the class of the largest output is y; 0 where an output is NaN."""
+    """Returns 1 where the largest output is that of class y, and 0 for a NaN output."""
     predicted = tf.argmax(outputs, axis=-1, output_type=y.dtype)
-    # The argmax of NaN is often class 0, which no model has predicted.
+    # The argmax of NaN is often class 0, which the model has not predicted.
     unknown = tf.reduce_any(tf.math.is_nan(outputs), axis=-1)
     return tf.cast(tf.equal(predicted, y) & ~unknown, tf.float32)
 
@@ -109,9 +109,9 @@ def _hits(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 def _binary_hits(
     targets: tf.Tensor, outputs: tf.Tensor, from_logits: bool
 ) -> tf.Tensor:
-    """1 where an output is on the side of its target, 0 or 1; 0 where it is NaN."""
+    """Returns 1 where the predicted class is the target; 0 where an output is NaN."""
     positive = tf.cast(outputs > (0.0 if from_logits else 0.5), tf.float32)
-    # A NaN is above no threshold, and would count as a predicted 0.
+    # A NaN is not above the threshold, and would count as a predicted 0.
     known = ~tf.math.is_nan(outputs)
     return tf.cast(tf.equal(positive, targets) & known, tf.float32)
 
@@ -119,9 +119,9 @@ def _binary_hits(
 def multiclass(
     *, from_logits: bool = True, class_weight: Optional[ClassWeight] = None
 ) -> Objective:
-    """Cross-entropy over integer labels `[batch]`; loss and accuracy.
+    """Makes the objective of cross-entropy over integer labels; loss and accuracy.
 
-    Labels `[batch, 1]` and labels of any dtype are taken, if they are whole numbers.
+    Labels are `[batch]` or `[batch, 1]`, of any dtype, but whole numbers.
 
     Args:
       from_logits: whether the outputs `[batch, classes]` are logits. If not, they are
@@ -159,11 +159,11 @@ def multiclass(
 
 
 def next_token(pad_id: int = 0, *, from_logits: bool = True) -> Objective:
-    """Mean cross-entropy over the tokens of a sequence; padding does not count.
+    """Makes the objective of mean cross-entropy over tokens; padding does not count.
 
     Labels are integer `[batch, length]`, outputs `[batch, length, vocabulary]`.
-    An example's loss is the mean over its tokens, so that one example has one
-    bounded say; accuracy is over tokens.
+    An example's loss is the mean over its tokens, so that long sequences do not
+    count more than short ones. The accuracy is the mean over all tokens.
 
     Args:
       pad_id: the label of padding.
@@ -217,12 +217,13 @@ def _sigmoid_losses(
 def binary(
     *, from_logits: bool = True, class_weight: Optional[ClassWeight] = None
 ) -> Objective:
-    """Cross-entropy over 0/1 labels `[batch]`; loss, accuracy, and in evaluations AUC.
+    """Makes the objective of cross-entropy over 0/1 labels `[batch]`.
 
-    Outputs are `[batch, 1]` or `[batch]`. Evaluations have the area under the ROC curve
-    (`auc`) and the average precision (`pr_auc`), exactly, from the ranks of all
-    examples (`ranking`). Training has neither: no sum over clients of a usable size
-    gives an area within 0.001 where positives are few or scores are saturated.
+    Outputs are `[batch, 1]` or `[batch]`. The metrics are loss and accuracy.
+    Evaluations also have the exact area under the ROC curve (`auc`) and average
+    precision (`pr_auc`), from the ranks of all examples (`ranking`). Training has
+    neither: if positives are few or scores are saturated, no sum over clients of a
+    usable size gives an area within 0.001.
 
     Args:
       from_logits: whether the outputs are logits, or else probabilities.
@@ -274,16 +275,17 @@ def multi_label(
     from_logits: bool = True,
     positive_weight: Union[float, Sequence[float]] = 1.0,
 ) -> Objective:
-    """Mean cross-entropy over 0/1 labels `[batch, labels]`; several may be 1.
+    """Makes the objective of mean cross-entropy over 0/1 labels `[batch, labels]`.
 
-    Accuracy is the share of labels that are predicted right. Evaluations also have the
-    area under the ROC curve, `auc`, the mean over the labels that have both classes.
+    Several labels of an example may be 1. Accuracy is the share of correctly predicted
+    labels. Evaluations also have `auc`, the area under the ROC curve, as the mean over
+    the labels that have both classes.
 
     Args:
       from_logits: whether the outputs `[batch, labels]` are logits, or else
         probabilities.
-      positive_weight: factor of the loss of labels that are 1, for all labels or for
-        each, as in `tf.nn.weighted_cross_entropy_with_logits`.
+      positive_weight: factor of the loss of labels that are 1: a number for all labels,
+        or a number for each label, as in `tf.nn.weighted_cross_entropy_with_logits`.
     """
 
     def example_losses(y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Objectives of Keras' losses and metrics."""
+"""Makes objectives of Keras' losses and metrics."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def from_keras(
     """Makes an objective of the loss and the metrics that Keras' `compile` takes.
 
     The loss of an example is the mean over its outputs, so that the mean over a batch
-    is the loss of Keras' `fit`. Metrics are summed over examples by their variables;
-    "accuracy" means what it means in Keras, but logits of a binary loss are positive
-    above 0. `AUC` without given thresholds is computed exactly from the ranks of all
-    examples, and only in evaluations; its PR curve gives the average precision.
+    is the loss of Keras' `fit`. A metric's variables are summed over examples.
+    "accuracy" has the meaning that Keras gives it, except that logits of a binary loss
+    count as positive above 0. `AUC` without given thresholds is computed exactly from
+    the ranks of all examples, and only in evaluations; `AUC` of a PR curve is the
+    average precision.
 
-    `from_logits` of the loss is respected: where model and data meet, a softmax or
-    sigmoid head under from_logits=True is refused, and logits under from_logits=False.
+    `from_logits` of the loss is respected. When the task's model is checked, a softmax
+    or sigmoid head is refused if from_logits=True, and logits are refused if
+    from_logits=False.
 
     Args:
       loss: a `tf.keras.losses.Loss`, its name, or a function of labels and predictions
@@ -48,15 +50,15 @@ def from_keras(
         weight times the weight of its class; by output like `loss`.
       loss_weights: weight of each output's loss, by output like `loss`; 1 by default.
       class_weight: the loss of an example is multiplied by the weight of its class, as
-        with Keras' `fit(class_weight=...)`. For several outputs a dict of such weights
-        by output: a class of one output says nothing about another output.
+        with Keras' `fit(class_weight=...)`. For several outputs, a dict of such weights
+        by output, since each output has its own classes.
       higher_is_better: directions of your own metrics, by the metric's name, so that
         these metrics can choose the best model.
 
     Raises:
-      ValueError: a loss or metric that Keras does not have, a loss that is not a mean
-        over examples, or a metric that is not a sum over examples; losses, metrics and
-        weights of different outputs; two metrics of one name.
+      ValueError: Keras does not have the loss or a metric; the loss is not a mean, or a
+        metric not a sum, over examples; losses, metrics and weights are for different
+        outputs; or two metrics have the same name.
 
     Example:
       >>> import tensorflow as tf
@@ -167,7 +169,7 @@ def from_keras(
 
 
 def _check_examples(heads: Sequence[Head], y: Any, predictions: Any) -> None:
-    """Refuses a loss that is no mean, and a metric that is no sum, over examples."""
+    """Checks that losses are means, and metrics sums, over examples."""
     for head in heads:
         labels, found = np.asarray(head.labels(y)), np.asarray(head.pick(predictions))
         together = np.asarray(head.loss.of_examples(labels, found))

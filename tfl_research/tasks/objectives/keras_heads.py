@@ -12,7 +12,7 @@ from tfl_research.tasks.objectives.keras_metrics import ExampleMetric, example_m
 
 
 class Head(NamedTuple):
-    """An output of a model with its loss and metrics; no name for the only output."""
+    """A model's output with its loss and metrics; a single output has no name."""
 
     name: str
     labels: Callable[[Any], Any]
@@ -23,7 +23,7 @@ class Head(NamedTuple):
     weighted: tuple[ExampleMetric, ...]
 
     def named(self, metric: str) -> str:
-        """The metric's name among the metrics of all outputs."""
+        """Returns the metric's name among the metrics of all outputs."""
         return f"{self.name}_{metric}" if self.name else metric
 
 
@@ -35,7 +35,7 @@ def heads_of(
     class_weight: Any,
     higher_is_better: Mapping[str, bool],
 ) -> tuple[Head, ...]:
-    """The heads of the arguments of `from_keras`.
+    """Makes the heads from the arguments of `from_keras`.
 
     Raises:
       ValueError: see `from_keras`.
@@ -93,7 +93,7 @@ def heads_of(
 
 
 def _class_weights(class_weight: Any) -> dict[str, ClassWeight]:
-    """The weights of classes by output.
+    """Returns the weights of classes by output.
 
     Raises:
       ValueError: the weights of classes do not say which output they are for.
@@ -137,7 +137,7 @@ def _each(
         made = example_metric(metric, loss.rule, higher_is_better)
         names, number = {other.name for other in found}, 1
         if made.is_usual and made.name in names:
-            # As Keras numbers metrics of a kind, but from this objective's first on.
+            # Keras numbers metrics over all models; this numbers them per objective.
             while f"{made.name}_{number}" in names:
                 number += 1
             made = dataclasses.replace(made, name=f"{made.name}_{number}")

@@ -1,4 +1,4 @@
-"""Losses of Keras as the loss of each example."""
+"""Computes Keras' losses for each example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfl_research.tasks.objectives.tracing import (
     required_arguments,
 )
 
-# What Keras' mean over a batch is called.
+# Keras' names of the mean over a batch.
 _MEANS = ("auto", "sum_over_batch_size")
 _CLASSES = ("SparseCategoricalCrossentropy", "sparse_categorical_crossentropy")
 _ONE_HOT = (
@@ -48,9 +48,9 @@ class ExampleLoss:
     Attributes:
       of_examples: (y `[batch, ...]`, predictions `[batch, ...]`) -> float32 `[batch]`,
         the mean over an example's outputs.
-      rule: what the loss takes.
+      rule: the rule for labels and outputs.
       class_weights: (y, predictions) -> float32 `[batch]`, the weight of each example's
-        class; None without weights. The losses are weighted already.
+        class; None without weights. `of_examples` already applies these weights.
     """
 
     of_examples: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -59,7 +59,7 @@ class ExampleLoss:
 
 
 def example_loss(loss: Any, class_weight: Optional[ClassWeight] = None) -> ExampleLoss:
-    """The loss of each example; the mean over a batch equals the loss of Keras' `fit`.
+    """Makes the loss of each example, whose mean over a batch is the loss of `fit`.
 
     Args:
       loss: a loss of Keras, its name, or a function of labels and predictions.
@@ -148,14 +148,14 @@ def _resolved(loss: Any) -> Any:
 
 
 class _FunctionLoss(tf.keras.losses.Loss):
-    """A function of labels and predictions as a loss."""
+    """A Keras loss made of a function of labels and predictions."""
 
     def __init__(self, function: Callable[..., tf.Tensor]):
         super().__init__(name=str(getattr(function, "__name__", "loss")))
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """The function's losses, after ranks that differ by one are made equal.
+        """Computes the function's losses; first makes ranks equal that differ by one.
 
         Keras' own losses make the ranks equal in the same way.
 
@@ -172,7 +172,7 @@ class _FunctionLoss(tf.keras.losses.Loss):
 
 
 def _config(loss: Any) -> dict[str, Any]:
-    """The settings of a loss that is an object of a class of Keras' own."""
+    """Returns the settings of a loss whose class is Keras' own."""
     if type(loss).__module__.split(".")[0] != "keras":
         return {}
     return dict(loss.get_config())
@@ -199,7 +199,7 @@ def _rule(loss: Any) -> Rule:
 def _weights(
     class_weight: ClassWeight, rule: Rule, y: tf.Tensor, predictions: tf.Tensor
 ) -> tf.Tensor:
-    """The weight of each example's class."""
+    """Returns the weight of each example's class."""
     if isinstance(rule, Binary):
         table = weight_table(class_weight, 2)
         labels = tf.cast(tf.reshape(tf.cast(y, tf.float32), [-1]) > 0.5, tf.int32)

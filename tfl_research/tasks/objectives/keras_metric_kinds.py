@@ -41,7 +41,7 @@ _HIGHER = (
 
 
 def unnumbered(metric: Any) -> tuple[str, bool]:
-    """The name without the number that Keras adds, and whether it is the kind's."""
+    """Returns the name without Keras' number, and whether it is Keras' own name."""
     words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(metric).__name__)
     usual = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
     is_usual = re.fullmatch(rf"{usual}(_\d+)?", metric.name) is not None
@@ -49,7 +49,7 @@ def unnumbered(metric: Any) -> tuple[str, bool]:
 
 
 def fresh_maker(metric: Any, rule: Rule) -> Any:
-    """A function that makes a new metric like the given one."""
+    """Returns a function that makes new metrics like the given metric."""
     metrics = tf.keras.metrics
     if isinstance(metric, str):
         name = metric
@@ -103,7 +103,7 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
 
 
 def _accuracy(rule: Rule, name: str) -> Any:
-    """The metric that Keras calls "accuracy", by the loss; logits above 0 mean yes."""
+    """Makes Keras' "accuracy" for the loss; logits above 0 count as positive."""
     metrics = tf.keras.metrics
     if isinstance(rule, Classes):
         return metrics.SparseCategoricalAccuracy(name)
@@ -119,7 +119,7 @@ def _accuracy(rule: Rule, name: str) -> Any:
 
 
 def _by_outputs(y: tf.Tensor, predictions: tf.Tensor, threshold: float) -> tf.Tensor:
-    """The accuracy that Keras takes by the number of outputs, whatever the loss is."""
+    """Computes the accuracy that Keras chooses by the number of outputs alone."""
     metrics = tf.keras.metrics
     if predictions.shape[-1] == 1:
         return metrics.binary_accuracy(y, predictions, threshold)
@@ -127,7 +127,7 @@ def _by_outputs(y: tf.Tensor, predictions: tf.Tensor, threshold: float) -> tf.Te
 
 
 def direction_of(metric: Any) -> Optional[bool]:
-    """The direction of a metric of Keras' own; None for others."""
+    """Returns the direction of a metric of Keras' own; None for other metrics."""
     kind = type(metric)
     words = kind.__name__
     if kind is tf.keras.metrics.MeanMetricWrapper:

@@ -35,7 +35,7 @@ from tfl_research.tasks.objectives.tracing import (
 
 @dataclasses.dataclass(frozen=True)
 class ExampleMetric:
-    """A metric of Keras by example.
+    """A Keras metric as contributions of examples.
 
     Attributes:
       name: the name of the metric.
@@ -65,7 +65,8 @@ class ExampleMetric:
 
         Args:
           y, predictions: the labels and predictions of a few examples.
-          weights: float32 `[batch]`, of the examples; None for a metric without them.
+          weights: float32 `[batch]`, weights of the examples; None for an unweighted
+            metric.
 
         Raises:
           ValueError: the metric is not a sum over examples.
@@ -93,7 +94,7 @@ class ExampleMetric:
                 f"metric {self.name!r} has several values, expected one number; give "
                 "it an average, such as average='macro'"
             )
-        # As for two clients, of whom one has the first example alone.
+        # This simulates two clients; the first client has only the first example.
         clients = [np.stack([e[0], total]) for e, total in zip(each, sums)]
         results = by_row.mapped(lambda own: self.result(*own), clients)
         pairs: list[tuple[Any, Any]] = [
@@ -114,17 +115,17 @@ class ExampleMetric:
 def example_metric(
     metric: Any, rule: Rule, higher_is_better: Mapping[str, bool]
 ) -> ExampleMetric:
-    """A metric of Keras by example.
+    """Makes an `ExampleMetric` of a Keras metric.
 
     Args:
       metric: a metric of Keras, its name, a function of labels and predictions, or a
         function without arguments that returns a new metric.
-      rule: what the loss takes; says what "accuracy" means.
+      rule: the loss's rule for labels and outputs; it decides the kind of "accuracy".
       higher_is_better: directions of a user's own metrics, by name.
 
     Raises:
-      ValueError: Keras has no such metric; a metric that cannot be made anew from its
-        configuration; a metric with a value that is not a number.
+      ValueError: Keras has no such metric; the metric cannot be made anew from its
+        configuration; or the metric's value is not a number.
     """
     fresh = fresh_maker(metric, rule)
     with_variables = fresh()
@@ -184,9 +185,9 @@ def _mean_of_function(
     predictions: tf.Tensor,
     weights: Optional[tf.Tensor] = None,
 ) -> Optional[list[tf.Tensor]]:
-    """Sum and number of the values of a mean over a function of Keras' own, by example.
+    """Computes sum and count of a mean over one of Keras' own functions, by example.
 
-    It saves a copy of the metric for each example. None for other metrics.
+    This avoids a copy of the metric for each example. Returns None for other metrics.
     """
     base = tf.keras.metrics.MeanMetricWrapper
     kind = type(metric)
@@ -216,7 +217,7 @@ def _mean_of_function(
 
 
 def _area(metric: Any) -> Any:
-    """The exact area of an AUC of Keras; None if thresholds or weights are given."""
+    """Makes the exact area of Keras' AUC; None if thresholds or weights are given."""
     config = metric.get_config()
     if "thresholds" in config or config.get("label_weights") is not None:
         return None

@@ -63,7 +63,7 @@ def creating(held: list[Accumulator]) -> Any:
 
     def create(_: Any, **kwargs: Any) -> Accumulator:
         initial = kwargs["initial_value"]
-        # Keras makes it outside of the graph, which has constants of its own.
+        # Keras makes variables outside of the graph; the graph needs own constants.
         value = initial() if callable(initial) else initial
         held.append(Accumulator(np.asarray(value)))
         return held[-1]

@@ -20,8 +20,8 @@ class Part:
 
     Attributes:
       label: the array with the labels, "y" or "y/NAME".
-      pick: the head's outputs, from the model's predictions.
-      rule: what the loss takes.
+      pick: returns the head's outputs from the model's predictions.
+      rule: the rule for labels and outputs.
     """
 
     label: str
@@ -41,26 +41,27 @@ class Objective:
       example_losses: (y `[batch, ...]`, predictions `[batch, ...]`) -> float32
         `[batch]`; y and predictions may be structures.
       example_sums: (y, predictions) -> `{name: float32 [batch, ...]}`, each example's
-        contribution to every sum; must hold "loss" and "examples".
+        contribution to every sum; must contain "loss" and "examples".
       finalize: `{name: summed over examples}` -> `{metric: scalar}`; metrics of
-        no examples are NaN. TensorFlow operations, so that it runs inside a
-        computation as well as on NumPy arrays.
+        no examples are NaN. It consists of TensorFlow operations, so that it runs
+        inside a computation and on NumPy arrays.
       metrics: the metrics' directions and aggregation, by name. Without an entry, a
         name that ends in a known word ("accuracy", "loss", "error", ...) has its usual
         direction, and other names have no direction.
-      parts: what the loss takes, for the checks of labels and outputs where data and
-        model meet (`tasks.fitting`); empty for no checks.
-      check_examples: (y, predictions) of a few real examples; raises ValueError if a
-        loss is no mean, or a metric no sum, over examples. None without such a check.
+      parts: rules for the labels and outputs of each head, which `tasks.fitting`
+        checks; empty for no checks.
+      check_examples: a function of (y, predictions) of a few real examples. It raises
+        ValueError if a loss is not a mean, or a metric not a sum, over examples. None
+        without such a check.
       weighted_sums: (y, predictions, sample weights `[batch]`) -> the sums of weighted
         metrics other than "loss"; `finalize` takes them too. These sums replace the
         sums of `example_sums`. None without such metrics.
       is_assumed: whether the objective is the default. A model with its own loss must
         then agree with the objective.
-      refuses_masks: whether a mask of a Keras model's output, of its padded steps, is
-        refused.
+      refuses_masks: whether a Keras model is refused whose output has a mask of padded
+        steps.
 
-    Example, a metric of one's own:
+    Example, your own metric:
       >>> import tensorflow as tf
       >>> from tfl_research.tasks import metrics, objectives
       >>> def losses(y, predictions):
@@ -89,12 +90,12 @@ class Objective:
     is_assumed: bool = False
 
     def losses(self, examples: Mapping[str, tf.Tensor], predictions: Any) -> tf.Tensor:
-        """The loss of each example, times its sample weight if there are weights.
+        """Computes the loss of each example, times its sample weight if it has one.
 
         Args:
-          examples: flat arrays by name (`data.structures`): y, and sample_weight where
+          examples: flat arrays by name (`data.structures`): y, and sample_weight if
             examples have weights.
-          predictions: the model's output for them.
+          predictions: the model's output for the examples.
 
         Returns:
           float32 `[batch]`.
@@ -105,11 +106,11 @@ class Objective:
     def sums(
         self, examples: Mapping[str, tf.Tensor], predictions: Any
     ) -> collections.OrderedDict[str, tf.Tensor]:
-        """Each example's contribution to every sum; the loss comes from `losses`.
+        """Computes each example's contribution to every sum.
 
-        The arguments are as in `losses`. The loss is weighted. The metrics are not
-        weighted, as with Keras' `compile(metrics=...)`, except for the metrics of
-        `weighted_sums`.
+        The arguments are those of `losses`. The sum "loss" is weighted, as in `losses`.
+        The metrics are not weighted, as with Keras' `compile(metrics=...)`, except for
+        the metrics of `weighted_sums`.
         """
         y = labels_of(examples)
         sums = collections.OrderedDict(self.example_sums(y, predictions))
@@ -121,14 +122,15 @@ class Objective:
         return sums
 
     def check_keras_model(self, model: tf.keras.Model, x: Any) -> None:
-        """Refuses outputs in another order than the losses, and masks that would count.
+        """Checks the order of a Keras model's outputs, and its output masks.
 
         Args:
           model: the model.
           x: a few examples.
 
         Raises:
-          ValueError: as described.
+          ValueError: the outputs have another order than the losses, or the output has
+            a mask and `refuses_masks` is set.
         """
         predictions = model(x, training=False)
         outputs = tf.nest.flatten(predictions)
@@ -161,7 +163,7 @@ class Objective:
 
 
 def labels_of(examples: Mapping[str, Any]) -> Any:
-    """The labels of flat arrays by name: an array, a dict, or None without labels."""
+    """Returns the labels of flat arrays: an array, a dict, or None without labels."""
     if any(name == "y" or name.startswith("y/") for name in examples):
         return structures.packed(examples, "y")
     return None
@@ -175,6 +177,6 @@ def _times_weights(losses: tf.Tensor, examples: Mapping[str, tf.Tensor]) -> tf.T
 
 
 def ratio(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:
-    """The quotient, NaN where the denominator is zero."""
+    """Divides; the quotient is NaN where the denominator is zero."""
     found = tf.math.divide_no_nan(numerator, denominator)
     return tf.where(denominator > 0, found, tf.constant(float("nan"), found.dtype))

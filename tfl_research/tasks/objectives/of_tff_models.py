@@ -20,11 +20,11 @@ _FIX = "give objective= a loss of Keras, a name or an Objective"
 
 
 def of_model(build_model: Any) -> Objective:
-    """The objective of a TFF model: its own loss and metrics.
+    """Makes the objective of a TFF model from the model's own loss and metrics.
 
-    Of `from_keras_model` these are the loss and the metrics that it was given; their
-    penalties belong to the model. Of a `FunctionalModel` it is the loss; its metrics
-    are functions of its own state, and are not measured.
+    For a model of `from_keras_model`, these are the loss and the metrics that the call
+    got; penalties belong to the model. For a `FunctionalModel`, only the loss is used:
+    its metrics depend on its own state, and are not measured.
 
     Args:
       build_model: see `Task.build_model`.
@@ -63,10 +63,11 @@ def difference(
     examples: Mapping[str, np.ndarray],
     predictions: Any,
 ) -> Optional[str]:
-    """How the loss of a TFF model differs from an objective; None if it does not.
+    """Says how the loss of a TFF model differs from an objective; None if it does not.
 
-    Also None for models without a loss of their own, and if the losses cannot be
-    computed for these examples, unless nobody has named the objective.
+    The result is also None for models without a loss of their own. If the losses cannot
+    be computed for these examples, the result is None too, but only if the user has
+    named the objective.
 
     Args:
       build_model: see `Task.build_model`.
@@ -83,7 +84,7 @@ def difference(
             names = isinstance(model.input_spec, Mapping)
             pairs = _losses(model, {"x": x, "y": y} if names else (x, y))
             if _tff_compat.keras_losses_of(model) is not None:
-                # The penalties of such a model are no part of its objective.
+                # The penalties of such a model are not a part of its objective.
                 losses = of_model(lambda: model).example_losses
                 pairs = [(tf.reduce_mean(losses(y, p)), p) for _, p in pairs]
         else:
@@ -104,9 +105,9 @@ def difference(
 
 
 def _losses(model: Any, batch: Any) -> list[tuple[Any, Any]]:
-    """Loss and predictions of a model, with its first weights and with other weights.
+    """Computes loss and predictions with a model's initial and with other weights.
 
-    A penalty may be 0 for the first weights, and may count in training alone.
+    A penalty may be 0 for the initial weights, and may count only in training.
     """
     generator = derived_generator("losses", 0)
     variables = list(model.trainable_variables)

@@ -17,10 +17,11 @@ LOSSES = ("mse", "mae", "huber")
 
 
 def r2(y: np.ndarray, predictions: np.ndarray) -> float:
-    """The coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)², in float64.
+    """Computes R², 1 - Σ(y - ŷ)² / Σ(y - mean y)², in float64.
 
-    The sums are over all examples and outputs; each output has its own mean. It is NaN
-    where the labels do not vary, as for a client with one example or none.
+    The sums are over all examples and outputs; each output has its own mean. R² (the
+    coefficient of determination) is NaN if the labels do not vary, as for a client with
+    at most one example.
     """
     if not len(y):
         return float("nan")
@@ -31,12 +32,13 @@ def r2(y: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def regression(loss: str = "mse", *, delta: float = 1.0) -> Objective:
-    """An error of numbers; loss, mean_absolute_error, rmse, and in evaluations r2.
+    """Makes the objective of an error of numbers.
 
-    Labels are numbers `[batch, ...]`; predictions are of the same shape, or one of the
-    two has a last axis of length 1 besides. An example's loss is the mean over its
-    outputs. Evaluations have the coefficient of determination, see `r2`; training has
-    none, since sums of squares in float32 lose the variance of large labels.
+    The metrics are loss, mean_absolute_error and rmse, and in evaluations also r2.
+    Labels are numbers `[batch, ...]`. Predictions have the same shape, or labels or
+    predictions have an additional last axis of length 1. An example's loss is the mean
+    over its outputs. Training does not measure `r2`, since sums of squares in float32
+    lose the variance of large labels.
 
     Args:
       loss: "mse", the squared error; "mae", the absolute error; or "huber", half the
@@ -44,7 +46,7 @@ def regression(loss: str = "mse", *, delta: float = 1.0) -> Objective:
       delta: δ of Huber's loss, above 0.
 
     Raises:
-      ValueError: another loss, or a delta that is not above 0.
+      ValueError: the loss has another name, or delta is not above 0.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")

@@ -1,4 +1,4 @@
-"""What a loss takes of labels and of a model's outputs, checked on real examples."""
+"""Rules for a loss's labels and a model's outputs, checked on real examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-# Probabilities in half precision add up to 1 within this.
+# Probabilities in half precision add up to 1 within this tolerance.
 _TOLERANCE = 0.02
 _FIX_LOGITS = (
     "leave the activation out of the last layer, or give a loss of probabilities, as "
@@ -35,8 +35,8 @@ class Rule(abc.ABC):
         """Checks a head.
 
         Args:
-          labels: `[batch, ...]`, of a few examples.
-          outputs: `[batch, ...]` each, of the same examples: first for the model's
+          labels: labels `[batch, ...]` of a few examples.
+          outputs: arrays `[batch, ...]` for the same examples: first for the model's
             initial weights, then for random weights.
 
         Raises:
@@ -47,46 +47,46 @@ class Rule(abc.ABC):
     def wrong_label(
         self, labels: np.ndarray, output_shape: Sequence[int]
     ) -> Optional[Wrong]:
-        """The first label that the loss does not take; None where all are fine.
+        """Finds the first label that the loss does not take; None if there is none.
 
         Args:
-          labels: `[n, ...]`, of one client.
-          output_shape: the head's outputs of one example.
+          labels: labels `[n, ...]` of a client.
+          output_shape: shape of the head's outputs for an example.
         """
 
 
 def rows_where(wrong: np.ndarray) -> Optional[int]:
-    """The first row with a true entry, or None."""
+    """Returns the first row with a true entry, or None."""
     rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
     return int(rows[0]) if len(rows) else None
 
 
 def first_entry(values: np.ndarray, wrong: np.ndarray, row: int) -> str:
-    """The first wrong entry of a row, as text."""
+    """Formats the first wrong entry of a row."""
     return f"{values[row][wrong[row]].flat[0]:g}"
 
 
 def finite(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs in float64, without those that random weights made overflow."""
+    """Returns outputs in float64, without outputs that overflowed."""
     wide = [np.asarray(o, np.float64) for o in outputs]
     return [o for o in wide if np.isfinite(o).all() and o.size]
 
 
 def in_unit_interval(outputs: Sequence[np.ndarray]) -> bool:
-    """Whether the head is bounded by 0 and 1 for any weights, as a sigmoid is."""
+    """Whether all outputs are between 0 and 1, as a sigmoid's are for any weights."""
     found = finite(outputs)
     return len(found) > 1 and all((o >= 0).all() and (o <= 1).all() for o in found)
 
 
 def are_distributions(outputs: Sequence[np.ndarray]) -> bool:
-    """Whether the last axis holds probabilities of several classes, as of softmax."""
+    """Whether the last axis has probabilities of several classes, as after softmax."""
     return in_unit_interval(outputs) and all(
         (abs(o.sum(axis=-1) - 1) < _TOLERANCE).all() for o in finite(outputs)
     )
 
 
 def shapes(labels: np.ndarray, output: np.ndarray) -> str:
-    """The shapes of labels and outputs, for messages."""
+    """Describes the shapes of labels and outputs, for messages."""
     return (
         f"the labels of an example have shape {list(labels.shape[1:])}, the model's "
         f"outputs {list(output.shape[1:])}"
@@ -94,7 +94,7 @@ def shapes(labels: np.ndarray, output: np.ndarray) -> str:
 
 
 def without_unit_axis(labels: np.ndarray, rank: int) -> np.ndarray:
-    """Labels `[..., 1]` as `[...]`, where the rank should be one less."""
+    """Reshapes labels `[..., 1]` to `[...]` if their rank is `rank` + 1."""
     if labels.ndim == rank + 1 and labels.shape[-1] == 1:
         return labels[..., 0]
     return labels
@@ -194,7 +194,7 @@ class OneHot(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Binary(Rule):
-    """Yes or no for each output; labels of the outputs' shape.
+    """Two classes, 0 and 1, for each output; labels have the outputs' shape.
 
     Attributes:
       from_logits: whether the outputs are logits.
@@ -245,7 +245,7 @@ class Binary(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Numbers(Rule):
-    """Numbers of the outputs' shape, `[batch]` and `[batch, 1]` being alike.
+    """Numbers with the outputs' shape; `[batch]` and `[batch, 1]` count as equal.
 
     Attributes:
       is_strict: whether other shapes are refused; a user's own loss may take any.
@@ -282,7 +282,7 @@ def _check_activation(
     is_probability: bool,
     activation: str,
 ) -> None:
-    """Refuses probabilities under a loss of logits, and the other way round."""
+    """Refuses probabilities if the loss takes logits, and logits if it does not."""
     if rule.from_logits:
         bounded = is_probability or in_unit_interval(outputs)
         if bounded:

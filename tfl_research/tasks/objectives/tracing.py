@@ -1,9 +1,9 @@
-"""Functions of Keras' losses and metrics, traced apart from the graph that calls them.
+"""Traces functions of Keras' losses and metrics apart from the graph that calls them.
 
-Keras decides by the graph in which its objects are used how they behave: whether Python
-conditions are converted, and whether a metric's update is wrapped once more. Inside a
-TFF computation the graph is not Keras' own graph. So each function is traced once for
-each shape, in a thread, where TensorFlow is as in a program of Keras.
+The behaviour of Keras' objects depends on the graph in which they are used: whether
+Python conditions are converted, and whether a metric's update is wrapped once more.
+Inside a TFF computation the graph is not Keras' own graph. So each function is traced
+once for each shape, in a new thread, where TensorFlow has the state that Keras expects.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Traced:
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *arguments: Any) -> Any:
-        """The function's value for these arguments."""
+        """Computes the function's value for these arguments."""
         arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
         specs = tf.nest.map_structure(self._spec, arguments)
         given = tf.nest.flatten(arguments)
@@ -88,7 +88,7 @@ class Traced:
 
 
 def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
-    """The same function, with constants instead of tensors from outside.
+    """Returns the same function with constants instead of tensors from outside.
 
     A graph of TFF cannot call a function that refers to tensors of the process.
 
@@ -123,7 +123,7 @@ def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:
 
 
 def last_line(error: Exception) -> str:
-    """The kind of an error and the last line of its message."""
+    """Returns an error's type and the last line of its message."""
     lines = [line.strip() for line in str(error).splitlines()]
     last = next((line for line in reversed(lines) if line), "")
     kind = type(error).__name__
@@ -133,16 +133,15 @@ def last_line(error: Exception) -> str:
 def as_in_fit(
     y: tf.Tensor, predictions: tf.Tensor, *weights: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Labels, predictions and weights as Keras' `fit` gives them to metrics.
+    """Converts labels, predictions and weights as Keras' `fit` does for metrics.
 
-    Labels and weights `[batch]` get the last axis of predictions `[batch, ...]`, and
-    labels of another kind of number their dtype, if both are floats or both are
-    integers.
+    If predictions have two axes, labels and weights `[batch]` get a last axis. Labels
+    get the dtype of the predictions if both are floats or both are integers.
 
     Args:
       y: the labels.
       predictions: the model's output.
-      *weights: of the examples, if they have some.
+      *weights: the examples' weights, if there are any.
     """
     if predictions.shape.rank == 2:
         weights = tuple(w[:, tf.newaxis] for w in weights)
@@ -155,7 +154,7 @@ def as_in_fit(
 
 
 def required_arguments(function: Callable[..., Any]) -> int:
-    """The number of arguments that a call of the function must give by position."""
+    """Counts the arguments that a call of the function must give by position."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a consortium decides in addition to its drafts, and what is still undecided."""
+"""The decisions of a consortium in addition to its drafts, and conflicts of drafts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ConflictError(ValueError):
     """Drafts that cannot be merged.
 
     Attributes:
-      lines: a line for each conflict, with the choices that there are.
+      lines: a line for each conflict, with the possible choices.
     """
 
     def __init__(self, *lines: str):
@@ -25,7 +25,7 @@ class ConflictError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
-    """What the consortium decides in addition to the drafts.
+    """The decisions of the consortium in addition to the drafts.
 
     Attributes:
       ranges: low and high of columns of numbers, known without the data.
@@ -34,13 +34,13 @@ class Decisions:
       distinct: columns with levels that may differ only by case, space or accent.
       dropped: columns that are no features.
       unknown: how a level that is not on the list is encoded: "refuse", "other" or
-        "zeros". None is "zeros" if a site left out rare levels, or else "refuse".
-      outside: what happens to a number outside of a range: "clip" or "refuse". None is
-        "clip" if a site left out rare values, or else "refuse"; a range of `ranges`
-        is then not left, "refuse".
+        "zeros". None means "zeros" if a site left out rare levels, otherwise "refuse".
+      outside: how a number outside of a range is treated: "clip" or "refuse". None
+        means "clip" if a site left out rare values, otherwise "refuse". For columns of
+        `ranges`, None always means "refuse".
 
     Raises:
-      ValueError: another word, or an empty range.
+      ValueError: `unknown` or `outside` has another word, or a range is empty.
     """
 
     ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -66,7 +66,7 @@ class Decisions:
                 )
 
     def check_columns(self, known: Iterable[str], label_column: str) -> None:
-        """Raises ValueError for a column that no draft has."""
+        """Raises ValueError if a decision is about a column that no draft has."""
         known = set(known)
         named = {
             "range": self.ranges,
@@ -84,5 +84,5 @@ class Decisions:
 
 
 def left_out(drafts: Iterable[Draft]) -> bool:
-    """Whether a site left out levels and values that few rows hold."""
+    """Whether a site left out levels or values that few rows have."""
     return any(draft.minimum_count > 1 for draft in drafts)

@@ -1,4 +1,4 @@
-"""What a site publishes about its columns: a draft, and the file that holds it."""
+"""A draft: the facts that a site publishes about its columns, and the draft's file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALES = (RANGE, MEAN, NONE)
 
 @dataclasses.dataclass(frozen=True)
 class NumberDraft:
-    """A column of numbers; of its scale, the range, the mean or nothing is published.
+    """A column of numbers; its range, its mean or no scale is published.
 
     Attributes:
       missing: whether cells may be missing.
@@ -40,7 +40,7 @@ class NumberDraft:
 
     @property
     def scale(self) -> str:
-        """Which scale is published: "range", "mean" or "none"."""
+        """The published scale: "range", "mean" or "none"."""
         if self.mean is not None:
             return MEAN
         return NONE if self.minimum is None else RANGE
@@ -89,8 +89,8 @@ class Draft:
       label_column: the column of the label.
       classes: names of the label's classes that are published.
       columns: every feature column, in the order of the site's file.
-      minimum_count: a level, class or end of a range that fewer rows hold was left
-        out; 1 leaves nothing out.
+      minimum_count: levels, classes and ends of ranges were left out if fewer rows have
+        them; 1 leaves nothing out.
       scale_digits: how coarse the scales are; 0 is exact.
       label_notation: how the label's cells are written; None for plainly.
     """
@@ -104,7 +104,7 @@ class Draft:
     label_notation: Optional[Mapping[str, Any]] = None
 
     def content(self) -> dict[str, Any]:
-        """The content of the draft's file."""
+        """Returns the content of the draft's file."""
         label: dict[str, Any] = {
             "column": self.label_column,
             "classes": list(self.classes),
@@ -125,7 +125,7 @@ class Draft:
 
 
 def as_json(content: Any) -> str:
-    """The text of a draft's or a schema's file."""
+    """Returns the text of a draft's or a schema's file."""
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -139,11 +139,11 @@ def _given(column: ColumnDraft) -> dict[str, Any]:
 
 
 def read(path: pathlib.Path) -> Draft:
-    """A draft's file.
+    """Reads a draft's file.
 
     Raises:
-      ValueError: the file does not exist, or is not a draft; names the file and the
-        entry.
+      ValueError: the file does not exist or is not a draft; the message names the file
+        and the entry.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -32,19 +32,20 @@ from tfl_research.data.tables.notation import Notation
 FOUND, POSSIBLE = "found", "possible"
 MISSING = (FOUND, POSSIBLE)
 _MOST_CATEGORIES = 100
-# A column of text with more rows than this, all different, is no list of categories.
+# If a column of text has more rows than this and all texts differ, the texts are not
+# categories.
 _FEW_ROWS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """The choices of a site about what it publishes.
+    """The choices of a site for its draft.
 
     Attributes:
-      minimum_count: levels and classes that fewer rows hold are left out, and each end
-        of a range is a number that at least this many values reach.
-      scales: "range" publishes a range, "mean" mean, deviation and count, "none"
-        nothing of numbers.
+      minimum_count: levels and classes with fewer rows are left out, and at least this
+        many values reach each end of a range.
+      scales: "range" publishes a column's range; "mean" publishes mean, deviation and
+        count; "none" publishes no scale.
       scale_digits: scales are rounded to this many digits of their size; 0 is exact.
       missing: "found" publishes whether a cell of a column is missing, "possible" says
         of all columns that cells may be missing.
@@ -86,13 +87,13 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Drafted:
-    """A draft, and what stays at the site.
+    """A draft, and the facts that stay at the site.
 
     Attributes:
-      draft: what a site may publish.
+      draft: the draft, which the site may publish.
       left_out: levels and classes that the draft does not have, by column, with their
         numbers of rows.
-      perhaps_identifiers: columns with another whole number in each of many rows.
+      perhaps_identifiers: columns in which many rows all have different whole numbers.
     """
 
     draft: Draft
@@ -112,8 +113,8 @@ def make(
       choices: what is published.
 
     Raises:
-      ValueError: a file, column or cell that does not fit the others of the site; a
-        column that looks like an identifier; or an unknown column in the choices.
+      ValueError: a file, column or cell does not fit the site's others; a column looks
+        like an identifier; or the choices name an unknown column.
     """
     names = _feature_columns(silos, label_column, choices)
     left_out: dict[str, Mapping[str, int]] = {}
@@ -206,7 +207,7 @@ def _feature_columns(
 def _split(
     counts: Mapping[str, int], minimum: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The levels of at least `least` rows, and the other levels with their counts."""
+    """Returns levels with at least `minimum` rows, and the other levels with counts."""
     kept = tuple(level for level, count in counts.items() if count >= minimum)
     return kept, {k: count for k, count in counts.items() if count < minimum}
 
@@ -238,7 +239,7 @@ def _drafted(
     numeric: bool,
     choices: Choices,
 ) -> tuple[ColumnDraft, dict[str, int]]:
-    """The draft of a column whose cells were read, and what it leaves out."""
+    """Drafts a column whose cells were read; returns also the levels left out."""
     notation = choices.notations.get(name)
     missing = choices.missing == POSSIBLE or any(bool(c.isna().any()) for c in cells)
     if not numeric:

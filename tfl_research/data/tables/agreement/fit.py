@@ -1,4 +1,4 @@
-"""Which cells of a site's files do not fit a schema: a line for each."""
+"""Finds the cells of a site's files that do not fit a schema."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tfl_research.data.tables.schema import Schema
 def misfits(
     silos: Sequence[Silo], schema: Schema, label_column: str, dropped: Sequence[str]
 ) -> list[str]:
-    """The first cell that does not fit, of each column of each file.
+    """Finds the first cell that does not fit, for each column of each file.
 
     Args:
       silos: the site's files.
-      schema: what the sites agreed on.
+      schema: the schema that the sites agreed on.
       label_column: the column of the label.
       dropped: columns that are no features; a file may have them.
 

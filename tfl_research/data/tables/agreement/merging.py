@@ -19,16 +19,17 @@ from tfl_research.data.tables.notation import BOOLEAN
 
 
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
-    """The content of the schema.json of several sites.
+    """Merges drafts and decisions into the content of the sites' schema.json.
 
     Levels and classes are the union of the drafts' levels and classes. A range reaches
     over all sites' ranges. A mean and deviation cover all sites' values together; each
-    site published the count, mean and deviation of its own values. The order of the
-    drafts plays no part.
+    site published the count, mean and deviation of its own values. The result does not
+    depend on the order of the drafts.
 
     Raises:
-      ConflictError: sites disagree; has a line for each disagreement.
-      ValueError: no draft, two drafts of a site, or a decision about no column.
+      ConflictError: sites disagree; the error has a line for each disagreement.
+      ValueError: there is no draft, a site has two drafts, or a decision is about an
+        unknown column.
     """
     if not drafts:
         raise ValueError("no draft is given; name the drafts that sites published")

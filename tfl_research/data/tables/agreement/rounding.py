@@ -9,7 +9,7 @@ _EXACT = 0
 
 
 def _unit(size: float, digits: int) -> decimal.Decimal:
-    """The unit of the last of `digits` digits of a positive size: 48, 1 -> 10."""
+    """Returns the unit of the last of `digits` digits of a size > 0: 48, 1 -> 10."""
     exponent = math.floor(math.log10(size)) - (digits - 1)
     return decimal.Decimal(1).scaleb(exponent)
 
@@ -20,7 +20,7 @@ def _to_unit(value: float, unit: decimal.Decimal, rounding: str) -> float:
 
 
 def outward(low: float, high: float, digits: int) -> tuple[float, float]:
-    """The range, widened to multiples of a unit.
+    """Widens a range to multiples of a unit.
 
     Args:
       low, high: the range; the two may be equal.
@@ -43,7 +43,7 @@ def outward(low: float, high: float, digits: int) -> tuple[float, float]:
 
 
 def nearest(value: float, size: float, digits: int) -> float:
-    """The nearest multiple of the unit of `digits` digits of `size`; 0 digits: itself.
+    """Rounds to a multiple of the unit of `digits` digits of `size`; 0 keeps `value`.
 
     Example:
       >>> from tfl_research.data.tables.agreement import rounding

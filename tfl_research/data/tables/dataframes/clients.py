@@ -1,4 +1,4 @@
-"""Whose row it is: the column of clients."""
+"""Groups rows by the column of clients."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tfl_research.data.tables.cells import text_of
 
 
 def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
-    """The places of each client's rows, by the client's name, in the names' order.
+    """Returns the positions of each client's rows by client, in the names' order.
 
     Args:
       column: name of the column with each row's client.
       cells: the column; 3 and 3.0 are the client "3".
 
     Raises:
-      ValueError: a row has no client or a blank one, a client is neither text nor a
-        whole number, or numbers and texts are mixed; names the row.
+      ValueError: a row has no client or a blank client, a client is neither text nor a
+        whole number, or numbers and texts are mixed; the message names the row.
     """
     blank = [isinstance(value, str) and not value.strip() for value in cells]
     missing = cells.isna().to_numpy() | np.array(blank, bool)

@@ -106,7 +106,7 @@ class DistributedEvent(events.NoisedEvent):
 
     @property
     def sensitivities(self) -> tuple[float, float]:
-        """Returns the l1 and l2 norm of the difference between neighbours, in quanta.
+        """The l1 and l2 norm of the difference between neighbours, in quanta.
 
         An integer vector of l2 norm Δ has l1 norm at most min(√d Δ, Δ²).
         """

@@ -83,17 +83,17 @@ class Event(abc.ABC):
 
     @property
     def unit(self) -> str:
-        """Returns the unit of privacy: "client" (the default) or "record"."""
+        """The unit of privacy: "client" (the default) or "record"."""
         return "client"
 
     @property
     def accountants(self) -> tuple[str, ...]:
-        """Returns the accountants that apply, the tightest first; by default "rdp"."""
+        """The accountants that apply, the tightest first; by default "rdp"."""
         return ("rdp",)
 
     @property
     def noise(self) -> Optional[float]:
-        """Returns the noise multiplier; 0 means no privacy (ε = inf).
+        """The noise multiplier; 0 means no privacy (ε = inf).
 
         The result is None if the event has no noise multiplier.
         """
@@ -101,17 +101,17 @@ class Event(abc.ABC):
 
     @property
     def rate(self) -> Optional[float]:
-        """Returns a client's probability of taking part in a round; None by default."""
+        """A client's probability of taking part in a round; None by default."""
         return None
 
     @property
     def num_clients(self) -> Optional[int]:
-        """Returns the number of clients that could take part; None if not known."""
+        """The number of clients that could take part; None if not known."""
         return None
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Returns the event's own kind, and the kinds of the events in its fields."""
+        """The event's own kind, and the kinds of the events in its fields."""
         return (self.kind,)
 
     def to_dict(self) -> dict[str, Any]:

@@ -111,12 +111,12 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def sensitivity(self) -> int:
-        """Returns the sensitivity of a step's sum to one record, in clips: 1 or 2."""
+        """The sensitivity of a step's sum to one record, in clips: 1 or 2."""
         return 1 if self.microbatch_size == 1 else 2
 
     @property
     def sampling_rates(self) -> tuple[float, ...]:
-        """Returns q_k of every client, in the order of `clients`."""
+        """q_k of every client, in the order of `clients`."""
         return tuple(self._batching.sampling_rate(n) for _, n in self.clients)
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def _most_sampled(self) -> int:
-        """Returns the index of the client with the largest ε at equal δ.
+        """The index of the client with the largest ε at equal δ.
 
         A higher sampling rate is never more private. Clients without records come last.
         """
@@ -140,7 +140,7 @@ class RecordEvent(events.NoisedEvent):
 
     @property
     def _step(self) -> GaussianEvent | None:
-        """Returns the event of a local step of the client with the largest ε.
+        """The event of a local step of the client with the largest ε.
 
         Its noise multiplier is relative to the sensitivity. The result is None if no
         client has records.

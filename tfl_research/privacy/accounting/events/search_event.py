@@ -81,7 +81,7 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def num_clients(self) -> int | None:
-        """Returns the number of clients of the runs' event."""
+        """The number of clients of the runs' event."""
         return self.base.num_clients
 
     @property
@@ -103,7 +103,7 @@ class HyperparameterSearchEvent(Event):
 
     @property
     def gamma(self) -> float:
-        """Computes γ of the truncated negative binomial with this mean and shape.
+        """γ of the truncated negative binomial with this mean and shape.
 
         Raises:
           ValueError: the distribution is Poisson.

@@ -30,18 +30,18 @@ class LedgerSet:
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Returns a pair for each run and event, see `accounting.composed_total`."""
+        """A pair for each run and event, see `accounting.composed_total`."""
         return [group for run in self.runs for group in run.groups]
 
     @property
     def clients(self) -> int | None:
-        """Returns the largest number of clients in a ledger; None if not known."""
+        """The largest number of clients in a ledger; None if not known."""
         sizes = (one.clients for one in self.ledgers if one.clients is not None)
         return max(sizes, default=None)
 
     @property
     def budgets(self) -> list[tuple[Spending, LedgerBudget]]:
-        """Returns the ledgers with a budget."""
+        """The ledgers with a budget."""
         return [(one, one.budget) for one in self.ledgers if one.budget is not None]
 
 

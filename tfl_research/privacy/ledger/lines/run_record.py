@@ -40,7 +40,7 @@ class RunRecord:
 
     @property
     def furthest(self) -> int:
-        """Returns the largest number of a charged round in any attempt."""
+        """The largest number of a charged round in any attempt."""
         return max(
             (entry.round for entry in self.entries if isinstance(entry, Round)),
             default=0,
@@ -48,12 +48,12 @@ class RunRecord:
 
     @property
     def superseded(self) -> int:
-        """Returns the number of charged rounds that a later attempt repeats."""
+        """The number of charged rounds that a later attempt repeats."""
         return len(self.charged) - len(self.rounds)
 
     @property
     def present_releases(self) -> list[Event]:
-        """Returns the events of the releases of the present attempt."""
+        """The events of the releases of the present attempt."""
         return [event for _, event in self._present.values()]
 
     def add(self, where: str, entry: Entry) -> None:

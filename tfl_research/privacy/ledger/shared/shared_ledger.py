@@ -106,12 +106,12 @@ class SharedLedger(ChainFile):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """Returns the entries of this run among the lines read so far."""
+        """The entries of this run among the lines read so far."""
         return tuple(self._record.entries)
 
     @property
     def budget(self) -> LedgerBudget | None:
-        """Returns the last budget among the lines read so far."""
+        """The last budget among the lines read so far."""
         return self._rounds.budget
 
     def budget_spent(self) -> tuple[LedgerBudget, float] | None:
@@ -125,7 +125,7 @@ class SharedLedger(ChainFile):
 
     @property
     def spent(self) -> tuple[RunSpent, ...]:
-        """Returns the spending of each run in the lines read so far, in order."""
+        """The spending of each run in the lines read so far, in order."""
         return tuple(
             RunSpent(run, tuple(record.entries))
             for run, record in self._rounds.runs.items()

@@ -41,17 +41,17 @@ class RunSpent:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Returns the event of every charged round, including repeated rounds."""
+        """The event of every charged round, including repeated rounds."""
         return tuple(one.event for one in self.entries if isinstance(one, Round))
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """Returns the further releases."""
+        """The further releases."""
         return tuple(one for one in self.entries if isinstance(one, Release))
 
     @property
     def groups(self) -> list[tuple[Event, int]]:
-        """Returns each event with its number of charges, in order of first lines."""
+        """Each event with its number of charges, in order of first lines."""
         counts = RunRecord(self.entries).counts
         return [(event, count) for (_, event), count in counts.items()]
 

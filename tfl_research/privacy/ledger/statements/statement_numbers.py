@@ -31,7 +31,7 @@ class Numbers:
 
     @property
     def cross_check(self) -> str | None:
-        """Returns the second accountant, "rdp", if it applies to all events."""
+        """The second accountant, "rdp", if it applies to all events."""
         applies = all("rdp" in event.accountants for event, _ in self.groups)
         return "rdp" if self.accountant == "pld" and applies else None
 

@@ -62,7 +62,7 @@ class GivenOut:
 
     @property
     def withheld(self) -> list[str]:
-        """Returns the names of the exact outputs in the table that are withheld."""
+        """The names of the exact outputs in the table that are withheld."""
         release = self.release
         columns = [o.name for o in outputs.COLUMNS if o.kind == EXACT]
         files = [o.name for o in outputs.FILES if o.kind == EXACT]

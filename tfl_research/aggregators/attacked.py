@@ -40,7 +40,7 @@ class AttackedFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFacto
       seed: seed of the attack's randomness, together with the round number.
 
     Raises:
-      ValueError: a role below 1.
+      ValueError: the role is below 1.
     """
 
     inner: Union[StackingFactory, TrustedRootFactory]

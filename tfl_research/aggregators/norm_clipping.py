@@ -29,7 +29,7 @@ class NormClippingFactory(UpdateAggregator, tff.aggregators.WeightedAggregationF
       inner: aggregates the clipped updates; the weighted mean by default.
 
     Raises:
-      ValueError: a radius out of its range.
+      ValueError: the radius is out of range.
     """
 
     radius: float

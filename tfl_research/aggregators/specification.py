@@ -247,7 +247,7 @@ class AggregatorSettings(NamedSettings):
 
         Raises:
           SettingError: the pair is unsound; the message says why.
-          ValueError: an unknown value of `noised_at`.
+          ValueError: `noised_at` has an unknown value.
         """
         if noised_at not in NOISED_AT:
             raise ValueError(

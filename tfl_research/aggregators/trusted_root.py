@@ -46,7 +46,7 @@ class TrustedRootFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFa
       rewrite: see `StackingFactory`.
 
     Raises:
-      ValueError: a capacity or role below 1.
+      ValueError: the capacity or the role is below 1.
     """
 
     capacity: int

@@ -76,7 +76,7 @@ class AdaptiveProximalServer(ServerWork):
       patience: the number of rounds; 5 in the paper.
 
     Raises:
-      ValueError: a negative initial mu or change, or a patience below 1.
+      ValueError: initial mu or the change is negative, or the patience is below 1.
     """
 
     step: OptimizerStep

@@ -89,7 +89,7 @@ class FedBuffServer(ServerWork):
       max_staleness: number of server steps for which a model is kept, at least 0.
 
     Raises:
-      ValueError: a negative max_staleness.
+      ValueError: `max_staleness` is negative.
     """
 
     step: OptimizerStep

@@ -39,7 +39,7 @@ class SubModels:
       share: share of the units that are kept, above 0 and at most 1.
 
     Raises:
-      ValueError: a share outside its range.
+      ValueError: the share is out of range.
     """
 
     share: float

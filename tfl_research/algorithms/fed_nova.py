@@ -33,7 +33,7 @@ class FedNovaClient(clients.ClientWork):
       proximal_strength: mu, at least 0.
 
     Raises:
-      ValueError: an optimizer other than SGD, a negative mu, or a proximal term
+      ValueError: the optimizer is not SGD, mu is negative, or there is a proximal term
         together with momentum, with clipping (which also shrinks the proximal term, by
         different factors at different steps) or with eta mu above 1 (which changes the
         sign of a_k).

@@ -40,8 +40,8 @@ class ScaffoldClient(clients.ClientWork):
       option: 1 or 2.
 
     Raises:
-      ValueError: another option, or option 2 with momentum or an optimizer other than
-        SGD, under which (x - y_i) / (K eta_l) is no mean of gradients.
+      ValueError: the option is neither 1 nor 2; or the option is 2 and the optimizer is
+        not SGD, or has momentum, so that (x - y_i) / (K eta_l) is no mean of gradients.
     """
 
     steps: clients.LocalSteps

@@ -46,7 +46,7 @@ class MinSeparation(WholeCohorts):
       min_separation: b; None for the largest possible, `population // cohort_size`.
 
     Raises:
-      ValueError: no clients, or a cohort size or separation outside its range.
+      ValueError: there are no clients, or a number is out of range.
     """
 
     min_separation: Optional[int] = None
@@ -122,7 +122,7 @@ class CyclicPoisson(BinomialCohorts):
       min_separation: b, a whole number from 1 to the population.
 
     Raises:
-      ValueError: no clients, or a cohort size or separation outside its range.
+      ValueError: there are no clients, or a number is out of range.
     """
 
     min_separation: int

@@ -63,7 +63,7 @@ class Poisson(BinomialCohorts):
         unknown to everybody who sees the results: keep the seed secret.
 
     Raises:
-      ValueError: no clients, or a cohort size outside its range.
+      ValueError: there are no clients, or the cohort size is out of range.
     """
 
     @property
@@ -107,7 +107,7 @@ class FixedSize(WholeCohorts):
       seed: the seed of the draws; a secret, see `Poisson.seed`.
 
     Raises:
-      ValueError: no clients, or a cohort size outside its range.
+      ValueError: there are no clients, or the cohort size is out of range.
     """
 
     def sample(self, round_number: int) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class Full:
       seed: unused, since nothing is drawn; a field of every sampler.
 
     Raises:
-      ValueError: no clients.
+      ValueError: there are no clients.
     """
 
     client_ids: Sequence[str]
@@ -193,7 +193,7 @@ class Shuffled(WholeCohorts):
       seed: the seed of the orders.
 
     Raises:
-      ValueError: no clients, or a cohort size outside its range.
+      ValueError: there are no clients, or the cohort size is out of range.
     """
 
     @property

@@ -183,7 +183,7 @@ class CheckpointStore:
         """Returns round and attempt of the newest undamaged version, or (0, "").
 
         Raises:
-          UserError: a version is of an earlier format.
+          UserError: a version has an earlier format.
         """
         for round_number, header, _ in self._undamaged():
             return round_number, header["attempt"]

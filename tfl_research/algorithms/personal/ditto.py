@@ -31,7 +31,7 @@ class DittoClient(clients.ClientWork):
       strength: lambda, at least 0; with 0 each client trains its personal model alone.
 
     Raises:
-      ValueError: a negative strength.
+      ValueError: the strength is negative.
     """
 
     steps: clients.LocalSteps

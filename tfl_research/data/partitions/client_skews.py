@@ -31,7 +31,7 @@ def client_angles(num_clients: int, degrees: float) -> np.ndarray:
     A single client is not rotated.
 
     Raises:
-      ValueError: no clients, or `degrees` is not in [0, 180].
+      ValueError: there are no clients, or `degrees` is not in [0, 180].
     """
     _check_clients(num_clients)
     if not 0 <= degrees <= 180:
@@ -48,7 +48,7 @@ def client_noise_levels(num_clients: int, level: float) -> np.ndarray:
     arXiv 2102.02079; the level is a standard deviation, as in their code).
 
     Raises:
-      ValueError: no clients, or `level` is not above 0 and finite.
+      ValueError: there are no clients, or `level` is not above 0 and finite.
     """
     _check_clients(num_clients)
     if not (level > 0 and math.isfinite(level)):

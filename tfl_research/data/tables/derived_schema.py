@@ -45,9 +45,9 @@ def derive(
       training: the training rows of the clients to train on.
 
     Raises:
-      ValueError: a column without a value in any file, files that disagree, a cell
-        that is no finite number in a numeric column, a column whose values differ by
-        rounding alone, or more than 100 categories.
+      ValueError: a column has no value in any file, files disagree, a cell of a numeric
+        column is no finite number, the values of a column differ by rounding alone, or
+        a column has more than 100 categories.
     """
     return Schema(
         tuple(_column(silos, name, [rows[name] for rows in training]) for name in names)

@@ -59,8 +59,8 @@ def names(silo: Silo, label: str, declared: Optional[Label] = None) -> pd.Series
     file. No label becomes a float.
 
     Raises:
-      ValueError: a missing label, or one that is not a class; names file, line and
-        column.
+      ValueError: a label is missing or is not a class; the message names file, line
+        and column.
     """
     notation = None if declared is None else declared.notation
     if notation is not None:
@@ -139,9 +139,9 @@ def classes(
       notation: what schema.json says of the label's cells.
 
     Raises:
-      ValueError: a label that is missing, undeclared, or neither an integer nor text
-        (names file, line and column); a single class; or too many distinct labels for
-        classes.
+      ValueError: a label is missing, undeclared, or neither an integer nor text (the
+        message names file, line and column); there is a single class; or there are too
+        many distinct labels for classes.
     """
     if declared is not None:
         for silo in silos:
@@ -193,8 +193,8 @@ def counts(
     Classes are sorted as integers if all are integers, or else as text.
 
     Raises:
-      ValueError: a label that is missing, or neither an integer nor text (names file,
-        line and column); or too many distinct labels for classes.
+      ValueError: a label is missing, or neither an integer nor text (the message names
+        file, line and column); or there are too many distinct labels for classes.
     """
     named = [names(silo, label, declared) for silo in silos]
     integers = check_alike(silos, label, named)
@@ -233,8 +233,8 @@ def encode_numbers(silo: Silo, label: str, declared: Label) -> np.ndarray:
     """Each row's number, float32 `[rows]`.
 
     Raises:
-      ValueError: a cell that is missing, no finite number of float32, or outside of the
-        declared range; names the cell.
+      ValueError: a cell is missing, is no finite float32 number, or is outside of the
+        declared range; the message names the cell.
     """
     notation = declared.notation
     raw = silo.frame[label]
@@ -267,7 +267,7 @@ def encode_several(
     Without a declaration a cell is 0 or 1, or a truth value.
 
     Raises:
-      ValueError: a cell that is missing or neither true nor false; names the cell.
+      ValueError: a cell is missing, or neither true nor false; the message names it.
     """
     found = np.zeros((len(silo.frame), len(columns)), np.int32)
     for place, column in enumerate(columns):

@@ -46,7 +46,7 @@ TRUTH = ("false", "true")
 class Notation:
     """How a column's cells are written.
 
-    Space around a cell is no part of it.
+    Space around a cell is ignored.
 
     Attributes:
       type: "number" (float64), "integer" (int64), "text" (as it is written, such as
@@ -60,11 +60,11 @@ class Notation:
       missing_values: the cells that mean "no value", exactly as written; None takes the
         usual words (`written.MISSING`).
       date_format: the format of dates, in the words of `datetime.strptime`: "%d.%m.%Y".
-      spellings: what is meant by each other spelling: {"TRUE": "True"}.
+      spellings: the meaning of each other spelling: {"TRUE": "True"}.
       levels: texts that are values although they look like words for "no value".
 
     Raises:
-      ValueError: an unknown type or sign, or signs that do not go together.
+      ValueError: the type or a sign is unknown, or signs do not go together.
 
     Example:
       >>> import pandas as pd
@@ -146,7 +146,7 @@ class Notation:
     def read(
         self, column: str, cells: pd.Series, at: CellNamer = row_and_column
     ) -> pd.Series:
-        """The meaning of the cells: float, int or str objects, None where missing.
+        """Reads cells as float, int or str objects; None if a value is missing.
 
         Args:
           column: the column's name, for errors.
@@ -154,7 +154,7 @@ class Notation:
           at: names a cell in an error.
 
         Raises:
-          ValueError: a cell that is not written so; names the cell.
+          ValueError: a cell does not have the notation; the message names the cell.
         """
         codes, distinct = pd.factorize(_keys(cells))
         meant = []

@@ -92,7 +92,7 @@ def notation_of(where: str, entry: Any) -> Notation:
     """The notation of an entry that has nothing else, and says the type.
 
     Raises:
-      ValueError: another entry; begins with `where`.
+      ValueError: the entry has another form; the message begins with `where`.
     """
     found = None
     if isinstance(entry, dict) and "type" in entry and not set(entry) - NOTATION:

@@ -51,7 +51,7 @@ def summarize(
     """Returns the content of summary.json, made from the rows of metrics.csv.
 
     `no_best` says why there is no best model; None if there is a best model. `epsilon`
-    is ε of the run, including what is charged in addition to the rows: the choice of
+    is ε of the run, with charges that are in addition to the rows: the choice of
     the best model, or a round that diverged; None if the last row has it.
     """
     summary: dict[str, Any] = {

@@ -175,7 +175,7 @@ def divide(
       shapes: the engine's padded shapes; by default all sizes come from `bucket`.
 
     Raises:
-      ValueError: a chunk size below 1.
+      ValueError: the chunk size is below 1.
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")

@@ -20,9 +20,10 @@ class WorkerProgram(NamedTuple):
 
     Attributes:
       computation: a `tff.Computation` from (context leaves, client leaves
-        `[clients, ...]` and their number int32) to what `MapReduce.chunk` gives.
-      context_type: of the context leaves.
-      leaves_type: of the client leaves and the number of real clients.
+        `[clients, ...]` and the int32 number of clients) to the result of
+        `MapReduce.chunk`.
+      context_type: TFF type of the context leaves.
+      leaves_type: TFF type of the client leaves and the number of real clients.
     """
 
     computation: Any

@@ -180,7 +180,7 @@ class MeasurementsLog:
     Damaged lines are dropped, and named in a warning.
 
     Raises:
-      UserError: the file is no file of measurements, or of a later format.
+      UserError: the file is no file of measurements, or has a later format.
     """
 
     def __init__(

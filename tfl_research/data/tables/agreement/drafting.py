@@ -55,7 +55,7 @@ class Choices:
         others are written plainly.
 
     Raises:
-      ValueError: a value outside of its range.
+      ValueError: a value is out of range.
     """
 
     minimum_count: int = 5
@@ -110,7 +110,7 @@ def make(
       site: the site's name.
       silos: the site's files.
       label_column: the column of the label.
-      choices: what is published.
+      choices: the site's choices.
 
     Raises:
       ValueError: a file, column or cell does not fit the site's others; a column looks

@@ -24,10 +24,10 @@ def content(table: Table, found: Sequence[Finding]) -> dict[str, Any]:
 
     Args:
       table: files without a schema.json.
-      found: what the comparison of the files found.
+      found: the findings of the comparison of the files.
 
     Raises:
-      ValueError: a column that no declaration could settle, or too many categories.
+      ValueError: no declaration can settle a column, or there are too many categories.
     """
     refused = {f.column: f for f in reversed(found) if f.fate == REFUSED}
     columns = {

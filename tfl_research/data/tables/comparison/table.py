@@ -117,7 +117,7 @@ def read(
     Args: see `silos.load`.
 
     Raises:
-      ValueError: a file or a column that does not fit; names the file.
+      ValueError: a file or a column does not fit; the message names the file.
     """
     names = label_columns(label_column, label_kind)
     declared = declared_schema(folder, names, label_kind)

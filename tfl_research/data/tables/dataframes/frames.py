@@ -44,8 +44,8 @@ class FrameColumns:
         labels are numbers.
 
     Raises:
-      ValueError: no columns, a column that is both a feature and a label or a weight,
-        or classes without a single label column.
+      ValueError: there are no columns, a column is both a feature and a label or a
+        weight, or there are classes and not exactly one label column.
     """
 
     features: Union[Part, Mapping[str, Part]]
@@ -117,8 +117,8 @@ class FrameColumns:
           frame: the client's rows; its index names them in errors.
 
         Raises:
-          ValueError: a cell that is missing or does not fit; names client, column and
-            row.
+          ValueError: a cell is missing or does not fit; the message names client,
+            column and row.
         """
 
         def at(row: int, column: str) -> str:

@@ -5,6 +5,7 @@ import time
 
 import grpc
 import pytest
+from tensorflow_federated.proto.v0 import executor_pb2
 
 from tfl_research.errors import UserError
 from tfl_research.runtime.workers import session
@@ -96,6 +97,14 @@ def test_a_job_that_ends_each_worker_ends_the_run(monkeypatch):
     with pytest.raises(UserError, match="ended 5 times while it computed one part"):
         session.Session(lambda: None, 1).run(job)
     assert len(tried) == 5
+
+
+def test_values_that_outlive_a_connection_are_released_without_a_word():
+    connection = RemoteWorker("localhost:1", 1.0)
+    connection.close()
+    with pytest.raises(ValueError, match="closed"):
+        connection.stub.dispose(executor_pb2.DisposeRequest())
+    session._Quiet(connection.stub).dispose(executor_pb2.DisposeRequest())
 
 
 def test_no_job_begins_after_a_failure():

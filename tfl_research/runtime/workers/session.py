@@ -71,7 +71,11 @@ class _Executor:
 
 
 class _Quiet:
-    """A stub whose disposals never fail: a lost worker has no values any more."""
+    """A stub whose disposals never fail: a lost worker has no values any more.
+
+    An error keeps values until it is printed, when the connection is already closed;
+    gRPC then raises ValueError.
+    """
 
     def __init__(self, stub: tff.framework.RemoteExecutorGrpcStub):
         self._stub = stub
@@ -79,7 +83,7 @@ class _Quiet:
     def dispose(self, request: Any) -> None:
         try:
             self._stub.dispose(request)
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError):
             return
 
     def get_executor(self, request: Any) -> Any:

@@ -25,6 +25,8 @@ def federation(tmp_path_factory):
 
 def _differences(federation, experiment, tmp_path, compiler):
     result = experiment.run(tmp_path / "federation")
+    # The questions before a run leave no file, at the sites and here.
+    assert not list(federation.folder.rglob("question*"))
     simulated = compare.simulate(
         result.path,
         tmp_path / "simulation",

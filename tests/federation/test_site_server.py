@@ -20,6 +20,7 @@ from fake_sites import RUN, Doubling, asked, request
 from tfl_research.errors import UserError
 from tfl_research.federation.site.site_requests import Requests
 from tfl_research.federation.site.site_server import SiteServer
+from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.authentication import Seal, opened, sealed
 from tfl_research.federation.wire.carriers import LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
@@ -107,6 +108,79 @@ class TestReplay:
         assert b"request 5 of the run run1 is not new" in old
         assert again == last != first
         assert _reply(new).header["calls"] == 3
+
+
+def _question(run, kind="hello"):
+    body = encode(Message(kind, {"run": run, "round": 0, "completed": 0}))
+    return sealed(body, KEY, Seal(False, "nord", run, 1))
+
+
+class TestQuestions:
+    """A question before a run leaves nothing at a site."""
+
+    def test_no_files_are_made_and_a_repeated_question_gets_the_kept_reply(
+        self, server
+    ):
+        handler, run = Doubling(), questions.new_id()
+        before = _files(server._folder)
+        first = server.answer(_question(run), handler)
+        assert _reply(first).header["calls"] == 1
+        assert server.answer(_question(run), handler) == first
+        other = _reply(server.answer(_question(questions.new_id()), handler))
+        assert other.header["calls"] == 2
+        assert _files(server._folder) == before
+
+    def test_a_site_that_was_killed_answers_again(self, tmp_path):
+        folder, handler, run = tmp_path / "nord", Doubling(), questions.new_id()
+        for calls in (1, 2):
+            with contextlib.closing(
+                SiteServer(folder / "site.sock", "nord", KEY, folder)
+            ) as server:
+                reply = _reply(server.answer(_question(run), handler))
+                assert reply.header["calls"] == calls
+        assert list((folder / "runs").iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["begin", "round", "evaluate", "end"])
+    def test_a_question_is_no_run(self, server, kind):
+        handler, run = Doubling(), questions.new_id()
+        reply = _reply(server.answer(_question(run, kind), handler))
+        assert reply.kind == "refused"
+        assert "is the id of a question" in reply.text("reason")
+        assert handler.requests == []
+
+    def test_folders_of_earlier_versions_go_and_those_of_runs_stay(self, tmp_path):
+        folder = tmp_path / "nord"
+        with contextlib.closing(
+            SiteServer(folder / "site.sock", "nord", KEY, folder)
+        ) as server:
+            server.answer(request("nord", KEY, 5), Doubling())
+        runs = folder / "runs"
+        for name in ("requests", "reply", "reply.tmp", "ledger.jsonl"):
+            old = runs / f"question-{name}"
+            old.mkdir()
+            (old / "requests").write_bytes(b"")
+            (old / name).write_bytes(b"x")
+        (runs / "question-empty").mkdir()
+        (runs / "question-file").write_text("")
+        (runs / "question-link").symlink_to(runs / RUN)
+        before = _files(runs / RUN)
+        with contextlib.closing(SiteServer(folder / "site.sock", "nord", KEY, folder)):
+            left = {path.name for path in runs.iterdir()}
+        kept = {RUN, "question-ledger.jsonl", "question-file", "question-link"}
+        assert left == kept
+        assert _files(runs / RUN) == before
+        assert _files(runs / "question-ledger.jsonl").keys() == {
+            "requests",
+            "ledger.jsonl",
+        }
+
+
+def _files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 class TestStrangers:

@@ -26,7 +26,8 @@ from tfl_research.runtime import separate
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
-ROUNDS = 80
+# More than the kills wait for: at most eight for each kill, and three on average.
+ROUNDS = 150
 KILLS = 25
 
 
@@ -74,12 +75,10 @@ def _killed(
     """Kills until the coordinator ends by itself; how often each process was killed."""
     killed: collections.Counter[str] = collections.Counter()
     due = 1
-    later = 0.0
     for _ in whole_federation.until_ended(processes, seconds=3000):
-        done = processes.completed(out)
-        if sum(killed.values()) == KILLS or done < due or time.monotonic() < later:
+        if sum(killed.values()) == KILLS or processes.completed(out) < due:
             continue
-        time.sleep(draws.uniform(0, 0.2))
+        _wait(processes, out, draws.uniform(0, 0.2), rounds=1)
         # A coordinator takes the longest to come back: everybody begins again.
         name = draws.choice([*processes.names, *processes.names[:-1]])
         if processes.running[COORDINATOR].exitcode is not None:
@@ -87,15 +86,27 @@ def _killed(
         processes.kill(name)
         killed[name] += 1
         # Somebody may ask for it in the meantime.
-        time.sleep(draws.choice([0.0, 0.0, 0.5, 2.0]))
+        _wait(processes, out, draws.choice([0.0, 0.0, 0.5, 2.0]), rounds=2)
         processes.start(name)
         if draws.random() < 0.3:
             # The next kill may come while it starts and the others wait for it.
-            later = time.monotonic() + draws.uniform(0, 6)
+            _wait(processes, out, draws.uniform(0, 6), rounds=2)
         else:
             due = processes.completed(out) + draws.randint(1, 4)
-            later = 0.0
     return killed
+
+
+def _wait(
+    processes: Processes, out: pathlib.Path, seconds: float, *, rounds: int
+) -> None:
+    """Waits for a time, or until so many further rounds are complete.
+
+    However fast rounds are, a wait leaves most of them for further kills.
+    """
+    end = time.monotonic() + seconds
+    last = processes.completed(out) + rounds
+    while time.monotonic() < end and processes.completed(out) < last:
+        time.sleep(0.005)
 
 
 def _counted(out: pathlib.Path) -> dict[int, set[str]]:

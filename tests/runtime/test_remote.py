@@ -24,6 +24,7 @@ from toy_processes import (
 from tfl_research import aggregators, processes, runtime
 from tfl_research.aggregators import CoordinateMedian, Krum, StackingFactory
 from tfl_research.runtime import Mode
+from tfl_research.runtime.workers import session
 from tfl_research.runtime.workers.pool import consecutive
 
 GRAPH = Mode("folded", "graph")
@@ -168,6 +169,45 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
         finally:
             again.close()
     assert said[1:] == [f"the TFF worker at 127.0.0.1:{port} is back"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["value", "apply", "fetched"])
+@pytest.mark.parametrize("round_number", [1, 2])
+def test_a_worker_that_is_started_again_within_a_job_changes_no_bit(
+    monkeypatch, caplog, step, round_number
+):
+    """The worker answers again at once, so that only its executors are missing."""
+    task = make_task()
+    process = processes.build_fed_avg(task, **OURS["fed_avg"])
+    cohorts = cohorts_of(task)[:2]
+    xla = Mode("folded", "xla")
+    workers = [runtime.Worker(port=0)]
+    workers[0].stub()
+    address = workers[0].address
+    expected = rounds_of(runtime.remote(process, [address], mode=xla), cohorts)
+    plain, calls = getattr(session.Call, step), []
+
+    def restarted(call, *arguments):
+        calls.append(step)
+        # Each job sends two values.
+        per_round = 2 if step == "value" else 1
+        if len(calls) == round_number * per_round:
+            workers[0].close()
+            workers.append(runtime.Worker(int(address.rpartition(":")[2])))
+            workers[1].stub()
+        return plain(call, *arguments)
+
+    monkeypatch.setattr(session.Call, step, restarted)
+    try:
+        found = rounds_of(runtime.remote(process, [address], mode=xla), cohorts)
+    finally:
+        for worker in workers:
+            worker.close()
+    assert len(workers) == 2
+    for one, other in zip(leaves(found), leaves(expected)):
+        np.testing.assert_array_equal(one, other)
+    assert "executes such clients" not in caplog.text
 
 
 @pytest.mark.slow

@@ -7,12 +7,14 @@ A module that begins to use the folder needs a row.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -154,7 +156,11 @@ def cache(request, tmp_path, monkeypatch):
 
 
 def _file(tmp_path: pathlib.Path) -> pathlib.Path:
-    (path,) = (p for p in (tmp_path / "cache").rglob("*") if p.is_file())
+    (path,) = (
+        path
+        for path in (tmp_path / "cache").rglob("*")
+        if path.is_file() and path.suffix != user_cache.LOCK_SUFFIX
+    )
     return path
 
 
@@ -301,6 +307,8 @@ PROGRAM = """
         user_cache.path_of("test", {"a": 1}).unlink(missing_ok=True)
         assert choice_cache.recall(key) in (None, ("folded", "xla", "why"))
         choice_cache.remember(key, ("folded", "xla", "why"))
+        own = choice_cache.key(f"work {sys.argv[1]} {turn}", [(3,)])
+        choice_cache.remember(own, ("folded", "graph", "why"))
         stored = factor_cache.load(matrix, lambda _: None)
         assert stored is None or (stored == rows).all()
         factor_cache.store(matrix, rows)
@@ -316,14 +324,14 @@ def test_two_processes_at_once(tmp_path):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        for _ in range(2)
+        for number in range(2)
     ]
     for process in processes:
         assert process.stdout.readline() == "ready\n", process.stderr.read()
@@ -334,6 +342,45 @@ def test_two_processes_at_once(tmp_path):
         output, errors = process.communicate()
         assert output == "done\n", errors
     assert not list(tmp_path.rglob("*.tmp"))
+    choices = json.loads((tmp_path / "tfl_research/execution.json").read_text())
+    # One that both store, and 150 of each: none is lost.
+    assert len(choices) == 1 + 2 * 150
+
+
+def test_a_stopped_process_that_holds_the_lock_stops_nobody(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(user_cache, "_LOCK_SECONDS", 0.05)
+    key = choice_cache.key("work", [(3,)])
+    with user_cache.changing(tmp_path / "tfl_research/execution.json"):
+        choice_cache.remember(key, ("folded", "xla", "why"))
+    assert choice_cache.recall(key) == ("folded", "xla", "why")
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(user_cache.fcntl, "flock", refuse)
+    key = choice_cache.key("work", [(3,)])
+    choice_cache.remember(key, ("folded", "xla", "why"))
+    assert choice_cache.recall(key) == ("folded", "xla", "why")
+
+
+def test_what_a_kill_left_is_removed_after_a_day(cache, tmp_path):
+    cache()
+    path = _file(tmp_path)
+    old, new = path.with_name("old.tmp"), path.with_name("new.tmp")
+    for each in (old, new):
+        each.write_bytes(b"half")
+    day = 24 * 3600
+    os.utime(old, (time.time() - day - 60,) * 2)
+    path.unlink()
+    cache()
+    assert path.exists()
+    assert new.exists()
+    assert not old.exists()
 
 
 def test_every_user_of_the_folder_has_a_row():

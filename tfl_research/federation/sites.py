@@ -12,6 +12,7 @@ from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.federation.asked_round import AskedRound, ReportSpec, Restarts
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
+from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.messages import Message, MessageError
 
 
@@ -112,7 +113,7 @@ class Sites:
             "completed": 0,
             "experiment": dict(experiment),
         }
-        request = Message("hello", header)
+        request = Message(questions.KIND, header)
         answers = self._all(dict.fromkeys(self._names, request))
         return AllFacts(
             {site: SiteFacts.of(site, answers[site].header) for site in answers}

@@ -22,6 +22,7 @@ from tfl_research.federation.secure_sums import SecureSumError
 from tfl_research.federation.site import site_server
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.summing import MASKED, SHARES, UNMASK
+from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.storage.files import atomic
@@ -53,7 +54,7 @@ class SiteWork:
     def handle(self, request: Message) -> Message:
         """Returns the reply to a request; raises the errors of `Handler.handle`."""
         run = request.text("run")
-        if request.kind == "hello":
+        if request.kind == questions.KIND:
             return self._hello(request)
         if request.kind == "begin":
             return self._begin(run, request)
@@ -90,7 +91,7 @@ class SiteWork:
         experiment = self._experiment(request)
         task = self._task(experiment)
         self._site.policy.check(experiment, task)
-        return Message("hello", self._facts(task).header())
+        return Message(questions.KIND, self._facts(task).header())
 
     def _check_sources(self, theirs: object) -> None:
         """Refuses a coordinator of another version, before anything is read or built.

@@ -19,6 +19,7 @@ from tfl_research.federation.asked_round import ReportSpec, Restarts
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.federation_file import FederationFile
 from tfl_research.federation.sites import Sites, SumsOfSites
+from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.carriers import PATIENCE, Carrier, LocalCarrier
 from tfl_research.federation.wire.exchange import Exchange
 from tfl_research.federation.wire.relay_carrier import RelayCarrier
@@ -54,7 +55,7 @@ def _carrier(file: FederationFile) -> Carrier:
 def opened_sites(
     file: FederationFile,
     run: str,
-    sequence_path: pathlib.Path,
+    sequence_path: Optional[pathlib.Path],
     sums: Optional[SumsOfSites] = None,
     tells_values: bool = False,
 ) -> Iterator[Sites]:
@@ -63,7 +64,8 @@ def opened_sites(
     Args:
       file: the content of federation.toml.
       run: the run's id.
-      sequence_path: the file that keeps the number of the next request.
+      sequence_path: the file that keeps the number of the next request; None for a
+        question before the run.
       sums: makes the secure sums of the run.
       tells_values: whether printed lines may show values that clients report.
 
@@ -122,18 +124,20 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
     shared.check(experiment)
     task = shared.blueprint(experiment)
     file = file_of(experiment)
-    folder = file.folder / "questions"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    run = f"question-{secrets.token_hex(8)}"
-    path = folder / run
-    try:
-        with opened_sites(file, run, path) as sites:
-            facts = sites.facts(
-                shared.settings(experiment), {shared.SOURCES: shared.source_digest()}
-            )
-    finally:
-        path.unlink(missing_ok=True)
+    _remove_old_questions(file.folder / "questions")
+    with opened_sites(file, questions.new_id(), None) as sites:
+        facts = sites.facts(
+            shared.settings(experiment), {shared.SOURCES: shared.source_digest()}
+        )
     return shared.of_all_sites(task, facts), facts
+
+
+def _remove_old_questions(folder: pathlib.Path) -> None:
+    """Removes what earlier versions of a killed coordinator left beside the file."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{questions.PREFIX}*"):
+            path.unlink()
+        folder.rmdir()
 
 
 def file_of(experiment: Description) -> FederationFile:

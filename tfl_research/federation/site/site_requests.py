@@ -10,18 +10,24 @@ Files of a run's folder at a site:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pathlib
 import re
 
 from tfl_research.errors import UserError
-from tfl_research.federation.wire import authentication
+from tfl_research.federation.wire import authentication, questions
 from tfl_research.federation.wire.authentication import AuthenticationError
 from tfl_research.federation.wire.sockets import private_folder
 from tfl_research.storage.files import atomic
 
 _LINE = re.compile(rb"([0-9]{1,20}) ([0-9a-f]{64})")
+_QUESTION_FILES = {
+    f"{name}{suffix}"
+    for name in ("requests", "reply")
+    for suffix in ("", atomic.TEMPORARY_SUFFIX)
+}
 
 
 class Requests:
@@ -117,6 +123,51 @@ class Requests:
     def close(self) -> None:
         """Closes the files."""
         os.close(self._file)
+
+
+class Question:
+    """The requests of a question before a run, of which nothing is kept on disk.
+
+    A question changes nothing at a site, so the site may answer it again.
+    """
+
+    def __init__(self) -> None:
+        self._request, self._reply = b"", b""
+
+    def taken(self, sequence: int, request: bytes) -> bytes | None:
+        """Returns the reply, if this is the last request again; otherwise None."""
+        del sequence
+        mac = authentication.mac_of(request)
+        if self._reply and mac == self._request:
+            return self._reply
+        self._request, self._reply = mac, b""
+        return None
+
+    def keep(self, reply: bytes) -> None:
+        """Keeps the sealed reply to the last request, in memory."""
+        self._reply = reply
+
+    def close(self) -> None:
+        """Does nothing: there are no files."""
+
+
+def remove_questions(runs: pathlib.Path) -> None:
+    """Removes folders that earlier versions made for questions.
+
+    A folder that holds anything else than requests and a reply stays.
+
+    Args:
+      runs: the folder of the folders of runs.
+    """
+    for folder in runs.glob(f"{questions.PREFIX}*"):
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+        if folder.is_symlink() or not found <= _QUESTION_FILES:
+            continue
+        # Another user's folder may not be removable; the site works all the same.
+        with contextlib.suppress(OSError):
+            for name in found:
+                (folder / name).unlink()
+            folder.rmdir()
 
 
 def _last(path: pathlib.Path) -> tuple[int, bytes]:

@@ -14,10 +14,15 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from typing import Union
 
 from tfl_research.errors import UserError
-from tfl_research.federation.site.site_requests import Requests
-from tfl_research.federation.wire import authentication
+from tfl_research.federation.site.site_requests import (
+    Question,
+    Requests,
+    remove_questions,
+)
+from tfl_research.federation.wire import authentication, questions
 from tfl_research.federation.wire.authentication import (
     NOTHING,
     AuthenticationError,
@@ -103,10 +108,12 @@ class SiteServer:
         self._folder = state_folder
         self._say = say
         self._limit = limit_bytes
-        self._runs: dict[str, Requests] = {}
+        self._runs: dict[str, Union[Requests, Question]] = {}
         private_folder(state_folder)
         private_folder(state_folder / "runs")
         self._listener = Listener(socket_path, limit_bytes)
+        # Nobody else serves the site now.
+        remove_questions(state_folder / "runs")
         self._wake, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener.socket, selectors.EVENT_READ)
@@ -210,10 +217,12 @@ class SiteServer:
             )
         check_name(seal.run, "the run's id")
 
-    def _requests(self, run: str) -> Requests:
+    def _requests(self, run: str) -> Union[Requests, Question]:
         """The run's requests, whose files stay open for the latest runs."""
         requests = self._runs.pop(run, None)
-        if requests is None:
+        if requests is None and questions.is_id(run):
+            requests = Question()
+        elif requests is None:
             requests = Requests(run_folder(self._folder, run), self._key)
         self._runs[run] = requests
         if len(self._runs) > _OPEN_RUNS:
@@ -232,6 +241,10 @@ class SiteServer:
                 raise MessageError(
                     f"the message is for the run {request.text('run')[:64]!r}, but "
                     f"its seal is for {run!r}"
+                )
+            if questions.is_id(run) and kind != questions.KIND:
+                raise MessageError(
+                    f"{run[:64]!r} is the id of a question; a run needs another id"
                 )
             reply = handler.handle(request)
             if reply.kind != kind:

@@ -69,7 +69,8 @@ class Exchange:
     """Asks the sites of one run.
 
     Every request gets a larger number than all earlier requests, even if the
-    coordinator was killed. The next number is in a file, "NEXT\\n" in decimal.
+    coordinator was killed. The next number is in a file, "NEXT\\n" in decimal. A
+    question before a run needs no file, since its id is used by one process only.
 
     Attributes:
       carrier: takes the requests to the sites.
@@ -94,7 +95,7 @@ class Exchange:
         carrier: Carrier,
         keys: Mapping[str, bytes],
         run: str,
-        sequence_path: pathlib.Path,
+        sequence_path: Optional[pathlib.Path],
         say: Callable[[str], None] = print,
         *,
         limit_bytes: int = LIMIT_BYTES,
@@ -105,7 +106,8 @@ class Exchange:
           carrier: takes the requests to the sites.
           keys: the key of each site.
           run: the run's id.
-          sequence_path: the file of the next number, in the run's folder.
+          sequence_path: the file of the next number, in the run's folder; None for an
+            id that no other process uses.
           say: prints a line about bytes that do not fit.
           limit_bytes: the length of the longest accepted reply.
 
@@ -118,7 +120,9 @@ class Exchange:
         self._path = sequence_path
         self._say = say
         self._limit = limit_bytes
-        self._next = self._reserved = _reserved(sequence_path)
+        self._next = self._reserved = (
+            0 if sequence_path is None else _reserved(sequence_path)
+        )
 
     def ask(
         self,
@@ -188,7 +192,8 @@ class Exchange:
     def _sequence(self) -> int:
         if self._next == self._reserved:
             self._reserved += _BLOCK
-            atomic.write(self._path, b"%d\n" % self._reserved, mode=0o600)
+            if self._path is not None:
+                atomic.write(self._path, b"%d\n" % self._reserved, mode=0o600)
         self._next += 1
         return self._next
 

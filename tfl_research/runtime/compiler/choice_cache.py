@@ -106,14 +106,17 @@ def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
             stacklevel=2,
         )
         return
-    choices, problem, is_anothers = _read()
+    _, problem, is_anothers = _read()
     if is_anothers:
         # The file has another user's choices. `recall` has warned of this.
         return
     try:
-        choices[key_digest] = [*choice, _digest(key_digest, *choice)]
-        content = json.dumps(choices, indent=1)
-        user_cache.replace(path, content.encode())
+        # Other processes store their choices in the same file.
+        with user_cache.changing(path):
+            choices = _read().choices
+            choices[key_digest] = [*choice, _digest(key_digest, *choice)]
+            content = json.dumps(choices, indent=1)
+            user_cache.replace(path, content.encode())
     except OSError as error:
         # `recall` has warned of a damaged file.
         if not problem:

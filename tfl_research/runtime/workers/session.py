@@ -9,11 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import grpc
+import numpy as np
 import tensorflow_federated as tff
 
+from tfl_research.errors import UserError
+from tfl_research.runtime.workers.connection import NoAnswer
 from tfl_research.runtime.workers.context import compiled
 
 _NO_CLIENTS = {tff.CLIENTS: 0}
+_NUMBER = tff.TensorType(np.int32)
+# How often a worker may be lost while it executes one job. The job itself may end it.
+_MOST_LOSSES = 5
 
 
 class _Executor:
@@ -37,6 +43,15 @@ class _Executor:
         # waits for the call that releases them.
         self._releasing = concurrent.futures.ThreadPoolExecutor(1, "tff_worker")
 
+    def is_known(self) -> bool:
+        """Whether the worker still has the executor, since it was not started again."""
+        probe = self.remote.create_value(np.int32(0), _NUMBER)
+        try:
+            self.release([asyncio.run(probe)])
+        except (grpc.RpcError, ValueError):
+            return False
+        return True
+
     def release(self, values: list[Any]) -> None:
         """Releases a job's values on the worker, soon."""
         with self.lock:
@@ -56,7 +71,11 @@ class _Executor:
 
 
 class _Quiet:
-    """A stub whose disposals never fail: a lost worker has no values any more."""
+    """A stub whose disposals never fail: a lost worker has no values any more.
+
+    An error keeps values until it is printed, when the connection is already closed;
+    gRPC then raises ValueError.
+    """
 
     def __init__(self, stub: tff.framework.RemoteExecutorGrpcStub):
         self._stub = stub
@@ -64,7 +83,7 @@ class _Quiet:
     def dispose(self, request: Any) -> None:
         try:
             self._stub.dispose(request)
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError):
             return
 
     def get_executor(self, request: Any) -> Any:
@@ -115,12 +134,15 @@ class Session:
         """Executes a job: a function that takes a `Call` and makes calls with it.
 
         A worker that was restarted does not know its earlier executors. So a job that
-        fails on an old executor is repeated on a new executor.
+        fails on an old executor is repeated on a new executor. The job is also repeated
+        if the worker was restarted while it executed the job: this failure says nothing
+        about the job.
 
         Raises:
-          grpc.RpcError: the worker was lost, or a computation failed.
+          grpc.RpcError: the worker does not answer, or a computation failed.
+          UserError: the worker was restarted again and again during the job.
         """
-        has_failed = False
+        has_failed, losses = False, 0
         while True:
             with self._lock:
                 executor, is_new = self._executor, self._executor is None
@@ -132,8 +154,22 @@ class Session:
                 # Another thread's job that fails closes the executor of this job.
                 is_own = not executor.is_closed
                 is_call = isinstance(error, grpc.RpcError)
+                is_lost = (
+                    (is_call and is_own)
+                    and not isinstance(error, NoAnswer)
+                    and not executor.is_known()
+                )
                 if is_call:
                     self._forget(executor)
+                if is_lost:
+                    losses += 1
+                    if losses < _MOST_LOSSES:
+                        continue
+                    raise UserError(
+                        f"a TFF worker ended {losses} times while it computed one "
+                        "part of a round; its output may say why; then give the same "
+                        "command again"
+                    ) from error
                 if is_own and (is_new or has_failed or not is_call):
                     raise
                 has_failed = has_failed or is_own

@@ -8,6 +8,9 @@ whole file, or warns.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -15,8 +18,9 @@ import os
 import pathlib
 import platform
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Optional
 
 from tfl_research.errors import UserError
@@ -24,6 +28,10 @@ from tfl_research.storage.files import file_kinds, user_paths
 
 # Version of the files of `computed`; files of other versions are computed anew.
 _VERSION = 1
+LOCK_SUFFIX = ".lock"
+_TEMPORARY_SUFFIX = ".tmp"
+_LOCK_SECONDS = 10.0
+_LEFT_SECONDS = 24 * 3600.0
 
 
 def folder() -> pathlib.Path:
@@ -58,6 +66,50 @@ def machine() -> tuple[str, ...]:
     return platform.system(), platform.machine(), digest
 
 
+@contextlib.contextmanager
+def changing(path: pathlib.Path) -> Iterator[None]:
+    """Holds a file's lock, so that reading and replacing the file are one step.
+
+    Whatever the file system or a stopped process does, the block runs: without locks,
+    and after ten seconds without the lock. Then a change of another process can be
+    lost, which costs time and no result.
+
+    Raises:
+      OSError: the folder cannot be made or written.
+    """
+    _make_folder(path.parent)
+    lock = path.with_name(path.name + LOCK_SUFFIX)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        end = time.monotonic() + _LOCK_SECONDS
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    break
+            time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    """Makes missing folders that others cannot write; others keep their mode."""
+    for each in (*reversed(folder.parents), folder):
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+
+
+def _remove_left(folder: pathlib.Path) -> None:
+    """Removes temporary files of processes that were killed a day ago or earlier."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"*{_TEMPORARY_SUFFIX}"):
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
+
+
 def replace(path: pathlib.Path, content: bytes) -> None:
     """Replaces a file as a whole; makes a missing folder that others cannot write.
 
@@ -66,11 +118,9 @@ def replace(path: pathlib.Path, content: bytes) -> None:
     Raises:
       OSError: the folder cannot be made or written; no temporary file is left.
     """
-    for parent in reversed(path.parents):
-        # Existing folders keep their mode.
-        if not parent.is_dir():
-            parent.mkdir(mode=0o700, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    _make_folder(path.parent)
+    _remove_left(path.parent)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY_SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

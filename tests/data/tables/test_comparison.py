@@ -148,6 +148,17 @@ def test_letters_that_a_conversion_changed_are_said(tmp_path):
     assert "'n\ufffd' (b.csv) lost a letter: a conversion" in said
 
 
+def test_copies_of_a_file_are_said(tmp_path):
+    rows = [f"{n},{n % 2}\n" for n in range(9)]
+    texts = ["v,y\n" + "".join(r) for r in (rows, rows[::-1], [*rows[:8], "9,1\n"])]
+    (said,) = _load(_folder(tmp_path, *texts)).said
+    assert said.startswith("a.csv and b.csv have the same rows: test rows of one")
+    few = ["v,y\n1,0\n2,1\n"] * 2
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert _load(_folder(tmp_path, *few)).said == ()
+
+
 def test_a_mistake_in_writing_is_said(tmp_path):
     rows = "married,0\n" * 9 + "single,1\n" * 9
     folder = _folder(tmp_path, f"v,y\n{rows}", f"v,y\n{rows}maried,0\nsungle,1\n")

@@ -360,7 +360,8 @@ class TestPlugins:
             ("1 +", "SyntaxError: invalid syntax"),
             ("import sys\nsys.exit('no')", "SystemExit: no"),
             (
-                "from tfl_research import tasks\ntasks.register('heart', len)",
+                "from tfl_research import tasks\n"
+                "tasks.register('heart', lambda seed: seed)",
                 "ValueError: a task named 'heart' is already registered",
             ),
         ],

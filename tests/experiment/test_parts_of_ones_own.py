@@ -93,6 +93,12 @@ class TestParts:
         with pytest.raises(tfl.SettingError, match="TwoExchanges is not registered"):
             experiment(algorithm=TwoExchanges())
 
+    def test_a_weighting_that_does_not_exist(self):
+        kind = type("Weighs", (TwoExchanges,), {"NAME": "weighs", "WEIGHTING": "equal"})
+        with pytest.raises(ValueError, match="WEIGHTING of Weighs must be 'uniform'"):
+            algorithms.register(kind)
+        assert "weighs" not in algorithms.ALGORITHMS
+
     def test_a_subclass_of_a_part(self):
         with pytest.raises(tfl.SettingError, match="cohorts must be Cohorts itself"):
             experiment(cohorts=MyCohorts("full"))

@@ -159,6 +159,60 @@ def test_client_work_of_another_form(changed, message):
         checked_results.trained(fits, WEIGHTS, None)
 
 
+SUMS = {"loss": tf.TensorSpec([], tf.float32), "hits": tf.TensorSpec([2], tf.float32)}
+FITTING_SUMS = {"hits": tf.ones([2]), "loss": tf.constant(3.0)}
+
+
+@pytest.mark.parametrize(
+    ("sums", "message"),
+    [
+        ({}, "the sums lack 'loss', 'hits'; expected the objective's sums 'loss'"),
+        (None, "the sums must be a dict with the objective's sums 'loss', 'hits'"),
+        ([1.0, 2.0], "sums 'loss', 'hits', got a list of 2"),
+        (
+            {**FITTING_SUMS, "norm": tf.constant(1.0)},
+            "the sums have 'norm', which the objective's sums 'loss', 'hits' do not",
+        ),
+        (
+            {**FITTING_SUMS, "loss": tf.ones([1])},
+            "the sum 'loss' must be float32 of shape [], got float32 of shape [1]",
+        ),
+        ({**FITTING_SUMS, "loss": tf.constant(3)}, "of shape [], got int32 of shape"),
+    ],
+)
+def test_sums_that_are_not_the_objectives(sums, message):
+    result = clients.ClientResult(list(WEIGHTS), tf.constant(3.0), FITTING_SUMS)
+    found = checked_results.trained(result, WEIGHTS, None, SUMS).sums
+    assert list(found) == ["loss", "hits"]
+    assert found["hits"] is FITTING_SUMS["hits"]
+    with pytest.raises(UserError, match=re.escape(message)):
+        checked_results.trained(result._replace(sums=sums), WEIGHTS, None, SUMS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts(clients.WrappedWork):
+    """The base's client work, with a further sum."""
+
+    base: clients.ClientWork
+
+    def build(self, model, objective):
+        base = self.base.build(model, objective)
+
+        def client_function(*arguments):
+            result = base(*arguments)
+            return result._replace(sums={**result.sums, "mine": tf.constant(1.0)})
+
+        return client_function
+
+
+def test_a_further_sum_of_ones_own_client_work(make_linear_task, two_clients):
+    task = make_linear_task(two_clients)
+    base = clients.local_training(optimizer=tff.learning.optimizers.build_sgdm(0.1))
+    processes.build_fed_avg(task, client_work=base)
+    with pytest.raises(UserError, match="the sums have 'mine', which the objective's"):
+        processes.build_fed_avg(task, client_work=Counts(base))
+
+
 @dataclasses.dataclass(frozen=True)
 class Returned(tfl.aggregators.RuleSettings):
     NAME, SUMMARY = "returned", "what a test returns"

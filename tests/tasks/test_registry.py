@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 
 from tfl_research import data, tasks
+from tfl_research.registry import registered
+from tfl_research.tasks import option_texts
 
 _NAMES = {
     "shakespeare",
@@ -94,6 +98,79 @@ def test_options_from_text_take_the_annotated_types(own_task):
     assert parsed == {"size": 3, "rate": 0.01, "note": None}
     assert tasks.parse_options(own_task, {"size": "3", "note": "x"})["note"] == "x"
     assert tasks.parse_options("emnist", {"synthetic": "true"}) == {"synthetic": True}
+
+
+def test_options_without_annotation_have_the_type_of_their_default(own_task):
+    parsed = tasks.parse_options(own_task, {"size": "3", "on": "False"})
+    assert parsed == {"size": 3, "on": False}
+    with pytest.raises(ValueError, match="'on' of task 'own' must be bool, got 'off'"):
+        tasks.parse_options(own_task, {"size": "3", "on": "off"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "expected"),
+    [
+        (typing.Optional[int], "4", 4),
+        (typing.Optional[int], "none", None),
+        ("typing.Optional[float]", "4", 4.0),
+        (typing.Union[int, str], "4", 4),
+        (typing.Union[int, str], "all", "all"),
+        (str, "4", "4"),
+    ],
+)
+def test_annotations_of_options(annotation, text, expected):
+    with _task_with(annotation):
+        found = tasks.parse_options("annotated", {"size": text})["size"]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "got"),
+    [
+        (tuple, "tuple"),
+        ("tuple[int, ...]", "tuple"),
+        (list[int], "list"),
+        (inspect.Parameter.empty, "no annotation"),
+    ],
+)
+def test_an_option_that_no_text_can_give(annotation, got):
+    said = f"cannot be read from a text: its builder gives it {got}.*; annotate it with"
+    with _task_with(annotation), pytest.raises(ValueError, match=said):
+        tasks.parse_options("annotated", {"size": "1,2"})
+
+
+def _task_with(annotation):
+    """Registers a task whose option `size` has this annotation."""
+
+    def build(**options):
+        return _build(**options)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    build.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter("seed", kind),
+            inspect.Parameter("size", kind, annotation=annotation),
+        ]
+    )
+    return registered(tasks.registry.TASKS, "annotated", build)
+
+
+def test_every_option_of_the_toolkits_tasks_can_be_read():
+    for name in _NAMES:
+        for parameter in tasks.registry._options_of(
+            tasks.registry._resolve(name)
+        ).values():
+            assert set(option_texts.kinds_of(parameter)) <= option_texts.READ
+
+
+def test_a_builder_without_a_seed_is_refused():
+    def build(*, size: int = 3):
+        return _build(size=size)
+
+    with pytest.raises(ValueError, match="'no_seed' must take the keyword seed, as"):
+        tasks.register("no_seed", build)
+    assert "no_seed" not in tasks.names()
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,23 @@ def check_sgd(client: ClientOptimizer, what: str, *, momentum: bool) -> None:
         )
 
 
+class AlgorithmRegistry(SettingsRegistry[AlgorithmSettings]):
+    """Maps names to algorithms."""
+
+    def add(self, chosen: type[AlgorithmSettings]) -> type[AlgorithmSettings]:
+        """Adds an algorithm, under its NAME, and returns it.
+
+        Raises:
+          ValueError: the name is taken or missing, or WEIGHTING is another text.
+        """
+        if chosen.WEIGHTING not in (None, "uniform"):
+            raise ValueError(
+                f"WEIGHTING of {chosen.__name__} must be 'uniform', or None for any "
+                f"weighting, got {chosen.WEIGHTING!r}"
+            )
+        return super().add(chosen)
+
+
 # All registered algorithms by name.
-ALGORITHMS: SettingsRegistry[AlgorithmSettings] = SettingsRegistry("algorithm")
+ALGORITHMS = AlgorithmRegistry("algorithm")
 register = ALGORITHMS.add

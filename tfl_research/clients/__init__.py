@@ -27,6 +27,7 @@ from tfl_research.clients.local_loop import (
     LocalLoop as LocalLoop,
     LocalRun as LocalRun,
     LocalSteps as LocalSteps,
+    sum_specs as sum_specs,
 )
 from tfl_research.clients.local_state import (
     LocalState as LocalState,

@@ -314,6 +314,16 @@ def zero_sums(
     model: FunctionalModel, objective: Objective, batches: Mapping[str, tf.Tensor]
 ) -> collections.OrderedDict[str, tf.Tensor]:
     """The objective's sums over no examples."""
+    return collections.OrderedDict(
+        (name, tf.zeros(spec.shape, spec.dtype))
+        for name, spec in sum_specs(model, objective, batches).items()
+    )
+
+
+def sum_specs(
+    model: FunctionalModel, objective: Objective, batches: Mapping[str, tf.Tensor]
+) -> collections.OrderedDict[str, tf.TensorSpec]:
+    """The specs of the objective's sums over a client's examples, by name."""
 
     def shapes(examples: Mapping[str, tf.Tensor]) -> object:
         weights = [tf.zeros(s.shape, s.dtype) for s in model.weight_specs]
@@ -328,6 +338,6 @@ def zero_sums(
         }
     )
     return collections.OrderedDict(
-        (name, tf.zeros(spec.shape[1:], spec.dtype))
+        (name, tf.TensorSpec(spec.shape[1:], spec.dtype))
         for name, spec in traced.structured_outputs.items()
     )

@@ -5,6 +5,7 @@ Without the check, TensorFlow would silently broadcast a weight to the model's s
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -108,7 +109,10 @@ def check_aggregation(
 
 
 def trained(
-    result: Any, weights: Sequence[tf.Tensor], client_state: Optional[tf.Tensor]
+    result: Any,
+    weights: Sequence[tf.Tensor],
+    client_state: Optional[tf.Tensor],
+    sums: Optional[Mapping[str, tf.TensorSpec]] = None,
 ) -> ClientResult:
     """Returns the result of a client function, after checking it.
 
@@ -116,11 +120,13 @@ def trained(
       result: the result of the client function.
       weights: the server's weights.
       client_state: the client's state before the round; None if clients keep none.
+      sums: specs of the objective's sums by name; None for sums that are not checked.
 
     Raises:
       UserError: the result is no `ClientResult`; the update differs from the weights
-        (the state from the former state) in structure, shape or dtype; clients keep no
-        state; or TensorFlow does not take a name in the report.
+        (the state from the former state, the sums from the objective's sums) in
+        structure, shape or dtype; clients keep no state; or TensorFlow does not take a
+        name in the report.
     """
     if not isinstance(result, ClientResult):
         raise UserError(
@@ -129,6 +135,8 @@ def trained(
     update = _tensors("client work: the update", result.update, weights)
     examples = _tensor("client work: num_examples", result.num_examples, _NUMBER)
     result = result._replace(update=list(update), num_examples=examples)
+    if sums is not None:
+        result = result._replace(sums=_sums(result.sums, sums))
     _check_nest("client work: the report", result.report)
     if client_state is None and result.client_state is not None:
         raise UserError(
@@ -139,6 +147,35 @@ def trained(
         kept = _tensor("client work: client_state", result.client_state, client_state)
         result = result._replace(client_state=kept)
     return result
+
+
+def _sums(
+    given: Any, expected: Mapping[str, tf.TensorSpec]
+) -> collections.OrderedDict[str, tf.Tensor]:
+    """Returns the sums in the objective's order, after checking them."""
+    names = ", ".join(map(repr, expected))
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"client work: the sums must be a dict with the objective's sums {names}, "
+            f"got {_form(given)}"
+        )
+    missing = [name for name in expected if name not in given]
+    if missing:
+        raise UserError(
+            f"client work: the sums lack {', '.join(map(repr, missing))}; expected "
+            f"the objective's sums {names}, for example from the toolkit's client work"
+        )
+    extra = [name for name in given if name not in expected]
+    if extra:
+        raise UserError(
+            f"client work: the sums have {', '.join(map(repr, extra))}, which the "
+            f"objective's sums {names} do not have, so no metric would show it; leave "
+            "it out, or add it to the objective's example_sums"
+        )
+    return collections.OrderedDict(
+        (name, _tensor(f"client work: the sum {name!r}", given[name], spec))
+        for name, spec in expected.items()
+    )
 
 
 def _tensors(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Optional
 
 import numpy as np
@@ -28,6 +29,7 @@ from tfl_research.processes.round import assemble
 from tfl_research.processes.round_parts import RoundParts
 from tfl_research.processes.server_work import OptimizerStep, ServerWork
 from tfl_research.processes.weighting import ClientWeighting, by_examples, uniform
+from tfl_research.tasks.objectives import Objective
 from tfl_research.tasks.task import Task
 
 
@@ -220,9 +222,22 @@ def build_fed_avg(
             client_work.received_bytes(model),
             client_work.reported_bytes(model),
             secure_sums,
+            _sum_specs(client_work, model, objective),
             key,
         )
     )
+
+
+def _sum_specs(
+    client_work: clients.ClientWork, model: models.FunctionalModel, objective: Objective
+) -> Optional[Callable[[Any], Mapping[str, tf.TensorSpec]]]:
+    """Returns what computes the sums that client work of a user must return.
+
+    Work that is the toolkit's own needs no check, which would trace the model again.
+    """
+    if known_work.recipe_key(client_work) is not None:
+        return None
+    return partial(clients.sum_specs, model, objective)
 
 
 def _client_states(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -35,6 +35,8 @@ class RoundParts:
       reported_bytes: bytes of a client's report. For `encoded_bytes`, `received_bytes`
         and `reported_bytes`, None means the bytes of plain tensors.
       secure_sums: the fixed-point formats of secure sums; None for plain sums.
+      sum_specs: computes the specs of the objective's sums from a client's local steps,
+        to check client work that is not the toolkit's own; None for no check.
       client_key: a key of everything that `model` and `client_function` depend on; None
         if this is unknown.
     """
@@ -52,6 +54,7 @@ class RoundParts:
     received_bytes: Optional[int] = None
     reported_bytes: Optional[int] = None
     secure_sums: Optional[SumFormats] = None
+    sum_specs: Optional[Callable[[Any], Mapping[str, tf.TensorSpec]]] = None
     client_key: Optional[Hashable] = None
 
 
@@ -93,6 +96,7 @@ def _traced(parts: RoundParts, sent_type: tff.Type) -> tff.Computation:
             client_function(weights, batches, round_number, *shared),
             weights,
             None if parts.client_states is None else batches[STATE],
+            None if parts.sum_specs is None else parts.sum_specs(batches),
         )
         changes = _state_changes(parts.model, state, result.model_state)
         update = (*result.update, *changes)

@@ -21,8 +21,19 @@ from tfl_research.sampling.samplers import (
 )
 from tfl_research.sampling.successive import Successive
 
+# What settings and mechanisms call the samplers.
+NAMES = (
+    "poisson",
+    "fixed",
+    "shuffled",
+    "full",
+    "min_separation",
+    "cyclic_poisson",
+)
+
 __all__ = [
     "KINDS",
+    "NAMES",
     "NEIGHBOURING_RELATIONS",
     "Accompanied",
     "Amplification",

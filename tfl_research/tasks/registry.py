@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional, Union
 
 from tfl_research.registry import Registry
+from tfl_research.tasks import option_texts
 from tfl_research.tasks.task import Task, TaskRecipe
 
 # A task's builder, `build(*, seed, **options) -> Task`.
@@ -42,15 +43,6 @@ BLUEPRINTS: Registry[Build] = Registry(
 # Options that are paths of the user's files.
 READS_FILES = frozenset({"data_dir"})
 
-_TRUTHS = {
-    "true": True,
-    "yes": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "0": False,
-}
-
 
 def names() -> tuple[str, ...]:
     """Returns the names of all registered tasks."""
@@ -65,10 +57,12 @@ def register(name: str, build: Builder) -> None:
       build: `build(*, seed, **options) -> Task` with its options spelt out as
         keyword parameters, or "package.module:function" to import it on use. The
         annotations of the options (int, float, bool, str, Optional of these) say how
-        a command line's text is read.
+        a command line's text is read. An option without annotation has the type of
+        its default.
 
     Raises:
-      ValueError: the name is taken, or `build` is neither a function nor such a text.
+      ValueError: the name is taken, `build` is neither a function nor such a text, or
+        the function does not take a seed.
 
     Example:
       >>> import numpy as np
@@ -95,7 +89,19 @@ def register(name: str, build: Builder) -> None:
             "a task's builder must be a function or 'package.module:function', got "
             f"{build!r}"
         )
+    if not isinstance(build, str):
+        _check_seed(name, build)
     TASKS.register(name, build)
+
+
+def _check_seed(name: str, build: Build) -> None:
+    parameters = inspect.signature(build).parameters
+    keywords = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not keywords and "seed" not in parameters:
+        raise ValueError(
+            f"the builder of task {name!r} must take the keyword seed, as "
+            f"build(*, seed, **options); got the parameters {list(parameters)}"
+        )
 
 
 def unregister(name: str) -> None:
@@ -238,29 +244,6 @@ def from_recipe(recipe: TaskRecipe) -> Task:
     return get(recipe.name, seed=recipe.seed, **recipe.options)
 
 
-def _parse(name: str, option: str, text: str, parameter: inspect.Parameter) -> Any:
-    annotation = parameter.annotation
-    if not isinstance(annotation, str):
-        annotation = getattr(annotation, "__name__", str(annotation))
-    annotation = annotation.replace("Optional[", "None|").rstrip("]")
-    kinds = [kind.strip() for kind in annotation.split("|")]
-    if "None" in kinds and text.lower() == "none":
-        return None
-    try:
-        if "bool" in kinds:
-            return _TRUTHS[text.lower()]
-        if "int" in kinds:
-            return int(text)
-        if "float" in kinds:
-            return float(text)
-    except (KeyError, ValueError):
-        expected = " or ".join(kinds)
-        raise ValueError(
-            f"option {option!r} of task {name!r} must be {expected}, got {text!r}"
-        ) from None
-    return text
-
-
 def parse_options(name: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Converts options from a command line to their annotated types.
 
@@ -270,9 +253,9 @@ def parse_options(name: str, given: Mapping[str, str]) -> dict[str, Any]:
         optional option may be "none".
 
     Raises:
-      ValueError: the task or an option is unknown, an option is missing, or a text
-        does not have the option's type.
+      ValueError: the task or an option is unknown, an option is missing, a text does
+        not have the option's type, or the builder does not say the type.
     """
     known = _options_of(_resolve(name))
     _check_options(name, known, given)
-    return {o: _parse(name, o, text, known[o]) for o, text in given.items()}
+    return {o: option_texts.read(name, o, text, known[o]) for o, text in given.items()}

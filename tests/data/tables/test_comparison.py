@@ -103,6 +103,8 @@ def test_truth_values_of_parquet_and_of_text_are_compared(tmp_path):
         ("Yes", "Ye\u200bs"),
         ("Café", "Cafe"),
         ("Café", "Cafe\u0301"),
+        ("Yes", "'Yes'"),
+        ("Yes", "“yes”"),
         ("non smoker", "non-smoker"),
         ("non smoker", "non  smoker"),
         ("5.0", "5"),
@@ -128,6 +130,33 @@ def test_words_for_true_and_false_are_compared(tmp_path):
         "several words for true or false",
         '{"type": "boolean"',
     )
+
+
+def test_quotation_marks_behind_a_space_are_no_level(tmp_path):
+    rows = ("v,y\nyes,0\nother,1\n", 'v,y\n"yes",0\nother,1\n')
+    assert len(_load(_folder(tmp_path, *rows)).schema.columns[0].categories) == 2
+    rows = ("y,v\n0,yes\n1,other\n", 'y,v\n0, "yes"\n1,other\n')
+    _refused(_folder(tmp_path, *rows), """'yes' (a.csv) and ' "yes"' (b.csv)""")
+
+
+def test_letters_that_a_conversion_changed_are_said(tmp_path):
+    rows = ("v,y\nné,0\nother,1\n", "v,y\nnÃ©,0\nother,1\n")
+    (said,) = _load(_folder(tmp_path, *rows)).said
+    assert "'nÃ©' (b.csv) is perhaps 'né': a conversion changed the letters" in said
+    rows = ("v,y\n1,né\n2,other\n", "v,y\n1,n\ufffd\n2,other\n")
+    (said,) = _load(_folder(tmp_path, *rows)).said
+    assert "'n\ufffd' (b.csv) lost a letter: a conversion" in said
+
+
+def test_copies_of_a_file_are_said(tmp_path):
+    rows = [f"{n},{n % 2}\n" for n in range(9)]
+    texts = ["v,y\n" + "".join(r) for r in (rows, rows[::-1], [*rows[:8], "9,1\n"])]
+    (said,) = _load(_folder(tmp_path, *texts)).said
+    assert said.startswith("a.csv and b.csv have the same rows: test rows of one")
+    few = ["v,y\n1,0\n2,1\n"] * 2
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert _load(_folder(tmp_path, *few)).said == ()
 
 
 def test_a_mistake_in_writing_is_said(tmp_path):

@@ -161,3 +161,19 @@ def test_a_text_for_a_tuple_of_names_is_refused(name):
     kind = type("Texts", (Flawed,), {"NAME": "texts", name: "poisson"})
     with pytest.raises(ValueError, match=f"{name} of Texts must be a tuple of names"):
         privacy.register_mechanism(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("SAMPLERS", ("fixed", "possion"), "has 'possion'; expected names of poisson"),
+        ("SAMPLERS", (1,), "has 1; expected names of poisson, fixed, shuffled, full"),
+        ("WEIGHTINGS", ("unifrm",), "has 'unifrm'; expected names of uniform, capped"),
+    ],
+)
+def test_a_name_that_no_setting_has_is_refused(name, given, said):
+    """A run's refusal of another sampler would advise this name."""
+    kind = type("Unknown", (Flawed,), {"NAME": "unknown", name: given})
+    with pytest.raises(ValueError, match=f"{name} of Unknown {said}"):
+        privacy.register_mechanism(kind)
+    assert "unknown" not in privacy.MECHANISMS

@@ -34,7 +34,11 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
       ValueError: files or columns do not fit.
     """
     # This import needs pandas.
-    from tfl_research.data.tables.comparison import columns, table as files_table
+    from tfl_research.data.tables.comparison import (
+        columns,
+        copies,
+        table as files_table,
+    )
 
     dropped = str(task_options.get("drop_columns", "")).split(",")
     table = files_table.read(
@@ -46,6 +50,7 @@ def compared(task_options: Mapping[str, Any]) -> tuple[Table, list[Finding]]:
     )
     if table.declared is None:
         found = columns.features(table.silos, table.names)
+        found += copies.of_files(table.silos, [*table.names, *table.label_columns])
     else:
         found = columns.declared(table.silos, table.declared, table.names)
     if not table.label_is_declared:

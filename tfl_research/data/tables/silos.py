@@ -20,7 +20,11 @@ from tfl_research.data.tables import (
     schema_file,
 )
 from tfl_research.data.tables.cells import plain_cell, text_of
-from tfl_research.data.tables.comparison import columns, table as files_table
+from tfl_research.data.tables.comparison import (
+    columns,
+    copies,
+    table as files_table,
+)
 from tfl_research.data.tables.comparison.finding import SAID, refuse_first
 from tfl_research.data.tables.comparison.table import Table
 from tfl_research.data.tables.files import Silo
@@ -249,6 +253,7 @@ def _refuse_ambiguous(table: Table) -> list[str]:
     found = []
     if table.declared is None:
         found += columns.features(table.silos, table.names)
+        found += copies.of_files(table.silos, [*table.names, *table.label_columns])
     if table.declared is None or not table.label_is_declared:
         found += columns.label(table.silos, table.label_columns, table.label_kind)
     refuse_first(found)

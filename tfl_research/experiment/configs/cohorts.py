@@ -11,14 +11,7 @@ from tfl_research.errors import SettingError
 from tfl_research.settings import Settings
 
 _DEFAULT_COHORT_SIZE = 10
-SAMPLERS = (
-    "poisson",
-    "fixed",
-    "shuffled",
-    "full",
-    "min_separation",
-    "cyclic_poisson",
-)
+SAMPLERS = sampling.NAMES
 
 
 @dataclasses.dataclass(frozen=True)

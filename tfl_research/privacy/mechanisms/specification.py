@@ -11,6 +11,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
+from tfl_research import sampling
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import resolve_accountant
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # sum; or by each client to its own update, before sending the update.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
+# What the class attributes of a mechanism may name.
+_KNOWN = {"SAMPLERS": sampling.NAMES, "WEIGHTINGS": ("uniform", "capped", "examples")}
 
 # A sweep calibrates all of its points before it runs them, which takes seconds each.
 _remembered = functools.lru_cache(maxsize=256)(calibrate_event)
@@ -345,6 +348,12 @@ class MechanismRegistry(SettingsRegistry[MechanismSettings]):
                 raise ValueError(
                     f"{name} of {chosen.__name__} must be a tuple of names, got "
                     f"{getattr(chosen, name)!r}; write a comma behind the name"
+                )
+            unknown = [n for n in getattr(chosen, name) if n not in _KNOWN[name]]
+            if unknown:
+                raise ValueError(
+                    f"{name} of {chosen.__name__} has {unknown[0]!r}; expected names "
+                    f"of {', '.join(_KNOWN[name])}"
                 )
         if not chosen.SAMPLERS:
             raise ValueError(

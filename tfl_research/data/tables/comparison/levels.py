@@ -42,7 +42,28 @@ def found(column: ColumnCells, what: str, *, is_feature: bool = True) -> list[Fi
         *_truths(column, what, by_text, is_feature),
         *_misspelt(column, what, by_text, is_feature),
         *_perhaps_missing(column, what, by_text, is_feature),
+        *_damaged(column, what, by_text, is_feature),
     ]
+
+
+def _damaged(
+    column: ColumnCells, what: str, by_text: dict[str, list[Cell]], is_feature: bool
+) -> list[Finding]:
+    """Levels whose letters a conversion between encodings changed."""
+    lines = []
+    for text, cells in by_text.items():
+        original = spellings.misread(text)
+        if original is not None:
+            lines.append(f"{text!r} ({_where(cells)}) is perhaps {original!r}")
+        elif spellings.LOST in text:
+            lines.append(f"{text!r} ({_where(cells)}) lost a letter")
+    if not lines:
+        return []
+    text = (
+        f"{what}: {'; '.join(lines[:3])}{' and more' if len(lines) > 3 else ''}: a "
+        "conversion changed the letters; save the file again from its source, as UTF-8"
+    )
+    return [Finding(column.column, text, SAID, is_feature=is_feature)]
 
 
 def _perhaps_missing(
@@ -90,7 +111,8 @@ def _alike(
     lines += [_raw(by_text[text]) for (text,) in padded]
     text = (
         f"{what}: {'; '.join(lines[:3])}{' and more' if len(lines) > 3 else ''} differ "
-        "by case, space, accent, number format or a doubled letter alone"
+        "by case, space, accent, quotation mark, number format or a doubled letter "
+        "alone"
     )
     if not settled:
         levels = sorted(by_text)

@@ -6,22 +6,27 @@ import decimal
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Optional
 
 from tfl_research.data.tables import written
 
 _SIGNS = re.compile("[^0-9]")
 # Between letters, a space, a dash and an underscore separate words alike.
-_BETWEEN = re.compile(r"(?<=[^\W\d_])[-_‐‑–—'’]+(?=[^\W\d_])")
+_BETWEEN = re.compile(r"(?<=[^\W\d_])[-_‐‑–—'’\"“”]+(?=[^\W\d_])")
+# Signs around a text that a program took for a part of it, as in `a, "b"`.
+_QUOTES = "\"'`´“”„‟‘’‚«»‹›"
 _LETTERS = re.compile(r"([^\W\d_])\1+")
 # Ends of words: signs, spaces, and a capital letter after a small one.
 _WORDS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
 _CODE = re.compile(r"[IVXLCDM]+|[ivx]+|([^\W\d_])\1*", re.UNICODE)
+# Programs write this sign for a letter that they cannot read.
+LOST = "\ufffd"
 # Shorter names are codes, such as A and AA.
 _SHORTEST = 3
 
 
 def plain(text: str) -> str:
-    """The text without case, spaces and accents; a number as a number.
+    """The text without case, spaces, accents and quotes; a number as a number.
 
     Example:
       >>> from tfl_research.data.tables.comparison import spellings
@@ -30,6 +35,9 @@ def plain(text: str) -> str:
       >>> spellings.plain("1.0") == spellings.plain("01")
       True
     """
+    unquoted = text.strip().strip(_QUOTES)
+    if unquoted.strip():
+        text = unquoted
     number = written.value(text.strip())
     if number is not None:
         with decimal.localcontext() as context:
@@ -46,6 +54,25 @@ def plain(text: str) -> str:
     )
     joined = _BETWEEN.sub("", "".join(bare.casefold().split()))
     return joined.rstrip(".") or joined
+
+
+def misread(text: str) -> Optional[str]:
+    """The text that was UTF-8 and was read as Windows-1252; None for other texts.
+
+    Example:
+      >>> from tfl_research.data.tables.comparison import spellings
+      >>> spellings.misread("CafÃ©")
+      'Café'
+      >>> spellings.misread("Café") is None
+      True
+    """
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            original = text.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+        return original if original != text else None
+    return None
 
 
 def squeezed(text: str) -> str:

@@ -240,16 +240,18 @@ class SettingsRegistry(Registry[type[Chosen]]):
         Raises:
           ValueError: the class has no NAME, or the name is taken.
 
-        Example, with an algorithm that differs from FedProx in its default:
+        Example, with an aggregator that differs from its base class in a default:
           >>> import dataclasses
-          >>> @tfl.algorithms.register
+          >>> @tfl.aggregators.register
           ... @dataclasses.dataclass(frozen=True)
-          ... class StrongProx(tfl.algorithms.FedProx):
-          ...     NAME = "strong_prox"
-          ...     SUMMARY = "FedProx with a large proximal term"
-          ...     proximal_strength: float = tfl.settings.real(10.0, "μ.", minimum=1)
-          >>> tfl.Experiment("heart", algorithm="strong_prox").algorithm
-          StrongProx()
+          ... class CarefulKrum(tfl.aggregators.Krum):
+          ...     NAME = "careful_krum"
+          ...     SUMMARY = "Krum against two hostile clients"
+          ...     byzantine: int = tfl.settings.integer(2, "Hostile.", minimum=1)
+          >>> experiment = tfl.Experiment("mnist", aggregator="careful_krum")
+          >>> experiment.check()
+          >>> experiment.aggregator
+          CarefulKrum()
         """
         self.register(chosen.NAME, chosen)
         return chosen

@@ -282,6 +282,17 @@ class AlgorithmRegistry(SettingsRegistry[AlgorithmSettings]):
 
         Raises:
           ValueError: the name is taken or missing, or WEIGHTING is another text.
+
+        Example, with an algorithm that differs from FedProx in its default:
+          >>> import dataclasses
+          >>> @tfl.algorithms.register
+          ... @dataclasses.dataclass(frozen=True)
+          ... class StrongProx(tfl.algorithms.FedProx):
+          ...     NAME = "strong_prox"
+          ...     SUMMARY = "FedProx with a large proximal term"
+          ...     proximal_strength: float = tfl.settings.real(10.0, "μ.", minimum=1)
+          >>> tfl.Experiment("heart", algorithm="strong_prox").algorithm
+          StrongProx()
         """
         if chosen.WEIGHTING not in (None, "uniform"):
             raise ValueError(

@@ -59,7 +59,11 @@ def test_sites_evaluate_only_where_the_statement_says_so(
     [
         # ε would bound nothing: an evaluation is exact, and of any model.
         ("largest_epsilon = 1000.0", False),
-        ('largest_epsilon = 1000.0\nmetrics = ["examples"]', False),
+        pytest.param(
+            'largest_epsilon = 1000.0\nmetrics = ["examples"]',
+            False,
+            marks=pytest.mark.campaign,
+        ),
         (
             'largest_epsilon = 1000.0\nmetrics = ["loss", "accuracy", "auc", "pr_auc", '
             '"examples"]',

@@ -26,7 +26,7 @@ PURE = privacy.PureEvent(0.3, "add_or_remove_one")
         (ROUND, [(WHOLE, 2), (OTHER, 5), (PURE, 2)]),
         (ROUND, [(ROUND, 7)]),
         (FIXED, [(privacy.PureEvent(0.3, "replace_one"), 2)]),
-        (WHOLE, [(OTHER, 5)]),
+        pytest.param(WHOLE, [(OTHER, 5)], marks=pytest.mark.campaign),
     ],
 )
 def test_values_are_those_of_each_composition(event, beside):

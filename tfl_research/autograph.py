@@ -75,11 +75,11 @@ def function(python_function: Any = None, **options: Any) -> Any:
 
 
 def converted_as_needed(python_function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, converted by AutoGraph if code of a user's is within its reach.
+    """Wraps a function, so that AutoGraph converts it if it reaches users' code.
 
-    For a function that is traced within another trace, or called by one that is not
-    converted. What Keras calls within the function is converted in any case. The
-    function is searched anew in each call, because a closure may hold more by then.
+    Use this for a function that is traced within another trace, or that unconverted
+    code calls. Layers, losses and metrics that Keras calls are always converted. Each
+    call searches the function anew, because its closure may hold more by then.
     """
     as_it_is = _tff_compat.with_unspecified_conversion(python_function)
     converted = _tff_compat.with_conversion(python_function)

@@ -43,6 +43,11 @@ def adapted_words(**mode):
     return layer
 
 
+def embedded(lookup):
+    layers = (lookup, L.Embedding(5, 2), L.Flatten(), L.Dense(2))
+    return sequential(*layers, shape=(3,), dtype=tf.string)
+
+
 def two_inputs_and_outputs():
     a, b = L.Input([3], name="a"), L.Input([2], name="b", dtype=tf.int32)
     joined = L.Concatenate()([a, L.Flatten()(L.Embedding(4, 2)(b))])
@@ -132,14 +137,7 @@ CASES = {
         {},
     ),
     "words": (
-        lambda: sequential(
-            L.StringLookup(vocabulary=["a", "b", "c"]),
-            L.Embedding(5, 2),
-            L.Flatten(),
-            L.Dense(2),
-            shape=(3,),
-            dtype=tf.string,
-        ),
+        lambda: embedded(L.StringLookup(vocabulary=["a", "b", "c"])),
         WORDS,
         {},
     ),
@@ -154,14 +152,7 @@ CASES = {
         {},
     ),
     "adapted_words": (
-        lambda: sequential(
-            adapted_words(),
-            L.Embedding(5, 2),
-            L.Flatten(),
-            L.Dense(2),
-            shape=(3,),
-            dtype=tf.string,
-        ),
+        lambda: embedded(adapted_words()),
         WORDS,
         {},
     ),

@@ -1,4 +1,4 @@
-"""Lists that a user gives, in whose order something is numbered."""
+"""Checks that a user's list has an order, where columns or classes are numbered."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def listed(what: str, values: Any) -> tuple[Any, ...]:
-    """The values in their order.
+    """Returns the values in their order.
 
-    A set has another order in each program, so that a run that resumes would number
-    columns or classes anew.
+    The order of a set differs between programs. So a run that resumes would number the
+    columns or classes in another order.
 
     Args:
       what: names the values in an error.
       values: a list, a tuple, an array or a pandas object.
 
     Raises:
-      ValueError: a set, a dict, a text, or anything else that has no order.
+      ValueError: the values are a set, a dict, a text, or have no order.
 
     Example:
       >>> from tfl_research.data.listed import listed

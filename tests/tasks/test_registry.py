@@ -115,6 +115,11 @@ def test_options_without_annotation_have_the_type_of_their_default(own_task):
         ("typing.Optional[float]", "4", 4.0),
         (typing.Union[int, str], "4", 4),
         (typing.Union[int, str], "all", "all"),
+        (typing.Union[int, float], "0.5", 0.5),
+        (typing.Union[int, float], "2", 2),
+        (typing.Union[bool, int], "7", 7),
+        (typing.Union[bool, int], "1", 1),
+        (typing.Union[bool, int], "yes", True),
         (str, "4", "4"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 _TRUTHS = {
@@ -20,7 +22,10 @@ READ = frozenset({"int", "float", "bool", "str", "None"})
 
 
 def kinds_of(parameter: inspect.Parameter) -> list[str]:
-    """Names of the types that an option may have; of the default's without a name."""
+    """Returns names of the types that an option may have.
+
+    An option without annotation has the type of its default.
+    """
     annotation = parameter.annotation
     if annotation is parameter.empty:
         default = parameter.default
@@ -60,18 +65,25 @@ def read(name: str, option: str, text: str, parameter: inspect.Parameter) -> Any
         )
     if "None" in kinds and text.lower() == "none":
         return None
-    try:
-        if "bool" in kinds:
-            return _TRUTHS[text.lower()]
-        if "int" in kinds:
-            return int(text)
-        if "float" in kinds:
-            return float(text)
-    except (KeyError, ValueError):
-        if "str" in kinds:
-            return text
-        expected = " or ".join(kinds)
-        raise ValueError(
-            f"option {option!r} of task {name!r} must be {expected}, got {text!r}"
-        ) from None
-    return text
+    # In this order: 1 is a number if the option may be a number.
+    converters: tuple[tuple[str, Callable[[str], Any]], ...] = (
+        ("int", int),
+        ("float", float),
+        ("bool", _truth),
+    )
+    for kind, convert in converters:
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return convert(text)
+    if "str" in kinds:
+        return text
+    expected = " or ".join(kinds)
+    raise ValueError(
+        f"option {option!r} of task {name!r} must be {expected}, got {text!r}"
+    )
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUTHS:
+        raise ValueError(f"expected one of {', '.join(_TRUTHS)}, got {text!r}")
+    return _TRUTHS[text.lower()]

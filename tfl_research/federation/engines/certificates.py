@@ -23,15 +23,17 @@ def check(
     paths: Sequence[pathlib.Path],
     say: Callable[[str], None],
 ) -> None:
-    """Refuses certificates that the other side would not take, which engines hide.
+    """Refuses certificates that are not valid now.
+
+    The other side would refuse them too, but the engines do not say so.
 
     Args:
-      environment: an engine's; its Python reads the files.
+      environment: an engine's environment; its Python reads the files.
       paths: the certificates of this machine.
-      say: prints a line if they end soon.
+      say: prints a line if a certificate ends soon.
 
     Raises:
-      UserError: a file that cannot be read, or a clock outside of the dates.
+      UserError: a file cannot be read, or the clock is outside of the dates.
     """
     printed = processes.run(
         "reading certificates",

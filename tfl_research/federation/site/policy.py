@@ -111,8 +111,8 @@ class SitePolicy:
     def allows(self, metric: str) -> bool:
         """Whether a metric may leave the site.
 
-        A metric is exact, whatever model it is of. So a largest ε would bound nothing
-        beside metrics, and allows those alone that `metrics` has.
+        Metrics are exact, and ε does not cover them. So with a largest ε, only the
+        metrics in `metrics` may leave the site.
         """
         if self.metrics is not None:
             return metric in self.metrics

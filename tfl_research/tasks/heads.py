@@ -76,7 +76,7 @@ def predictions(
     """
     import tensorflow as tf
 
-    from tfl_research.runtime import failures
+    from tfl_research.runtime.rounds import failures
 
     x = tf.nest.map_structure(tf.constant, structures.packed(probe, "x"))
     state = [tf.constant(value) for value in model.initial_state]

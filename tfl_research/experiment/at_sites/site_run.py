@@ -31,7 +31,7 @@ from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
-from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.runtime.rounds.separate import SeparateProcess
 from tfl_research.storage import provenance, run_record
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.tasks import Task

@@ -13,7 +13,6 @@ import tensorflow_federated as tff
 
 from tfl_research import interrupts
 from tfl_research.data import Cohort
-from tfl_research.runtime import failures
 from tfl_research.runtime.compiler import choice, chunks
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.compiler.map_reduce import MapReduce
@@ -22,7 +21,13 @@ from tfl_research.runtime.compiler.xla import CannotCompile, executed, set_flags
 from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.explanation import examine
 from tfl_research.runtime.graphs import process_shape
-from tfl_research.runtime.graphs.structures import leaf_types, pack, tensors
+from tfl_research.runtime.graphs.structures import (
+    leaf_types,
+    member_names,
+    pack,
+    tensors,
+)
+from tfl_research.runtime.rounds import accumulators, failures
 from tfl_research.runtime.tracing.imports import Use
 
 _LOG = logging.getLogger(__name__)
@@ -62,8 +67,7 @@ class SeparateClients:
 
     def chunk(self, cohort: Cohort, index: int) -> Chunk:
         """Returns a chunk with the local steps of one client of a cohort."""
-        client_type = self._programs.client_type
-        names = [name for name, _ in tff.structure.iter_elements(client_type)]
+        names = member_names(self._programs.client_type)
         steps = chunks.bucket(max(1, len(cohort.orders[index])))
         return chunks.gather(cohort, [index], (1, steps), names)
 
@@ -122,8 +126,7 @@ class SeparateClients:
 
     def total(self, reports: Iterable[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
         """Adds up reports in order; without reports, returns the initial total."""
-        programs = self._programs
-        total = list(programs.zero.run()) + programs.zero_secure_sums()
+        total = accumulators.zero(self._programs)
         for report in reports:
             total = self._fold(total, report)
         return total

@@ -13,8 +13,6 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
-from tfl_research.runtime import failures
-from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.map_reduce import MapReduce
 from tfl_research.runtime.engine import ClientValues
@@ -24,7 +22,9 @@ from tfl_research.runtime.graphs.sequences import (
     is_ragged,
     nest_order,
 )
-from tfl_research.runtime.graphs.structures import flatten, leaf_types
+from tfl_research.runtime.graphs.structures import flatten, leaf_types, member_names
+from tfl_research.runtime.rounds import failures
+from tfl_research.runtime.rounds.client_values import client_values
 
 # A client's dataset: the tensors of each element.
 Elements = list[list[np.ndarray]]
@@ -66,7 +66,7 @@ def chunks_of_cohort(
     """
     client_type = programs.client_type
     if isinstance(cohort, Cohort) and not programs.layout.has_sequences:
-        names = [name for name, _ in tff.structure.iter_elements(client_type)]
+        names = member_names(client_type)
         division = chunks.divide(
             cohort, chunk_size=chunk_size, parallel=parallel, shapes=shapes
         )

@@ -9,6 +9,7 @@ import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
 from tfl_research.runtime.engine import ClientValues
+from tfl_research.runtime.graphs.structures import member_names
 
 
 def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
@@ -20,11 +21,7 @@ def client_values(cohort: ClientValues, client_type: tff.Type) -> list[Any]:
     """
     if not isinstance(cohort, Cohort):
         return list(cohort)
-    names = (
-        [name for name, _ in tff.structure.iter_elements(client_type)]
-        if isinstance(client_type, tff.StructType)
-        else []
-    )
+    names = member_names(client_type)
     own = [cohort.batches(index) for index in range(len(cohort))]
     # TFF takes a mapping's members by their order, not by their names.
     return [

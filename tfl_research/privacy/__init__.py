@@ -75,7 +75,16 @@ if TYPE_CHECKING:
     )
     from tfl_research.privacy.accounting.relations import Total as Total
     from tfl_research.privacy.accounting.totals import composed_total as composed_total
-    from tfl_research.privacy.ledger.client_ledgers import (
+    from tfl_research.privacy.ledger.accounts.record_account import (
+        RecordAccount as RecordAccount,
+    )
+    from tfl_research.privacy.ledger.accounts.round_account import (
+        RoundAccount as RoundAccount,
+    )
+    from tfl_research.privacy.ledger.accounts.run_ledgers import (
+        ChargeError as ChargeError,
+    )
+    from tfl_research.privacy.ledger.clients.client_ledgers import (
         ClientLedgers as ClientLedgers,
     )
     from tfl_research.privacy.ledger.identity import (
@@ -88,13 +97,6 @@ if TYPE_CHECKING:
         MissingPluginError as MissingPluginError,
     )
     from tfl_research.privacy.ledger.lines.header import RunIdentity as RunIdentity
-    from tfl_research.privacy.ledger.record_account import (
-        RecordAccount as RecordAccount,
-    )
-    from tfl_research.privacy.ledger.round_account import (
-        ChargeError as ChargeError,
-        RoundAccount as RoundAccount,
-    )
     from tfl_research.privacy.ledger.shared.shared_checks import (
         PopulationError as PopulationError,
     )

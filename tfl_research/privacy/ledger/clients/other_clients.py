@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.clients.client_ledgers import ClientLedgers
 
 
 def beside_lines(ledgers: ClientLedgers) -> list[str]:

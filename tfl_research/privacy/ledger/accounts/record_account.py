@@ -12,9 +12,9 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.accounting.run_curve import RunCurve
-from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.accounts.round_account import RoundAccount
+from tfl_research.privacy.ledger.clients.client_ledgers import ClientLedgers
 from tfl_research.privacy.ledger.ledger import Ledger
-from tfl_research.privacy.ledger.round_account import RoundAccount
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
 from tfl_research.storage.files import safe_text
 

@@ -8,45 +8,26 @@ total and budget.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import os
-import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.relations import Total
-from tfl_research.privacy.ledger.identity import Population
-from tfl_research.privacy.ledger.lines.budget import LedgerBudget
-from tfl_research.privacy.ledger.lines.entries import (
-    Entry,
-    Restart,
-    Round,
+from tfl_research.privacy.ledger.clients.client_files import (
+    ledger_name,
+    other_clients,
+    population_of,
 )
+from tfl_research.privacy.ledger.clients.client_lines import ClientLines
+from tfl_research.privacy.ledger.lines.budget import LedgerBudget
+from tfl_research.privacy.ledger.lines.entries import Entry, Restart, Round
 from tfl_research.privacy.ledger.shared.shared_ledger import (
     BudgetExceededError,
     SharedLedger,
 )
 from tfl_research.storage.files import user_paths
-
-
-def population_of(client: str, records: int, drawn_by: str | None = None) -> Population:
-    """Returns the population of a client's records.
-
-    The fingerprint is made from the client's name and number of records. See
-    `Population.of` for `drawn_by`.
-    """
-    named = [client, records] if drawn_by is None else [client, records, drawn_by]
-    text = json.dumps(named, separators=(",", ":")).encode()
-    return Population(records, hashlib.sha256(text).hexdigest())
-
-
-def ledger_name(client: str) -> str:
-    """Returns the file name of a client's ledger."""
-    return urllib.parse.quote(client, safe=" ") + ".jsonl"
 
 
 class ClientLedgers(contextlib.ExitStack):
@@ -87,24 +68,21 @@ class ClientLedgers(contextlib.ExitStack):
         super().__init__()
         self.path = user_paths.expanded(path)
         self._run = run
-        self._event = event
+        self._lines = ClientLines(self.path, event)
         self._deltas = dict(zip((name for name, _ in event.clients), deltas))
-        self._indices = {
-            name: index for index, (name, n) in enumerate(event.clients) if n > 0
-        }
         self._ledgers: dict[str, SharedLedger] = {}
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot make {path} ({error.strerror})") from error
         try:
-            for name, index in self._indices.items():
+            for name, index in self._lines.indices.items():
                 self._ledgers[name] = self.enter_context(
                     SharedLedger(
                         self.path / ledger_name(name),
                         run,
                         population_of(name, event.clients[index][1], drawn_by),
-                        [self._entry_at(entry, name) for entry in recorded],
+                        [self._lines.entry_at(entry, name) for entry in recorded],
                     )
                 )
         except BaseException:
@@ -113,13 +91,11 @@ class ClientLedgers(contextlib.ExitStack):
 
     def check_fits(self, event: Event) -> None:
         """Checks that a charge can be composed with what is recorded."""
-        self._each(lambda name, ledger: ledger.check_fits(self._at(event, name)))
+        self._each(event, lambda ledger, at, _: ledger.check_fits(at))
 
     def record(self, round_number: int, event: Event) -> None:
         """Charges a round without a budget of the run; see `charge`."""
-        self._each(
-            lambda name, ledger: ledger.record(round_number, self._at(event, name))
-        )
+        self._each(event, lambda ledger, at, _: ledger.record(round_number, at))
 
     def charge(
         self,
@@ -149,13 +125,10 @@ class ClientLedgers(contextlib.ExitStack):
                 f"above the budget of {budget_epsilon:g}, or of the client's ledger"
             )
         self._each(
-            lambda name, ledger: ledger.charge(
-                round_number,
-                self._at(event, name),
-                self._deltas[name],
-                accountant,
-                budget_epsilon,
-            )
+            event,
+            lambda ledger, at, own_delta: ledger.charge(
+                round_number, at, own_delta, accountant, budget_epsilon
+            ),
         )
 
     def release(
@@ -176,23 +149,24 @@ class ClientLedgers(contextlib.ExitStack):
           BudgetExceededError: some client's records would exceed a budget.
         """
         how = accountant, budget_epsilon
-
-        def arguments(client: str) -> tuple[str, int, Event, float]:
-            return name, round_number, self._at(event, client), self._deltas[client]
-
         # All ledgers are checked first, so that a refusal leaves no line in any ledger.
-        if any(
-            self._each(
-                lambda client, ledger: ledger.release_would_exceed(
-                    *arguments(client), *how
-                )
-            )
-        ):
+        exceed = self._each(
+            event,
+            lambda ledger, at, own_delta: ledger.release_would_exceed(
+                name, round_number, at, own_delta, *how
+            ),
+        )
+        if any(exceed):
             raise BudgetExceededError(
                 f"{self.path}: {name} after round {round_number} would put ε of a "
                 "client's records above a budget"
             )
-        self._each(lambda client, ledger: ledger.release(*arguments(client), *how))
+        self._each(
+            event,
+            lambda ledger, at, own_delta: ledger.release(
+                name, round_number, at, own_delta, *how
+            ),
+        )
 
     def restart(self, after: int) -> None:
         """Writes a restart of this run durably to every client's ledger.
@@ -201,17 +175,18 @@ class ClientLedgers(contextlib.ExitStack):
         """
         lines = self._ordered()
         if lines and len(lines[0]) < len(lines[-1]):
-            (last,) = self._of_run(lines[-1][-1:])
+            (last,) = self._lines.of_run(lines[-1][-1:])
             for name, ledger in self._ledgers.items():
                 if len(ledger.entries) < len(lines[-1]):
                     self._complete(name, ledger, last)
-        self._each(lambda _, ledger: ledger.restart(after))
+        for ledger in self._ledgers.values():
+            ledger.restart(after)
 
     def _complete(self, client: str, ledger: SharedLedger, entry: Entry) -> None:
         if isinstance(entry, Restart):
             ledger.restart(entry.after)
             return
-        event, delta = self._at(entry.event, client), self._deltas[client]
+        event, delta = self._lines.event_at(entry.event, client), self._deltas[client]
         if isinstance(entry, Round):
             ledger.record(entry.round, event)
         else:
@@ -221,22 +196,13 @@ class ClientLedgers(contextlib.ExitStack):
         """Returns the lines of this run in each ledger, the fewest first."""
         return sorted((one.entries for one in self._ledgers.values()), key=len)
 
-    def _of_run(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Converts entries of a client's ledger to those of the run's own ledger."""
-        return [
-            dataclasses.replace(entry, event=self._of_all(entry.event))
-            if not isinstance(entry, Restart) and isinstance(entry.event, RecordEvent)
-            else entry
-            for entry in entries
-        ]
-
     @property
     def entries(self) -> Sequence[Entry]:
         """This run's entries that all ledgers have, as in the run's own ledger.
 
         After a kill in the middle of a charge, some ledgers have one more entry.
         """
-        return tuple(self._of_run(next(iter(self._ordered()), ())))
+        return tuple(self._lines.of_run(next(iter(self._ordered()), ())))
 
     def would_exceed(
         self,
@@ -247,17 +213,13 @@ class ClientLedgers(contextlib.ExitStack):
         budget_epsilon: float | None,
     ) -> bool:
         """Whether a client's ledger would exceed a budget; see `SharedLedger`."""
-        return any(
-            self._each(
-                lambda name, ledger: ledger.would_exceed(
-                    rounds,
-                    self._at(event, name),
-                    self._deltas[name],
-                    accountant,
-                    budget_epsilon,
-                )
-            )
+        exceed = self._each(
+            event,
+            lambda ledger, at, own_delta: ledger.would_exceed(
+                rounds, at, own_delta, accountant, budget_epsilon
+            ),
         )
+        return any(exceed)
 
     def epsilon_after(
         self, rounds: int, event: Event, delta: float, accountant: str | None = None
@@ -275,15 +237,16 @@ class ClientLedgers(contextlib.ExitStack):
     ) -> Total:
         """Returns the largest total of a client; see `SharedLedger.total_after`."""
         del delta
-        totals = self._each(
-            lambda name, ledger: ledger.total_after(
+        totals = [
+            ledger.total_after(
                 rounds,
-                self._at(event, name),
+                self._lines.event_at(event, name),
                 self._deltas[name],
                 accountant,
-                [(self._at(release, name), count) for release, count in further],
+                [(self._lines.event_at(each, name), count) for each, count in further],
             )
-        )
+            for name, ledger in self._ledgers.items()
+        ]
         return max(totals, key=lambda total: total.epsilon, default=Total(0.0, None))
 
     def client_epsilons(
@@ -291,9 +254,10 @@ class ClientLedgers(contextlib.ExitStack):
     ) -> dict[str, float]:
         """Computes ε of each client's records after all runs, at the client's own δ."""
         epsilons = self._each(
-            lambda name, ledger: ledger.epsilon_after(
-                rounds, self._at(event, name), self._deltas[name], accountant
-            )
+            event,
+            lambda ledger, at, own_delta: ledger.epsilon_after(
+                rounds, at, own_delta, accountant
+            ),
         )
         return dict(zip(self._ledgers, epsilons))
 
@@ -302,7 +266,7 @@ class ClientLedgers(contextlib.ExitStack):
 
         The result is None if no client's ledger has a budget.
         """
-        found = self._each(lambda _, ledger: ledger.budget_spent())
+        found = (ledger.budget_spent() for ledger in self._ledgers.values())
         spent = [pair for pair in found if pair is not None]
         if not spent:
             return None
@@ -331,12 +295,7 @@ class ClientLedgers(contextlib.ExitStack):
           The run's clients whose ledgers have no earlier run, and the clients of the
           folder's other ledgers; two empty lists if one of them is empty.
         """
-        own = {ledger_name(name) for name in self._indices}
-        beside = sorted(
-            urllib.parse.unquote(path.stem)
-            for path in self.path.glob("*.jsonl")
-            if path.name not in own
-        )
+        beside = other_clients(self.path, self._ledgers)
         begun = [
             name
             for name, ledger in self._ledgers.items()
@@ -359,23 +318,11 @@ class ClientLedgers(contextlib.ExitStack):
             if name in position:
                 ledger.check_position(position[name])
 
-    def _at(self, event: Event, client: str) -> Event:
-        if event.unit != "record":
-            raise ValueError(
-                f"{self.path} is of records, but a round of {event} is of "
-                f"{event.unit}s; give another ledger"
-            )
-        if not isinstance(event, RecordEvent):
-            return event
-        return event.of_client(self._indices[client])
-
-    def _of_all(self, event: RecordEvent) -> RecordEvent:
-        return dataclasses.replace(event, clients=self._event.clients)
-
-    def _entry_at(self, entry: Entry, client: str) -> Entry:
-        if isinstance(entry, Restart):
-            return entry
-        return dataclasses.replace(entry, event=self._at(entry.event, client))
-
-    def _each(self, call: Callable[[str, SharedLedger], Any]) -> list[Any]:
-        return [call(name, ledger) for name, ledger in self._ledgers.items()]
+    def _each(
+        self, event: Event, call: Callable[[SharedLedger, Event, float], Any]
+    ) -> list[Any]:
+        """Calls a function of ledger, event and δ of each client."""
+        return [
+            call(ledger, self._lines.event_at(event, name), self._deltas[name])
+            for name, ledger in self._ledgers.items()
+        ]

@@ -12,26 +12,19 @@ from tfl_research.privacy.accounting.composition import (
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.relations import Total, check_release
 from tfl_research.privacy.accounting.run_curve import RunCurve
-from tfl_research.privacy.ledger import account_checks
-from tfl_research.privacy.ledger.client_ledgers import ClientLedgers
-from tfl_research.privacy.ledger.grouped_rounds import GroupedRounds, joined
-from tfl_research.privacy.ledger.ledger import Ledger
-from tfl_research.privacy.ledger.shared.shared_ledger import (
-    BudgetExceededError,
-    SharedLedger,
+from tfl_research.privacy.ledger.accounts import account_checks
+from tfl_research.privacy.ledger.accounts.run_charges import RunCharges
+from tfl_research.privacy.ledger.accounts.run_ledgers import (
+    RunLedgers,
+    Shared,
+    charge_errors,
 )
+from tfl_research.privacy.ledger.ledger import Ledger
+from tfl_research.privacy.ledger.shared.shared_ledger import BudgetExceededError
 from tfl_research.privacy.plans.plan import PrivacyPlan
 
 # An account composes ε of at most this many rounds when it is opened.
 _AHEAD = 10_000
-
-
-class ChargeError(ValueError):
-    """A round cannot be charged, because a ledger changed since the account was opened.
-
-    For example, another run began the shared ledger under another neighbouring
-    relation, or a line was damaged.
-    """
 
 
 class RoundAccount:
@@ -80,7 +73,7 @@ class RoundAccount:
         self,
         ledger: Ledger,
         plan: PrivacyPlan,
-        shared: SharedLedger | ClientLedgers | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """Checks the ledgers against the plan.
 
@@ -95,7 +88,7 @@ class RoundAccount:
         self.event = event
         self.delta = plan.delta
         self.planned_rounds = plan.rounds
-        self._planned_releases = tuple(plan.planned_releases)
+        self._charges = RunCharges(ledger, event, plan.planned_releases)
         self.accountant = plan.accountant
         self._resolve_accountant()
         self._curve = RunCurve(event, plan.delta, plan.accountant)
@@ -103,20 +96,15 @@ class RoundAccount:
         self._compose_ahead(min(plan.rounds, _AHEAD))
         self.budget_epsilon = plan.budget_epsilon
         self.shared = shared
-        self._grouped = GroupedRounds(ledger)
+        self._ledgers = RunLedgers(ledger, shared)
         account_checks.check_ledger(ledger, event)
         if shared is not None:
             shared.check_fits(event)
-            # A kill between the two writes leaves one more line in the shared ledger.
-            ledger.catch_up(shared.entries)
+            self._ledgers.catch_up()
             self._resolve_accountant()
 
     def _resolve_accountant(self) -> None:
-        events = [event for event, _ in self._planned_releases]
-        charged = [event for _, event in self.ledger.record_of_run.counts]
-        self.accountant = common_accountant(
-            self.plan.accountant, [self.event, *events, *charged]
-        )
+        self.accountant = common_accountant(self.plan.accountant, self._charges.events)
 
     def _compose_ahead(self, rounds: int) -> None:
         self._curve.up_to(rounds)
@@ -143,8 +131,7 @@ class RoundAccount:
         rounds that the ledger does not have yet, of the releases after these rounds,
         and of the charges of earlier attempts for repeated rounds.
         """
-        groups = self._grouped.first(rounds, self.event)
-        beside = self.ledger.record_of_run.beside(rounds)
+        groups, beside = self._charges.rounds(rounds), self._charges.beside(rounds)
         if all(event == self.event for event, _ in groups):
             return self._curve(rounds, beside)
         return composed_epsilon([*groups, *beside], self.delta, self.accountant)
@@ -155,23 +142,16 @@ class RoundAccount:
         The rounds come first in their order, then the charges in addition to the
         rounds.
         """
-        beside = self.ledger.record_of_run.beside(rounds)
-        return joined([*self._grouped.first(rounds, self.event), *beside])
+        return self._charges.all(rounds)
 
     def planned_groups(self) -> list[tuple[Event, int]]:
         """Returns `groups` after the planned rounds, with the planned releases."""
         groups = self.groups(max(self.planned_rounds, len(self.ledger)))
-        return [*groups, *self._releases_left()]
-
-    def _releases_left(self) -> list[tuple[Event, int]]:
-        """Returns the planned releases that the present attempt has not made."""
-        made = self.ledger.record_of_run.present_releases
-        left = [(e, count - made.count(e)) for e, count in self._planned_releases]
-        return [(event, count) for event, count in left if count > 0]
+        return [*groups, *self._charges.releases_left()]
 
     def planned_epsilon(self) -> float:
         """Computes ε after the planned rounds, with the planned releases."""
-        if not self._planned_releases:
+        if not self.plan.planned_releases:
             return self.epsilon_after(max(self.planned_rounds, len(self.ledger)))
         return composed_epsilon(self.planned_groups(), self.delta, self.accountant)
 
@@ -190,15 +170,10 @@ class RoundAccount:
             round, is damaged, or has rounds that do not compose with this run's rounds.
         """
         try:
-            if self.shared is not None:
-                # The shared ledger is written first, so that it always has every round
-                # of the run's own ledger.
-                self._charge_shared(self.shared, round_number)
-            self.ledger.record(round_number, self.event)
+            with charge_errors():
+                self._ledgers.charge(round_number, self.event, *self._budget)
         except BudgetExceededError:
             return None
-        except ValueError as error:
-            raise ChargeError(str(error)) from error
         return self.epsilon_after(round_number)
 
     def charge_release(
@@ -224,26 +199,15 @@ class RoundAccount:
             refuses the release, see `charge`.
         """
         try:
-            check_release(f"the release {name!r}", event, self.event)
-            record = self.ledger.record_of_run
-            where = f"{self.ledger.path}"
-            due = record.next_release(where, name, round_number, event)
-            if due is not None and self._release_exceeds(round_number, event):
-                return None
-            if self.shared is not None:
-                self.shared.release(
-                    name,
-                    round_number,
-                    event,
-                    self.delta,
-                    self.accountant,
-                    self.budget_epsilon,
-                )
-            self.ledger.release(name, round_number, event)
+            with charge_errors():
+                check_release(f"the release {name!r}", event, self.event)
+                record, where = self.ledger.record_of_run, f"{self.ledger.path}"
+                due = record.next_release(where, name, round_number, event)
+                if due is not None and self._release_exceeds(round_number, event):
+                    return None
+                self._ledgers.release(name, round_number, event, *self._budget)
         except BudgetExceededError:
             return None
-        except ValueError as error:
-            raise ChargeError(str(error)) from error
         self._resolve_accountant()
         return self.epsilon_after(len(self.ledger))
 
@@ -270,28 +234,14 @@ class RoundAccount:
           ChargeError: the noise of the rounds is correlated, so that no round can be
             repeated with new noise; or the round is not in the ledger.
         """
-        try:
+        with charge_errors():
             account_checks.check_restart(self.ledger, self.event)
-            if self.shared is not None:
-                self.shared.restart(completed_rounds)
-                self.ledger.catch_up(self.shared.entries)
-            self.ledger.restart(completed_rounds)
-        except ValueError as error:
-            raise ChargeError(str(error)) from error
+            self._ledgers.restart(completed_rounds)
 
-    def _charge_shared(
-        self, shared: SharedLedger | ClientLedgers, round_number: int
-    ) -> None:
-        if self.budget_epsilon is None:
-            shared.record(round_number, self.event)
-        else:
-            shared.charge(
-                round_number,
-                self.event,
-                self.delta,
-                self.accountant,
-                self.budget_epsilon,
-            )
+    @property
+    def _budget(self) -> tuple[float, str | None, float | None]:
+        """The budget of the run: δ, accountant and ε."""
+        return self.delta, self.accountant, self.budget_epsilon
 
     def would_exceed(self, round_number: int) -> bool:
         """Whether ε after the round would be above the budget.
@@ -303,11 +253,8 @@ class RoundAccount:
             if self.budget_epsilon is None:
                 return False
             return self.epsilon_after(round_number) > self.budget_epsilon
-        budget = self.delta, self.accountant, self.budget_epsilon
-        try:
-            return self.shared.would_exceed(round_number, self.event, *budget)
-        except ValueError as error:
-            raise ChargeError(str(error)) from error
+        with charge_errors():
+            return self.shared.would_exceed(round_number, self.event, *self._budget)
 
     def check_measured(self, metrics: Mapping[str, Any]) -> None:
         """Checks that a round added the noise that is charged.
@@ -326,11 +273,8 @@ class RoundAccount:
         Raises:
           ChargeError: somebody else changed the run's own ledger meanwhile.
         """
-        try:
-            self.ledger.check_unchanged()
-        except ValueError as error:
-            raise ChargeError(str(error)) from error
-        return {name: ledger.position for name, ledger in self._ledgers()}
+        with charge_errors():
+            return self._ledgers.positions()
 
     def check_positions(self, positions: Mapping[str, Any]) -> None:
         """Checks that the ledgers still have all lines that they had earlier.
@@ -341,15 +285,7 @@ class RoundAccount:
         Raises:
           ValueError: a ledger lost its last lines, or was replaced.
         """
-        for name, ledger in self._ledgers():
-            if name in positions:
-                ledger.check_position(positions[name])
-
-    def _ledgers(self) -> list[tuple[str, Any]]:
-        ledgers: list[tuple[str, Any]] = [("own", self.ledger)]
-        if self.shared is not None:
-            ledgers.append(("shared", self.shared))
-        return ledgers
+        self._ledgers.check_positions(positions)
 
     def shared_total(self, rounds: int) -> Total | None:
         """Computes ε of all runs in the shared ledger, after `rounds` of this run.
@@ -365,9 +301,12 @@ class RoundAccount:
         """Returns `shared_total` after the planned rounds, with planned releases."""
         if self.shared is None:
             return None
-        rounds, left = max(self.planned_rounds, len(self.ledger)), self._releases_left()
         return self.shared.total_after(
-            rounds, self.event, self.delta, self.accountant, left
+            max(self.planned_rounds, len(self.ledger)),
+            self.event,
+            self.delta,
+            self.accountant,
+            self._charges.releases_left(),
         )
 
     def shared_epsilon(self, rounds: int) -> float | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from tfl_research.data import CLIENT_SECRET, SiteCohort, client_secrets
 from tfl_research.errors import RoundAbandoned, UserError
-from tfl_research.program import divergence, exclusions
 from tfl_research.program.config import RunConfig
+from tfl_research.program.each_round import divergence, exclusions
 from tfl_research.program.interfaces import (
     Account,
     Engine,

@@ -109,9 +109,16 @@ if TYPE_CHECKING:
         Spending as Spending,
         read_ledger as read_ledger,
     )
-    from tfl_research.privacy.mechanisms.catalogue import (
+    from tfl_research.privacy.mechanisms.catalogue.registry import (
         MECHANISMS as MECHANISMS,
         register_mechanism as register_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.catalogue.run_context import (
+        MechanismContext as MechanismContext,
+        RunShape as RunShape,
+    )
+    from tfl_research.privacy.mechanisms.catalogue.specification import (
+        MechanismSettings as MechanismSettings,
     )
     from tfl_research.privacy.mechanisms.correlated_mechanisms import (
         banded_matrix_aggregator as banded_matrix_aggregator,
@@ -133,13 +140,6 @@ if TYPE_CHECKING:
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
-    from tfl_research.privacy.mechanisms.run_context import (
-        MechanismContext as MechanismContext,
-        RunShape as RunShape,
-    )
-    from tfl_research.privacy.mechanisms.specification import (
-        MechanismSettings as MechanismSettings,
-    )
     from tfl_research.privacy.plans.declared import DeclaredPlan as DeclaredPlan
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
     from tfl_research.privacy.plans.probe import probe_noise as probe_noise

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data import Examples, conversion
-from tfl_research.data.listed import listed
-from tfl_research.data.sequences import LONGEST, Sequences
+from tfl_research.data.arrays.listed import listed
+from tfl_research.data.arrays.sequences import LONGEST, Sequences
 from tfl_research.data.tables.cells import text_of
 from tfl_research.data.tables.dataframes import arrow
 from tfl_research.data.tables.dataframes.clients import rows_by_client

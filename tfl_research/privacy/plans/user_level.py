@@ -16,13 +16,13 @@ from tfl_research.privacy.accounting.composition import (
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.run_context import (
+from tfl_research.privacy.mechanisms.catalogue.registry import MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
     Dimension,
     MechanismContext,
     RunShape,
 )
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     MechanismSettings,
     checked_accountant,
 )

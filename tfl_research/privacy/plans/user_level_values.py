@@ -11,8 +11,8 @@ from tfl_research.privacy.accounting.budget import default_delta, delta_warning
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.planning import noise_for
 from tfl_research.privacy.accounting.relations import check_release
-from tfl_research.privacy.mechanisms.run_context import RunShape
-from tfl_research.privacy.mechanisms.specification import MechanismSettings
+from tfl_research.privacy.mechanisms.catalogue.run_context import RunShape
+from tfl_research.privacy.mechanisms.catalogue.specification import MechanismSettings
 
 
 def checked_delta(delta: Optional[float], population: int) -> float:

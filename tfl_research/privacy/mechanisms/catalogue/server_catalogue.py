@@ -12,8 +12,11 @@ from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.mechanisms.adaptive_split import value_noise_multiplier
-from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
+    MechanismContext,
+    RunShape,
+)
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     MechanismSettings,
 )
 

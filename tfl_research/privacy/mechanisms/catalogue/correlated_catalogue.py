@@ -11,8 +11,11 @@ from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.events.matrix_event import MatrixEvent
 from tfl_research.privacy.accounting.events.tree_event import TreeEvent
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
+    MechanismContext,
+    RunShape,
+)
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     MechanismSettings,
 )
 

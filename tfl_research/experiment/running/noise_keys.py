@@ -11,7 +11,7 @@ import numpy as np
 
 from tfl_research import privacy, processes, runtime
 from tfl_research.errors import SettingError
-from tfl_research.experiment import building, engines
+from tfl_research.experiment.running import building, engines
 from tfl_research.experiment.setup import Setup
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.runtime import keyed

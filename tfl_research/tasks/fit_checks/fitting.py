@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
-from tfl_research.data import ClientData, Examples, structures
+from tfl_research.data import ClientData, Examples
+from tfl_research.data.arrays import structures
 from tfl_research.errors import UserError
 from tfl_research.models import global_seed
-from tfl_research.tasks import heads
+from tfl_research.tasks.fit_checks import heads
 
 if TYPE_CHECKING:
     from tfl_research.models import FunctionalModel
-    from tfl_research.tasks.embedded_ids import EmbeddedIds
-    from tfl_research.tasks.float_inputs import FloatInputs
+    from tfl_research.tasks.fit_checks.embedded_ids import EmbeddedIds
+    from tfl_research.tasks.fit_checks.float_inputs import FloatInputs
     from tfl_research.tasks.objectives import Objective
     from tfl_research.tasks.objectives.rules import Rule
     from tfl_research.tasks.task import Task
@@ -183,8 +184,8 @@ class Fitting:
         """Checks the heads on a client's first examples; see `check_model`."""
         keras_model = heads.keras_model(task)
         if keras_model is not None:
-            from tfl_research.tasks.embedded_ids import EmbeddedIds
-            from tfl_research.tasks.float_inputs import FloatInputs
+            from tfl_research.tasks.fit_checks.embedded_ids import EmbeddedIds
+            from tfl_research.tasks.fit_checks.float_inputs import FloatInputs
 
             self._heads = _Heads(
                 [], EmbeddedIds(keras_model), FloatInputs(keras_model, probe)

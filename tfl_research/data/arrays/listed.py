@@ -20,7 +20,7 @@ def listed(what: str, values: Any) -> tuple[Any, ...]:
       ValueError: the values are a set, a dict, a text, or have no order.
 
     Example:
-      >>> from tfl_research.data.listed import listed
+      >>> from tfl_research.data.arrays.listed import listed
       >>> listed("classes", ["no", "yes"])
       ('no', 'yes')
     """

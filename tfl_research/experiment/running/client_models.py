@@ -13,11 +13,12 @@ import tensorflow_federated as tff
 from tfl_research import program
 from tfl_research.clients.local_state import own_state
 from tfl_research.errors import UserError
-from tfl_research.experiment import building, noise_keys, setup as setups
+from tfl_research.experiment import setup as setups
+from tfl_research.experiment.running import building, noise_keys
 from tfl_research.storage.client_states import ClientStates
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.result import Result
+    from tfl_research.experiment.running.result import Result
 
 
 def model_of(result: Result, client_id: str, *, personal: bool) -> Any:

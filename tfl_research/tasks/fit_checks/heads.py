@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfl_research.data import derived_generator, structures
+from tfl_research.data import derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,13 +16,16 @@ from tfl_research.privacy.accounting.events.local_gaussian_event import (
     LocalGaussianEvent,
 )
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.noise import noise_tables
-from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
+    MechanismContext,
+    RunShape,
+)
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     CLIENT,
     SECURE_SUM,
     MechanismSettings,
 )
+from tfl_research.privacy.mechanisms.noise import noise_tables
 from tfl_research.sampling import Amplification
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.models.modules import modules_of
 from tfl_research.tasks.objectives.rules import Wrong, first_entry, rows_where
 from tfl_research.tasks.objectives.tracing import Traced

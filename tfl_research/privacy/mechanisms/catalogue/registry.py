@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from tfl_research.privacy.mechanisms.client_catalogue import (
+from tfl_research.privacy.mechanisms.catalogue.client_catalogue import (
     DiscreteGaussian,
     LocalGaussian,
     Skellam,
 )
-from tfl_research.privacy.mechanisms.correlated_catalogue import BandedMatrix, Tree
-from tfl_research.privacy.mechanisms.server_catalogue import (
+from tfl_research.privacy.mechanisms.catalogue.correlated_catalogue import (
+    BandedMatrix,
+    Tree,
+)
+from tfl_research.privacy.mechanisms.catalogue.server_catalogue import (
     AdaptiveGaussian,
     BoundedWeight,
     Gaussian,
 )
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     MechanismRegistry,
     MechanismSettings,
 )

@@ -17,7 +17,10 @@ from tfl_research.privacy.accounting.calibration import calibrate_event
 from tfl_research.privacy.accounting.composition import resolve_accountant
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.run_context import MechanismContext, RunShape
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
+    MechanismContext,
+    RunShape,
+)
 from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import NamedSettings
 

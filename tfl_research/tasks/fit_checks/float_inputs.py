@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.data import structures
-from tfl_research.data.exactness import rounded_integers
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.exactness import rounded_integers
 from tfl_research.tasks.objectives.rules import Wrong
 
 

@@ -150,6 +150,6 @@ class Result:
           >>> model.predict(np.zeros((3, 35)), verbose=0).shape
           (3, 1)
         """
-        from tfl_research.experiment import client_models
+        from tfl_research.experiment.running import client_models
 
         return client_models.model_of(self, client_id, personal=personal)

@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 
 LONGEST = "longest"
 # Ways to treat a sequence that is longer than the length.

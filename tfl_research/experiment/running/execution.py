@@ -14,9 +14,8 @@ from tfl_research import deferred_imports
 from tfl_research.aggregators import RuleSettings, TrustedRoot
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
-from tfl_research.experiment import changed_settings, engines, setup as setups
+from tfl_research.experiment import changed_settings, setup as setups
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
     fingerprints,
@@ -26,6 +25,8 @@ from tfl_research.experiment.private import (
     user_level,
 )
 from tfl_research.experiment.private.statement_file import kept_up_to_date
+from tfl_research.experiment.running import engines
+from tfl_research.experiment.running.draws import Draws
 from tfl_research.experiment.setup import Setup
 from tfl_research.program import progress
 from tfl_research.sampling import Sampler
@@ -33,7 +34,7 @@ from tfl_research.storage import RunFolder, folder_check
 from tfl_research.storage.files import user_paths
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.result import Result
+    from tfl_research.experiment.running.result import Result
     from tfl_research.processes import FederatedProcess
     from tfl_research.program import RoundReport, RunResult
 
@@ -99,7 +100,7 @@ def rounds(
 
 def _result(opened: Opened, ended: RunResult, stream: Optional[TextIO]) -> Result:
     """Returns the result of a complete run; an audit is evaluated first."""
-    from tfl_research.experiment.result import Result
+    from tfl_research.experiment.running.result import Result
 
     experiment, audited = opened.setup.experiment, None
     if experiment.audit is not None:
@@ -157,7 +158,7 @@ def _opened(
         stack.callback(progress.stage, out)
         deferred_imports.import_tff()
         from tfl_research import program
-        from tfl_research.experiment import building, noise_keys
+        from tfl_research.experiment.running import building, noise_keys
 
         if experiment.runtime.accelerator == "none":
             engines.use_devices(

@@ -1,4 +1,4 @@
-"""The base class of mechanisms of user-level privacy, and their registry.
+"""The base class of mechanisms of user-level privacy.
 
 This module does not import TensorFlow. Mechanisms import TensorFlow when they build
 their aggregator.
@@ -7,21 +7,17 @@ their aggregator.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
-from tfl_research import sampling
 from tfl_research.errors import SettingError
-from tfl_research.privacy.accounting.calibration import calibrate_event
-from tfl_research.privacy.accounting.composition import resolve_accountant
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
+from tfl_research.privacy.mechanisms.catalogue import calibration
 from tfl_research.privacy.mechanisms.catalogue.run_context import (
     MechanismContext,
     RunShape,
 )
-from tfl_research.registry import SettingsRegistry
 from tfl_research.settings import NamedSettings
 
 if TYPE_CHECKING:
@@ -34,27 +30,6 @@ if TYPE_CHECKING:
 # sum; or by each client to its own update, before sending the update.
 SERVER, SECURE_SUM, CLIENT = "server", "secure sum", "client"
 NOISED_AT = (SERVER, SECURE_SUM, CLIENT)
-# What the class attributes of a mechanism may name.
-_KNOWN = {"SAMPLERS": sampling.NAMES, "WEIGHTINGS": ("uniform", "capped", "examples")}
-
-# A sweep calibrates all of its points before it runs them, which takes seconds each.
-_remembered = functools.lru_cache(maxsize=256)(calibrate_event)
-
-
-def _says_all(value: Any) -> bool:
-    """Whether a value is a plain value or an event of the toolkit.
-
-    Equal values of these types need the same noise. A user's event can have further
-    attributes, compare only some of its fields, or depend on something else. So two
-    equal events of a user can need different noise.
-    """
-    if isinstance(value, tuple):
-        return all(map(_says_all, value))
-    if not dataclasses.is_dataclass(value):
-        return value is None or type(value) in (bool, int, float, str)
-    own = type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
-    fields = [field.name for field in dataclasses.fields(value)]
-    return own and all(_says_all(getattr(value, name)) for name in fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,11 +164,9 @@ class MechanismSettings(NamedSettings):
           ValueError: no noise meets the target.
         """
         event = self.checked_event(1.0, shape)
-        checked_accountant(accountant, event)
-        arguments = (event, target_epsilon, shape.rounds, delta, accountant)
-        if _says_all(event):
-            return _remembered(*arguments)
-        return calibrate_event(*arguments)
+        return calibration.noise_for_event(
+            event, target_epsilon, shape.rounds, delta, accountant
+        )
 
     def checked_event(self, noise_multiplier: float, shape: RunShape) -> Event:
         """Returns `event`, with errors that name the mechanism's setting.
@@ -314,57 +287,3 @@ class MechanismSettings(NamedSettings):
     def record(self) -> dict[str, Any]:
         """Returns name and parameters as JSON values."""
         return {"name": self.NAME, **self.flat()}
-
-
-def checked_accountant(accountant: str, event: Event) -> str:
-    """Chooses the accountant for an event.
-
-    Raises:
-      SettingError: the accountant does not apply; the message names the accountants
-        that apply.
-    """
-    try:
-        return resolve_accountant(accountant, event)
-    except ValueError as error:
-        fitting = " or ".join(f"--accountant={name}" for name in event.accountants)
-        raise SettingError(
-            f"--accountant={accountant}: {error}; give {fitting}"
-        ) from error
-
-
-class MechanismRegistry(SettingsRegistry[MechanismSettings]):
-    """Maps names to mechanisms."""
-
-    def add(self, chosen: type[MechanismSettings]) -> type[MechanismSettings]:
-        """Adds a mechanism, under its NAME, and returns it.
-
-        Raises:
-          ValueError: the name is taken or missing, or a class attribute is wrong.
-        """
-        if chosen.NOISED_AT not in NOISED_AT:
-            raise ValueError(
-                f"NOISED_AT of {chosen.__name__} must be one of {NOISED_AT}, got "
-                f"{chosen.NOISED_AT!r}"
-            )
-        for name in ("SAMPLERS", "WEIGHTINGS"):
-            if isinstance(getattr(chosen, name), str):
-                raise ValueError(
-                    f"{name} of {chosen.__name__} must be a tuple of names, got "
-                    f"{getattr(chosen, name)!r}; write a comma behind the name"
-                )
-            unknown = [n for n in getattr(chosen, name) if n not in _KNOWN[name]]
-            if unknown:
-                raise ValueError(
-                    f"{name} of {chosen.__name__} has {unknown[0]!r}; expected names "
-                    f"of {', '.join(_KNOWN[name])}"
-                )
-        if not chosen.SAMPLERS:
-            raise ValueError(
-                f"{chosen.__name__} must name the SAMPLERS that it covers, got none"
-            )
-        if "examples" in chosen.WEIGHTINGS or not chosen.WEIGHTINGS:
-            raise ValueError(
-                f"WEIGHTINGS of {chosen.__name__} must be of 'uniform' and 'capped', "
-                f"got {chosen.WEIGHTINGS}: example counts have no bound"
-            )
-        return super().add(chosen)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import autograph, models, processes, runtime, stateless_random
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.models.optimizers import SGD
 from tfl_research.tasks.objectives import (
     Objective,

@@ -122,7 +122,8 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
     # As the commands of `experiments` do.
     deferred_imports.freeze_imports()
     deferred_imports.import_tff()
-    from tfl_research.experiment import building, engines, setup, sweeps
+    from tfl_research.experiment import setup, sweeps
+    from tfl_research.experiment.running import building, engines
     from tfl_research.program.evaluation.evaluator import Evaluator
     from tfl_research.program.results import finish
     from tfl_research.runtime.in_process import InProcessEngine

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from tfl_research.data import conversion, sequences
-from tfl_research.data.sequences import Sequences
+from tfl_research.data import conversion
+from tfl_research.data.arrays import sequences
+from tfl_research.data.arrays.sequences import Sequences
 
 X = np.arange(6.0).reshape(3, 2)
 

@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 
 
 def test_examples_in_docstrings():

@@ -17,7 +17,6 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment import (
     Experiment,
     attacked,
-    building,
     compatibility,
     setup,
 )
@@ -36,6 +35,7 @@ from tfl_research.experiment.configs import (
     Weighting,
 )
 from tfl_research.experiment.private import audited
+from tfl_research.experiment.running import building
 from tfl_research.models import SGD, ClientOptimizer, ServerOptimizer
 from tfl_research.privacy import mechanisms
 from tfl_research.privacy.audit import CanaryObserver

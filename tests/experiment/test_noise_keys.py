@@ -12,7 +12,7 @@ import pytest
 import tfl_research as tfl
 from tfl_research import privacy, runtime
 from tfl_research.errors import UserError
-from tfl_research.experiment import building, noise_keys
+from tfl_research.experiment.running import building, noise_keys
 from tfl_research.experiment.setup import prepare
 from tfl_research.privacy.mechanisms.noised_sum import seed_tensor
 from tfl_research.storage import nest, provenance

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from tfl_research import privacy, program, runtime
-from tfl_research.experiment import building, engines
+from tfl_research.experiment.running import building, engines
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 
 

@@ -18,7 +18,7 @@ from scipy import stats
 
 from tfl_research import devices, privacy, program, runtime, tasks
 from tfl_research.data import PoissonBatching
-from tfl_research.experiment import building, noise_keys
+from tfl_research.experiment.running import building, noise_keys
 from tfl_research.privacy.ledger import spending
 from tfl_research.privacy.ledger.checks import ledger_verify
 from tfl_research.privacy.mechanisms.noise.noise_processes import IndependentNoise

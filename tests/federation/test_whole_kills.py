@@ -22,7 +22,7 @@ from tfl_research import sampling
 from tfl_research.errors import RoundAbandoned
 from tfl_research.experiment.at_sites import compare
 from tfl_research.privacy.ledger.ledger import Ledger
-from tfl_research.runtime import separate
+from tfl_research.runtime.rounds import separate
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 

@@ -29,8 +29,8 @@ RUNS: dict[str, dict[str, Any]] = {
 _IMPORTED = (
     "tensorflow_federated",
     "whole_federation",
-    "tfl_research.experiment.building",
-    "tfl_research.experiment.execution",
+    "tfl_research.experiment.running.building",
+    "tfl_research.experiment.running.execution",
     "tfl_research.experiment.at_sites.site_run",
     "tfl_research.program.results.export",
 )

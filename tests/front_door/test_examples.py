@@ -18,7 +18,8 @@ import pytest
 import tfl_research as tfl
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.experiment import configs, engines, sweeps
+from tfl_research.experiment import configs, sweeps
+from tfl_research.experiment.running import engines
 from tfl_research.privacy import EVENTS, MECHANISMS
 from tfl_research.tasks.registry import TASKS
 

@@ -12,7 +12,7 @@ import pytest
 
 import tfl_research as tfl
 from tfl_research import cli
-from tfl_research.experiment import building
+from tfl_research.experiment.running import building
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "experiments"))

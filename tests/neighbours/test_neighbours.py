@@ -22,7 +22,7 @@ from tfl_research import outputs
 from tfl_research.experiment import setup
 from tfl_research.experiment.private import released
 from tfl_research.privacy import MECHANISMS, mechanisms
-from tfl_research.program import divergence
+from tfl_research.program.each_round import divergence
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import pytest
 from tfl_research import outputs
 from tfl_research.data import Batching, ClientData
 from tfl_research.errors import TrainingDivergedError
-from tfl_research.program import divergence, exclusions
+from tfl_research.program.each_round import divergence, exclusions
 from tfl_research.program.evaluation.releases import Releases
 
 NAN = "x is nan in its example 2"

@@ -3,7 +3,7 @@
 import fake_experiment as fake
 import pandas as pd
 
-from tfl_research.program.one_round import traffic
+from tfl_research.program.each_round.one_round import traffic
 
 
 def test_by_hand():

@@ -10,11 +10,12 @@ import tensorflow_federated as tff
 
 from tfl_research import interrupts, runtime
 from tfl_research.errors import UserError
-from tfl_research.runtime import Mode, failures
+from tfl_research.runtime import Mode
 from tfl_research.runtime.compiler import xla
 from tfl_research.runtime.compiler.chunks import Chunk
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
-from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.runtime.rounds import failures
+from tfl_research.runtime.rounds.separate import SeparateProcess
 
 XLA, SEPARATE = Mode("folded", "xla"), Mode("separate", "xla")
 

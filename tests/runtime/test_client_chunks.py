@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
-from tfl_research.runtime.client_chunks import chunks_of_values
+from tfl_research.runtime.rounds.client_chunks import chunks_of_values
 
 NUMBERS = tff.TensorType(np.float32, [None])
 

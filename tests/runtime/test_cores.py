@@ -18,7 +18,8 @@ import tensorflow_federated as tff
 import tfl_research as tfl
 from tfl_research import runtime
 from tfl_research.errors import UserError
-from tfl_research.experiment import engines, execution, setup as setups
+from tfl_research.experiment import setup as setups
+from tfl_research.experiment.running import engines, execution
 from tfl_research.runtime import Mode, cores, placement
 from tfl_research.runtime.kept_execution import (
     Execution,

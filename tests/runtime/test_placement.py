@@ -23,8 +23,8 @@ from toy_processes import summing_process
 import tfl_research as tfl
 from tfl_research import runtime
 from tfl_research.errors import UserError
-from tfl_research.experiment import execution
 from tfl_research.experiment.own_process import execution as own_execution
+from tfl_research.experiment.running import execution
 from tfl_research.runtime import placement
 from tfl_research.runtime.compiler import choice, choice_cache
 from tfl_research.runtime.compiler.mode import Mode

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import algorithms, clients, data, processes, runtime, tasks
-from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.runtime.rounds.separate import SeparateProcess
 
 
 def build_model():

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import data, models, processes, tasks
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.tables import schema
 
 _X = np.arange(20, dtype=np.float64).reshape(10, 2)

@@ -10,8 +10,9 @@ import pytest
 from tfl_research import tasks
 from tfl_research.data import ClientData
 from tfl_research.errors import UserError
-from tfl_research.tasks import fitting, heads, shared
+from tfl_research.tasks import shared
 from tfl_research.tasks.built_in import heart
+from tfl_research.tasks.fit_checks import fitting, heads
 
 
 @pytest.fixture

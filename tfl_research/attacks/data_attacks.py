@@ -13,7 +13,8 @@ from typing import Optional
 import numpy as np
 
 from tfl_research.attacks.catalogue import LABEL_FLIPS
-from tfl_research.data import ClientData, derived_generator, structures
+from tfl_research.data import ClientData, derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.data.cohort import Examples
 
 # (client id, examples) -> examples.

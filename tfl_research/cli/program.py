@@ -16,7 +16,7 @@ from tfl_research import deferred_imports
 from tfl_research.cli import last_resort
 from tfl_research.cli.flag_values import flag_files, flags, help_text
 from tfl_research.cli.preset import Preset
-from tfl_research.experiment import engines
+from tfl_research.experiment.running import engines
 from tfl_research.storage.files import safe_text, user_paths
 
 # The beginning of the line of an error.

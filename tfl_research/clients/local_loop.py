@@ -28,7 +28,7 @@ from tfl_research.clients.optimizer_states import (
     at_scheduled_rate,
     initial_optimizer_state,
 )
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective
 

@@ -8,7 +8,7 @@ from typing import Union
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.batching import (
     ONE_EPOCH,
     Batching,
@@ -34,7 +34,7 @@ class ClientData:
       client_ids: ids of all clients, in a fixed order.
       load: returns a client's examples; must be a pure function of the id.
       specs: `{"x": ArraySpec, "y": ArraySpec}` of an example; the names are flat, see
-        `data.structures`.
+        `data.arrays.structures`.
       batching: divides examples into local steps in `cohort`.
       roles: an int above 0 by client id for clients with another role than honest
         training (an attacker, a canary); 0 for other clients. If not None, even if
@@ -69,8 +69,8 @@ class ClientData:
 
         Args:
           clients: `{client id: {"x": [n, ...], "y": [n, ...]}}`, with flat names as
-            "x/age" (see `data.structures`); n may be 0 and may differ by client; names,
-            trailing shapes and dtypes are equal.
+            "x/age" (see `arrays.structures`); n may be 0 and may differ by client;
+            names, trailing shapes and dtypes are equal.
           batching: divides examples into local steps.
 
         Raises:

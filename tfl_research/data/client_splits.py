@@ -9,7 +9,8 @@ from typing import Optional
 
 import numpy as np
 
-from tfl_research.data import hold_out, structures
+from tfl_research.data import hold_out
+from tfl_research.data.arrays import structures
 from tfl_research.data.batching import ONE_EPOCH
 from tfl_research.data.client_data import AnyBatching, ClientData
 from tfl_research.data.cohort import Examples

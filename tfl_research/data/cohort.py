@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.poisson_batching import PoissonSteps
 
 # One client's examples: "x" and "y" (or "x/age" and so on, see `structures`), arrays

@@ -11,16 +11,16 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.data import structures
-from tfl_research.data.cohort import Examples
-from tfl_research.data.exactness import rounded_integers
-from tfl_research.data.raw_arrays import (
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.exactness import rounded_integers
+from tfl_research.data.arrays.raw_arrays import (
     Place as Place,
     can_be_written,
     rows_of,
     rows_or_array,
 )
-from tfl_research.data.sequences import Sequences
+from tfl_research.data.arrays.sequences import Sequences
+from tfl_research.data.cohort import Examples
 
 _NOTHING: Mapping[str, Sequences] = {}
 _NO_PLACES: Mapping[str, Place] = {}

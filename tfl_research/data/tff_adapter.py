@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.client_data import ClientData, specs_of
 from tfl_research.data.cohort import Examples
 

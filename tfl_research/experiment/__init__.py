@@ -17,6 +17,6 @@ if TYPE_CHECKING:
     from tfl_research.experiment.own_process.process_experiment import (
         ProcessExperiment as ProcessExperiment,
     )
-    from tfl_research.experiment.result import Result as Result
+    from tfl_research.experiment.running.result import Result as Result
 else:
     __getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfl_research import attacks
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Attack
 from tfl_research.experiment.configs.attack import BACKDOOR_SPLIT

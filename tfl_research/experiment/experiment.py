@@ -7,11 +7,12 @@ import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Optional, TextIO, Union
 
-from tfl_research.experiment import execution, setup
+from tfl_research.experiment import setup
 from tfl_research.experiment.description import Description
+from tfl_research.experiment.running import execution
 
 if TYPE_CHECKING:
-    from tfl_research.experiment.result import Result
+    from tfl_research.experiment.running.result import Result
     from tfl_research.program import RoundReport
 
 

@@ -15,7 +15,7 @@ from tfl_research.federation.asked_round import AskedRound
 from tfl_research.federation.kept_totals import KeptTotals, Total
 from tfl_research.runtime import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
-from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.runtime.rounds.separate import SeparateProcess
 from tfl_research.storage import nest
 
 # The tensors that each client reports, by client id.

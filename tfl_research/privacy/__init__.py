@@ -75,7 +75,16 @@ if TYPE_CHECKING:
     )
     from tfl_research.privacy.accounting.relations import Total as Total
     from tfl_research.privacy.accounting.totals import composed_total as composed_total
-    from tfl_research.privacy.ledger.client_ledgers import (
+    from tfl_research.privacy.ledger.accounts.record_account import (
+        RecordAccount as RecordAccount,
+    )
+    from tfl_research.privacy.ledger.accounts.round_account import (
+        RoundAccount as RoundAccount,
+    )
+    from tfl_research.privacy.ledger.accounts.run_ledgers import (
+        ChargeError as ChargeError,
+    )
+    from tfl_research.privacy.ledger.clients.client_ledgers import (
         ClientLedgers as ClientLedgers,
     )
     from tfl_research.privacy.ledger.identity import (
@@ -88,13 +97,6 @@ if TYPE_CHECKING:
         MissingPluginError as MissingPluginError,
     )
     from tfl_research.privacy.ledger.lines.header import RunIdentity as RunIdentity
-    from tfl_research.privacy.ledger.record_account import (
-        RecordAccount as RecordAccount,
-    )
-    from tfl_research.privacy.ledger.round_account import (
-        ChargeError as ChargeError,
-        RoundAccount as RoundAccount,
-    )
     from tfl_research.privacy.ledger.shared.shared_checks import (
         PopulationError as PopulationError,
     )
@@ -107,9 +109,16 @@ if TYPE_CHECKING:
         Spending as Spending,
         read_ledger as read_ledger,
     )
-    from tfl_research.privacy.mechanisms.catalogue import (
+    from tfl_research.privacy.mechanisms.catalogue.registry import (
         MECHANISMS as MECHANISMS,
         register_mechanism as register_mechanism,
+    )
+    from tfl_research.privacy.mechanisms.catalogue.run_context import (
+        MechanismContext as MechanismContext,
+        RunShape as RunShape,
+    )
+    from tfl_research.privacy.mechanisms.catalogue.specification import (
+        MechanismSettings as MechanismSettings,
     )
     from tfl_research.privacy.mechanisms.correlated_mechanisms import (
         banded_matrix_aggregator as banded_matrix_aggregator,
@@ -131,13 +140,6 @@ if TYPE_CHECKING:
         local_gaussian_rule as local_gaussian_rule,
     )
     from tfl_research.privacy.mechanisms.noise import factorization as factorization
-    from tfl_research.privacy.mechanisms.run_context import (
-        MechanismContext as MechanismContext,
-        RunShape as RunShape,
-    )
-    from tfl_research.privacy.mechanisms.specification import (
-        MechanismSettings as MechanismSettings,
-    )
     from tfl_research.privacy.plans.declared import DeclaredPlan as DeclaredPlan
     from tfl_research.privacy.plans.plan import PrivacyPlan as PrivacyPlan
     from tfl_research.privacy.plans.probe import probe_noise as probe_noise

@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tfl_research import autograph
 from tfl_research.clients.client_work import ClientResult
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.errors import UserError
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 

@@ -19,7 +19,8 @@ from tfl_research.aggregators import (
     declarations,
 )
 from tfl_research.aggregators.secure_sums import averaging as secure_averaging
-from tfl_research.data import CLIENT_SECRET, PoissonBatching, structures
+from tfl_research.data import CLIENT_SECRET, PoissonBatching
+from tfl_research.data.arrays import structures
 from tfl_research.errors import SettingError
 from tfl_research.processes import known_work
 from tfl_research.processes.aggregation import Aggregator

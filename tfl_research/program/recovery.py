@@ -39,7 +39,7 @@ class Recovery:
             key=folder.checkpoint_key,
             attempts=folder.attempts,
         )
-        self._config = config
+        self._path, self._config = folder.path, config
         self._account = account
         self._client_states = client_states
         self.round_number = 0
@@ -116,3 +116,27 @@ class Recovery:
         if not self.round_number:
             return "no checkpoint was due yet"
         return f"the last good checkpoint is {self._store.path(self.round_number)}"
+
+    def how_it_resumes(self) -> str:
+        """Returns a line about the rounds that earlier starts completed."""
+        completed, asked = self.round_number, self._config.rounds
+        if completed > asked:
+            return (
+                f"{self._path} has {completed} rounds already, more than "
+                f"rounds={asked}: no further round runs"
+            )
+        return f"resumes {self._path} after round {completed} of {asked}"
+
+    def how_to_resume(self, completed: int) -> str:
+        """Says where the results are, and after which round a run resumes.
+
+        Args:
+          completed: number of completed rounds.
+        """
+        text = (
+            f"results so far are in {self._path}, and the same command resumes after "
+            f"round {self.round_number}"
+        )
+        if self.round_number < completed:
+            text += ", the last checkpoint (a smaller checkpoint_every repeats less)"
+        return text

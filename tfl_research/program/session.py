@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Optional, TextIO
 
-from tfl_research.errors import EvaluationUnavailable, UserError
-from tfl_research.program import choosing, divergence, exclusions
+from tfl_research.errors import UserError
 from tfl_research.program.callbacks.base import Callback, Callbacks, Stop
 from tfl_research.program.config import RunConfig
-from tfl_research.program.evaluation import deciding
+from tfl_research.program.each_round import divergence, exclusions
+from tfl_research.program.each_round.evaluating import Evaluating
+from tfl_research.program.each_round.one_round import Rounds
+from tfl_research.program.each_round.round_log import RoundLog
+from tfl_research.program.evaluation.candidates import Candidates
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.interfaces import (
     Account,
@@ -20,17 +23,14 @@ from tfl_research.program.interfaces import (
     Exporter,
     Sampler,
 )
-from tfl_research.program.one_round import Rounds
 from tfl_research.program.progress import Progress, breakdown_line
 from tfl_research.program.recovery import Recovery
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 from tfl_research.program.results import finish
 from tfl_research.program.results.outcome import Outcome
-from tfl_research.program.round_log import RoundLog
 from tfl_research.program.states import StateOptions
 from tfl_research.storage import nest
 from tfl_research.storage.client_states import ClientStates
-from tfl_research.storage.files import atomic
 from tfl_research.storage.run_folder import RunFolder
 
 
@@ -99,8 +99,8 @@ class Session:
             states.weights_of,
             states.any_shape,
         )
-        self._candidates, self._no_best = choosing.candidates(
-            evaluator, config, task, releases, account
+        self._evaluating = Evaluating(
+            evaluator, config, task, releases, account, self._progress
         )
         self.state: Any = None
         self.completed = 0
@@ -115,9 +115,7 @@ class Session:
         """
         self.state = self._engine.initialize()
         if self._weights is None:
-            self._candidates, self._no_best = choosing.nothing(
-                self._config, self._release
-            )
+            self._evaluating.without_model()
         checkpoint = self._recovery.load(self.state)
         candidates = self._candidates
         if checkpoint is None:
@@ -126,20 +124,16 @@ class Session:
                     f"{self._folder.path} has results of rounds, but no checkpoint; "
                     "the run starts over with round 1"
                 )
-            cells = self._evaluated_untrained()
-            if cells and self._progress.shows_metric(cells):
-                self._progress.say(self._progress.untrained_line(cells))
+            self._evaluating.untrained(self._weights)
         else:
             self.state, self.completed = checkpoint.state, checkpoint.round_number
             try:
                 candidates.restore(checkpoint.progress, checkpoint.best)
             except ValueError as error:
                 raise UserError(f"{self._folder.path}: {error}") from error
-            self._progress.say(self._resumes())
-        undecided = candidates.selection is None and candidates.choice is None
-        if undecided and self._weights is not None:
-            reason = self._no_best or deciding.NOTHING_DECIDES
-            self._progress.say(f"no best model: {reason}")
+            self._progress.say(self._recovery.how_it_resumes())
+        if self._weights is not None:
+            self._evaluating.say_undecided()
         # All checks of the start have passed.
         self._folder.accept()
         digests = {} if checkpoint is None else checkpoint.progress.get("rows", {})
@@ -160,22 +154,9 @@ class Session:
         )
         self._progress.begin(self.completed)
 
-    def _resumes(self) -> str:
-        """Returns a line about the rounds that earlier starts completed."""
-        path, asked = self._folder.path, self._config.rounds
-        if self.completed > asked:
-            return (
-                f"{path} has {self.completed} rounds already, more than "
-                f"rounds={asked}: no further round runs"
-            )
-        return f"resumes {path} after round {self.completed} of {asked}"
-
-    def _evaluated_untrained(self) -> Mapping[str, float]:
-        try:
-            return self._candidates.evaluate_untrained(self._weights)
-        except EvaluationUnavailable as error:
-            self._progress.say(f"the untrained model is not evaluated: {error}")
-            return {}
+    @property
+    def _candidates(self) -> Candidates:
+        return self._evaluating.candidates
 
     @property
     def _weights(self) -> Any:
@@ -223,33 +204,19 @@ class Session:
         self, round_number: int, state: Any, row: dict[str, Any]
     ) -> RoundReport:
         """Evaluates a round if due, logs it, checkpoints if due, calls callbacks."""
-        config = self._config
-        last = round_number == config.rounds or self._rounds.exceeds_budget(
+        is_last = round_number == self._config.rounds or self._rounds.exceeds_budget(
             round_number + 1
         )
-        cells: dict[str, float] = {}
         last_good = self._recovery.last_good()
         # From here on the row has only released cells.
         row = self._release.row(row)
-        if last or round_number % config.evaluate_every == 0:
-            try:
-                cells = self._candidates.evaluate(
-                    round_number, self._states.weights_of(state)
-                )
-            except EvaluationUnavailable as error:
-                self._progress.say(
-                    f"round {round_number}: the model is not evaluated: {error}"
-                )
-            row.update(cells)
-            if self._candidates.epsilon is not None:
-                row["epsilon"] = self._candidates.epsilon
-                # All recorded rounds count, so the number of rounds does not matter.
-                self._rounds.add_shared(row, 0)
-            if self._candidates.lacks_accuracy:
-                self._progress.say(
-                    f"round {round_number}: no private accuracy, because the budget "
-                    "does not cover it"
-                )
+        cells = self._evaluating.complete(
+            row,
+            round_number,
+            self._states.weights_of(state),
+            self._rounds.add_shared,
+            is_last=is_last,
+        )
         divergence.check_losses(
             round_number, row, self._candidates.untrained, last_good
         )
@@ -307,7 +274,7 @@ class Session:
             self._open_log(),
             completed=self.completed,
             weights=self._weights,
-            no_best=self._no_best,
+            no_best=self._evaluating.no_best,
             release=self._release,
             say=self._progress.say,
         )
@@ -318,24 +285,15 @@ class Session:
         message = None if self._stopped_by is None else self._stopped_by.reason
         summary = outcome.summary(stop_reason, message, epsilon)
         if stop_reason != "diverged" and self._personal_evaluator is not None:
-            summary["personal"] = self._evaluate_personal(self._personal_evaluator)
+            states = self._client_states
+            summary["personal"] = outcome.evaluate_personal(
+                self._personal_evaluator,
+                self.state,
+                None if states is None else states.rows,
+                self._stream,
+            )
         outcome.write(summary, exporter, self._write_statement)
         return outcome.result(summary, self.state, epsilon)
-
-    def _evaluate_personal(self, evaluator: EvaluatesPersonal) -> dict[str, Any]:
-        """Writes the clients' table; returns summary.json's part on personal models."""
-        states = self._client_states
-        evaluation = evaluator.evaluate(
-            self.state,
-            self.completed,
-            states=None if states is None else states.rows,
-            stream=self._stream,
-            progress_bar=self._config.progress_bar,
-        )
-        atomic.write(self._folder.personal_clients_path, evaluation.table())
-        for line in evaluation.lines():
-            self._progress.say(line)
-        return evaluation.summary()
 
     def end(self, result: RunResult) -> None:
         """Prints why the run ended and where the results are, and calls callbacks."""
@@ -348,14 +306,7 @@ class Session:
     @property
     def how_to_resume(self) -> str:
         """Words that say where the results are, and after which round a run resumes."""
-        checkpointed = self._recovery.round_number
-        text = (
-            f"results so far are in {self._folder.path}, and the same command resumes "
-            f"after round {checkpointed}"
-        )
-        if checkpointed < self.completed:
-            text += ", the last checkpoint (a smaller checkpoint_every repeats less)"
-        return text
+        return self._recovery.how_to_resume(self.completed)
 
     def say_stopped(self, why: str) -> None:
         """Prints, after an interruption, where the results are and how to resume."""

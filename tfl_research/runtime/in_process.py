@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-import itertools
 import logging
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import interrupts
-from tfl_research.data import Cohort
-from tfl_research.runtime import cores, failures
-from tfl_research.runtime.client_chunks import chunks_of_cohort, chunks_of_values
-from tfl_research.runtime.client_values import client_values
-from tfl_research.runtime.compiler import choice, chunks
-from tfl_research.runtime.compiler.chunk_execution import run_chunk
+from tfl_research.runtime import cores
+from tfl_research.runtime.compiler import choice
 from tfl_research.runtime.compiler.mode import Mode
 from tfl_research.runtime.compiler.xla import CannotCompile, set_flags
 from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
@@ -29,15 +23,12 @@ from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.structures import pack, tensors
 from tfl_research.runtime.kept_execution import Execution, KeptExecution
 from tfl_research.runtime.placement import NONE, placement
-from tfl_research.runtime.separate import SeparateClients
+from tfl_research.runtime.rounds.local_rounds import LocalRounds
 from tfl_research.runtime.tff_local import TffLocalEngine, tff_local
 from tfl_research.runtime.tracing.interpreter import CannotTrace
 from tfl_research.runtime.workers.connection import ANSWER_SECONDS
 
 _LOG = logging.getLogger(__name__)
-
-# Largest number of accumulators that the finishing program takes.
-_PARTS = 2
 
 
 class InProcessEngine(ClosedOnExit):
@@ -72,7 +63,6 @@ class InProcessEngine(ClosedOnExit):
         self._process = process
         self.placement = placement(accelerator)
         self._is_given, self._has_warned = mode is not None, False
-        self._has_computed = False
         self._keep = KeptExecution(choice_file, choice_key)
         kept = self._keep.read()
         if kept is not None:
@@ -88,19 +78,15 @@ class InProcessEngine(ClosedOnExit):
             )
         self._state_type = process_shape.parameters(process)[0]
         self._output_type = process.next.type_signature.result
-        self._chunk_size = chunk_size
         # A GPU executes one chunk at a time.
         at_once = len(self.placement.devices) or cores.available()
         self.parallel = parallel or at_once
-        self._pool: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self.mode = mode
-        self._is_built = False
         self.choice_reason = "given" if mode is not None else ""
         self._handed: Optional[TffLocalEngine] = None
         self._hand = functools.partial(
             tff_local, answer_seconds=answer_seconds, open_port=open_port
         )
-        self._separate: Optional[SeparateClients] = None
         if programs is None:
             self._hand_over(self.explanation.reason)
             return
@@ -108,11 +94,15 @@ class InProcessEngine(ClosedOnExit):
             self._hand_over(kept.reason)
             return
         self._programs = programs
-        self._shapes = chunks.Shapes(
-            programs.shapes,
+        self._rounds = LocalRounds(
+            programs,
+            self.placement,
+            parallel=self.parallel,
+            chunk_size=chunk_size,
             # On the CPU, clients of small cohorts are never tried all at once.
             one_by_one=not self.placement.devices
             and (mode is None or mode.clients == "folded"),
+            not_compiled=self._not_compiled,
         )
         if choice_made:
             self._keep.require(kept)
@@ -206,57 +196,34 @@ class InProcessEngine(ClosedOnExit):
     def _output(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Any:
         """Executes a round, and returns the leaves of its output."""
         mode = self.mode or self._chosen(state, cohort)
-        if not self._is_built:
-            self._programs.build(mode, self._parts(mode, cohort))
-            self._is_built = True
-        if mode.clients == "separate":
-            return self._next_separately(state, cohort, mode)
-        return self._next_by_chunks(state, cohort, mode)
+        return self._rounds.next(state, cohort, mode)
 
     def _chosen(self, state: Sequence[tf.Tensor], cohort: ClientValues) -> Mode:
         """Chooses the mode, and keeps the choice before a round uses it."""
         try:
             with self.placement.clients(0):
-                mode, reason, self._has_computed = choice.choose(
+                mode, reason, self._rounds.has_compiled = choice.choose(
                     self._programs,
                     state,
-                    self._chunks(cohort),
+                    self._rounds.chunks(cohort),
                     self.placement.description,
-                    fills_cores=self._fills_cores(cohort),
+                    fills_cores=self._rounds.fills_cores(cohort),
                     cohort_size=len(cohort),
                 )
         except tf.errors.InvalidArgumentError:
             interrupts.check()
             # The round fails on the same client, and names the client.
             return Mode("folded", "graph")
-        self._programs.build(mode, self._parts(mode, cohort))
-        self._is_built = True
+        self._rounds.build(mode, cohort)
         self.mode, self.choice_reason = mode, reason
         self._write(mode, reason)
         return mode
-
-    def _fills_cores(self, cohort: ClientValues) -> bool:
-        """Whether the round is known to have as many chunks as are computed at once."""
-        if not isinstance(cohort, Cohort) or self._programs.layout.has_sequences:
-            return False
-        chunks_at_once = itertools.islice(self._chunks(cohort), self.parallel)
-        return len(list(chunks_at_once)) == self.parallel > 1
-
-    def _parts(self, mode: Mode, cohort: ClientValues) -> int:
-        """Returns how many accumulators a round's finishing program takes.
-
-        The number is known before the round, so that only one program is traced. The
-        chunks of a list of values are not known before the list is read.
-        """
-        given = not isinstance(cohort, Cohort) or self._programs.layout.has_sequences
-        if given or mode.clients == "separate":
-            return 1
-        return max(1, len(list(itertools.islice(self._chunks(cohort), _PARTS))))
 
     def _give_up(self, error: CannotTrace) -> TffLocalEngine:
         """Gives the process to TFF's runtime, unless the user chose a mode."""
         if self.mode is not None:
             raise self._refused(self.mode, error) from error
+        self._rounds.close()
         engine = self._hand_over(str(error))
         self._write(None, str(error))
         return engine
@@ -269,91 +236,9 @@ class InProcessEngine(ClosedOnExit):
             self._has_warned = True
             _LOG.warning("%s; TensorFlow's executor executes such clients", error)
 
-    def _chunks(self, cohort: ClientValues) -> Iterator[Any]:
-        """Yields functions that make the chunks of a cohort, in a fixed order."""
-        return chunks_of_cohort(
-            cohort,
-            self._programs,
-            chunk_size=self._chunk_size,
-            parallel=self.parallel,
-            shapes=self._shapes,
-        )
-
-    def _next_by_chunks(
-        self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
-    ) -> list[tf.Tensor]:
-        with failures.at_server():
-            context = self._programs.start(mode)(state)
-
-        def compute(job: tuple[int, Any]) -> list[tf.Tensor]:
-            index, make = job
-            chunk = make()
-            try:
-                with self.placement.clients(index):
-                    part = run_chunk(
-                        self._programs, mode, context, chunk, self._not_compiled
-                    )
-                return self.placement.to_server(part)
-            except tf.errors.InvalidArgumentError as error:
-                raise failures.named(self._programs, context, chunk, error) from error
-
-        # The finishing program combines the last accumulators.
-        parts: list[list[tf.Tensor]] = []
-        for part in self._in_order(compute, enumerate(self._chunks(cohort))):
-            parts.append(part)
-            if len(parts) > _PARTS:
-                parts[:2] = [self._programs.combine(mode)(parts[0], parts[1])]
-        if not parts:
-            zero = self._programs.zero.run()
-            parts = [list(zero) + self._programs.zero_secure_sums()]
-        with failures.at_server():
-            return self._programs.finish(mode, len(parts))(state, parts)
-
-    def _next_separately(
-        self, state: Sequence[tf.Tensor], cohort: ClientValues, mode: Mode
-    ) -> list[tf.Tensor]:
-        if self._separate is None:
-            self._separate = SeparateClients(self._programs, mode.compiler)
-        clients = self._separate
-        context = clients.context(state)
-        if isinstance(cohort, Cohort):
-            jobs: Iterator[Any] = (
-                functools.partial(clients.chunk, cohort, index)
-                for index in range(len(cohort))
-            )
-        else:
-            values = client_values(cohort, self._programs.client_type)
-            jobs = (
-                lambda chunk=chunk: chunk
-                for chunk in chunks_of_values(
-                    values, self._programs.client_type, chunk_size=1, parallel=1
-                )
-            )
-        reports = self._in_order(lambda make: clients.report(context, make()), jobs)
-        return clients.result(state, clients.total(reports))
-
-    def _in_order(self, compute: Any, jobs: Iterator[Any]) -> Iterator[Any]:
-        """Yields results in the jobs' order; at most `parallel` jobs run at once."""
-        if self.parallel == 1:
-            yield from map(compute, jobs)
-            return
-        if self._pool is None:
-            self._pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
-        if not self._has_computed:
-            # The first job runs alone, since it compiles. If one thread fails to
-            # compile while another thread traces, both can wait for each other.
-            for job in itertools.islice(jobs, 1):
-                yield compute(job)
-            self._has_computed = True
-        yield from cores.in_order(compute, jobs, self._pool, self.parallel)
-
     def close(self) -> None:
         """Ends the threads; compiled programs remain for other engines."""
-        if self._handed is not None:
-            self._handed.close()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        (self._handed or self._rounds).close()
 
 
 def in_process(

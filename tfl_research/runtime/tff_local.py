@@ -6,9 +6,9 @@ from typing import Any, Optional
 
 import tensorflow_federated as tff
 
-from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.engine import ClientValues, ClosedOnExit
 from tfl_research.runtime.graphs.process_shape import client_type, split
+from tfl_research.runtime.rounds.client_values import client_values
 from tfl_research.runtime.workers.connection import ANSWER_SECONDS, NoAnswer
 from tfl_research.runtime.workers.context import WorkerContext
 from tfl_research.runtime.workers.remote_worker import WorkerUnavailable

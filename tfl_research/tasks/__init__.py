@@ -30,7 +30,7 @@ from tfl_research.tasks.task import (
 )
 
 if TYPE_CHECKING:
-    from tfl_research.data.sequences import Sequences as Sequences
+    from tfl_research.data.arrays.sequences import Sequences as Sequences
     from tfl_research.tasks import objectives as objectives
     from tfl_research.tasks.datasets import from_datasets as from_datasets
     from tfl_research.tasks.objectives import Objective as Objective

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tfl_research.data import ClientData, Examples, conversion, structures
+from tfl_research.data import ClientData, Examples, conversion
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.sequences import Sequences
 from tfl_research.data.client_data import AnyBatching
-from tfl_research.data.sequences import Sequences
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Task

@@ -17,11 +17,11 @@ from tfl_research.data import (
     client_splits,
     conversion,
     hold_out,
-    structures,
 )
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.listed import listed
+from tfl_research.data.arrays.sequences import Sequences, by_array
 from tfl_research.data.client_data import AnyBatching, check_fits, specs_of
-from tfl_research.data.listed import listed
-from tfl_research.data.sequences import Sequences, by_array
 from tfl_research.tasks import own_models
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Card, Task

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from tfl_research.data import Examples
+from tfl_research.data.arrays.exactness import rounded_integers
+from tfl_research.data.arrays.sequences import Sequences
 from tfl_research.data.conversion import Place
-from tfl_research.data.exactness import rounded_integers
-from tfl_research.data.sequences import Sequences
 from tfl_research.tasks.named_objectives import named
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfl_research.data import structures
-from tfl_research.data.sequences import LONGEST, Sequences
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.sequences import LONGEST, Sequences
 from tfl_research.tasks.pooled import Pooled
 
 

@@ -7,7 +7,6 @@ Needs pandas, and pyarrow for Parquet files and saved data sets:
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -15,24 +14,18 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data import Examples, conversion
-from tfl_research.data.listed import listed
-from tfl_research.data.sequences import LONGEST, Sequences
-from tfl_research.data.tables.cells import text_of
+from tfl_research.data.arrays.sequences import LONGEST, Sequences
 from tfl_research.data.tables.dataframes import arrow
 from tfl_research.data.tables.dataframes.clients import rows_by_client
 from tfl_research.data.tables.dataframes.frames import (
     FrameColumns,
-    Part,
     Parts,
     columns_of,
-    in_order,
 )
 from tfl_research.storage.files import user_paths
 from tfl_research.tasks import own_data, padding
+from tfl_research.tasks.column_roles import checked_roles, column_roles
 from tfl_research.tasks.task import Task
-
-# Names of the columns that pandas and Arrow make of an index without a name.
-_INDEX = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
 
 
 def from_dataframe(
@@ -100,14 +93,14 @@ def from_dataframe(
             f"the DataFrame has the column {unnamed[0]!r}, but names must be text; "
             "give df.rename(columns=str), and the arguments as text"
         )
-    features, label = _checked(client, weight, features, label)
+    features, label = checked_roles(client, weight, features, label)
     for name in (client, weight, *columns_of(label), *columns_of(features)):
         if name is not None and name in df.index.names and name not in df.columns:
             raise ValueError(
                 f"{name!r} is the index of the DataFrame, not a column; give "
                 "df.reset_index()"
             )
-    columns = _columns(list(df.columns), client, label, features, classes, weight)
+    columns = column_roles(list(df.columns), client, label, features, classes, weight)
     columns.check(list(df.columns), "the DataFrame")
     settings = _settings(columns, model, "a DataFrame", options)
     frames = {name: df.iloc[rows] for name, rows in _rows(client, df[client]).items()}
@@ -166,7 +159,7 @@ def from_parquet(
       >>> task.train.client_ids, task.train.load("north")["x"].tolist()
       (('north', 'south'), [[30.0], [40.0]])
     """
-    features, label = _checked(client, weight, features, label)
+    features, label = checked_roles(client, weight, features, label)
     place = user_paths.expanded(path)
     if client is None and place.is_file():
         raise ValueError(
@@ -180,7 +173,7 @@ def from_parquet(
     if features is None:
         used = {client, weight, *columns_of(label), *arrow.index_columns(files[0])}
         features = [name for name in present if name not in used]
-    columns = _columns(present, client, label, features, classes, weight)
+    columns = column_roles(present, client, label, features, classes, weight)
     columns.check(present, str(files[0]))
     settings = _settings(columns, model, str(place), options)
     if client is not None:
@@ -248,70 +241,15 @@ def from_huggingface(
       >>> task.train.client_ids
       ('ann', 'bob')
     """
-    features, label = _checked(client, weight, features, label)
+    features, label = checked_roles(client, weight, features, label)
     place = user_paths.expanded(path)
     table, kinds = arrow.saved_dataset(place, split)
-    columns = _columns(table.column_names, client, label, features, classes, weight)
+    columns = column_roles(table.column_names, client, label, features, classes, weight)
     columns.check(table.column_names, str(place))
     arrow.check_features(kinds, columns.names)
     names = arrow.class_names(kinds, label)
     settings = _settings(columns, model, str(place), {"label_names": names, **options})
     return _of_table(table.select([*columns.names, client]), client, columns, settings)
-
-
-def _checked(client: Any, weight: Any, features: Any, label: Any) -> tuple[Any, Any]:
-    """Features and label in their order; see `frames.in_order`.
-
-    Raises:
-      ValueError: a set, or something else than the name of a column.
-    """
-    for kind, name in (("client", client), ("weight", weight)):
-        if name is not None and not isinstance(name, str):
-            raise ValueError(
-                f"{kind} must be the name of a column, as text, got "
-                f"{type(name).__name__}"
-            )
-    return in_order("features", features), in_order("label", label)
-
-
-def _columns(
-    present: list[Any],
-    client: Optional[str],
-    label: Parts,
-    features: Parts,
-    classes: Optional[Sequence[str]],
-    weight: Optional[str],
-) -> FrameColumns:
-    """Finds each column's role; without `features`, all other columns are features."""
-    if client is not None and present.count(client) != 1:
-        count = "no column" if client not in present else "the name of several columns"
-        raise ValueError(
-            f"client={client!r} is {count}; the columns are "
-            f"{', '.join(map(str, present))}"
-        )
-    if isinstance(features, str):
-        raise ValueError(
-            f"features={features!r} must be a list of columns, a Schema or a dict of "
-            f"inputs; give [{features!r}]"
-        )
-    chosen: Union[Part, Mapping[str, Part], None] = features
-    if chosen is None:
-        used = {client, weight, *columns_of(label)}
-        chosen = [name for name in present if name not in used]
-        for name in chosen:
-            if _INDEX.fullmatch(str(name)):
-                raise ValueError(
-                    f"column {name!r} has the numbers of the rows, which were written "
-                    "with the table; leave it out, or name the columns in features"
-                )
-    elif client in columns_of(chosen):
-        raise ValueError(
-            f"the client column {client!r} cannot also be a feature; leave it out of "
-            "features"
-        )
-    if classes is not None:
-        classes = tuple(map(text_of, listed("classes", classes)))
-    return FrameColumns(chosen, label, weight, classes)
 
 
 def _settings(

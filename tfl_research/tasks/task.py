@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfl_research import data
-from tfl_research.data import ClientData, structures
+from tfl_research.data import ClientData
+from tfl_research.data.arrays import structures
 from tfl_research.data.client_data import AnyBatching
-from tfl_research.tasks.fitting import Fitting
+from tfl_research.tasks.fit_checks.fitting import Fitting
 from tfl_research.tasks.pooled import Pooled
 
 if TYPE_CHECKING:

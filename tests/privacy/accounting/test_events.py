@@ -14,7 +14,7 @@ from tfl_research.privacy.accounting import composition as accounting, events
 from tfl_research.privacy.accounting.events import event_from_dict
 from tfl_research.privacy.accounting.events.gaussian_event import GaussianEvent
 from tfl_research.privacy.accounting.losses import renyi
-from tfl_research.privacy.mechanisms.run_context import RunShape
+from tfl_research.privacy.mechanisms.catalogue.run_context import RunShape
 
 POISSON = sampling.Poisson(range(100), 5, seed=1).amplification
 SEPARATED = sampling.MinSeparation(range(100), 10, seed=1).amplification

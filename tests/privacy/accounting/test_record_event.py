@@ -13,7 +13,7 @@ import pytest
 from dp_accounting import pld, rdp
 
 from tfl_research import data, privacy
-from tfl_research.privacy.ledger.record_account import COLUMNS
+from tfl_research.privacy.ledger.accounts.record_account import COLUMNS
 from tfl_research.privacy.ledger.statements.statement import privacy_statement
 
 EVENT = privacy.RecordEvent(

@@ -14,11 +14,12 @@ from tfl_research import privacy
 from tfl_research.cli import privacy_ledger as ledger_cli
 from tfl_research.privacy.accounting.losses import gaussian
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger import client_ledgers, head_file
+from tfl_research.privacy.ledger import head_file
+from tfl_research.privacy.ledger.clients.client_files import ledger_name
+from tfl_research.privacy.ledger.clients.other_clients import beside_lines
 from tfl_research.privacy.ledger.lines.entries import (
     Round,
 )
-from tfl_research.privacy.ledger.other_clients import beside_lines
 
 # Every record in every step for the first two, so that ε has a closed form.
 CLIENTS = (("a/b", 20), ("Bob's", 20), ("empty", 0), ("many", 400))
@@ -44,7 +45,7 @@ def folder(tmp_path):
 
 
 def rows(folder, name):
-    text = (folder / client_ledgers.ledger_name(name)).read_text(encoding="utf-8")
+    text = (folder / ledger_name(name)).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -14,7 +14,8 @@ from tfl_research.algorithms.algorithm import Algorithm
 from tfl_research.clients.client_work import minibatch_of, without_padding
 from tfl_research.clients.local_loop import LocalLoop
 from tfl_research.clients.local_training import check_no_statistics, result_of
-from tfl_research.data import derived_generator, structures
+from tfl_research.data import derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.processes.server_work import Aggregated, Nest, ServerWork
 from tfl_research.tasks.objectives import Objective
 from tfl_research.tasks.task import Task

@@ -12,7 +12,7 @@ from tfl_research.cli.arguments import Parser
 from tfl_research.cli.ledger import planned_event
 from tfl_research.privacy.accounting.events import ACCOUNTANTS
 from tfl_research.privacy.ledger import ledger_plots
-from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue.registry import MECHANISMS
 
 _EXAMPLES = """examples:
   privacy_ledger show results/shared_ledger.jsonl --plot=spent.svg

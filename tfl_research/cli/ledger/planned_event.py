@@ -14,9 +14,9 @@ from tfl_research.privacy.accounting.events.search_event import (
     HyperparameterSearchEvent,
 )
 from tfl_research.privacy.ledger.checks.ledger_set import LedgerSet
-from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.run_context import RunShape
-from tfl_research.privacy.mechanisms.specification import MechanismSettings
+from tfl_research.privacy.mechanisms.catalogue.registry import MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue.run_context import RunShape
+from tfl_research.privacy.mechanisms.catalogue.specification import MechanismSettings
 
 SAMPLERS = {
     "poisson": sampling.Poisson,

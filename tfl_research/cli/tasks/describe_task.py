@@ -23,7 +23,7 @@ from tfl_research.cli import last_resort
 from tfl_research.cli.arguments import Parser
 from tfl_research.cli.tasks import schema_draft
 from tfl_research.cli.tasks.task_description import description, sampled
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.partitions import partition_options, statistics
 from tfl_research.errors import message_for_command_line
 from tfl_research.settings.kinds import LARGEST_SEED

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfl_research import tasks
-from tfl_research.data import ArraySpec, ClientData, derived_generator, structures
+from tfl_research.data import ArraySpec, ClientData, derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.data.partitions import divergence, statistics
 from tfl_research.data.partitions.feature_divergence import feature_divergence
 

@@ -18,7 +18,7 @@ from tfl_research.clients.client_work import (
     without_failures_of_padding,
 )
 from tfl_research.clients.record_privacy import outer_products
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.models.execution import inlining
 from tfl_research.models.functional_model import FunctionalModel
 from tfl_research.tasks.objectives import Objective

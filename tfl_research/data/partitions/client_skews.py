@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.batching import derived_generator
 from tfl_research.data.client_data import ClientData
 from tfl_research.data.cohort import Examples

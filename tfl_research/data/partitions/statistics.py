@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.data.client_data import ClientData
 
 

@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 
-from tfl_research.data.listed import listed
+from tfl_research.data.arrays.listed import listed
 from tfl_research.data.tables.cells import (
     CellNamer,
     finite_numbers,

@@ -9,8 +9,8 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 
+from tfl_research.data.arrays.listed import listed
 from tfl_research.data.cohort import Examples
-from tfl_research.data.listed import listed
 from tfl_research.data.tables.cells import CellNamer, row_and_column, text_of
 from tfl_research.data.tables.column import Column
 from tfl_research.data.tables.label import Label

@@ -13,11 +13,11 @@ from typing import Any, Optional, TextIO
 
 import numpy as np
 
-from tfl_research.experiment import execution
 from tfl_research.experiment.at_sites.site import secret_of
-from tfl_research.experiment.draws import Draws
 from tfl_research.experiment.experiment import Experiment
 from tfl_research.experiment.federated.coordinator import FOLDER, run_id
+from tfl_research.experiment.running import execution
+from tfl_research.experiment.running.draws import Draws
 from tfl_research.federation.site.site_noise import own_seed
 from tfl_research.storage import run_record, run_seed
 from tfl_research.storage.computation_record import ComputationRecord

@@ -12,10 +12,11 @@ import tensorflow_federated as tff
 
 from tfl_research import runtime
 from tfl_research.errors import SettingError
-from tfl_research.experiment import building, setup as setups
+from tfl_research.experiment import setup as setups
 from tfl_research.experiment.configs import Cohorts, Runtime
 from tfl_research.experiment.description import Description
-from tfl_research.experiment.noise_keys import PUBLIC_SEED
+from tfl_research.experiment.running import building
+from tfl_research.experiment.running.noise_keys import PUBLIC_SEED
 from tfl_research.federation.engines.training_socket import Trained
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.program import Evaluator

@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from tfl_research.clients import given_work
 from tfl_research.clients.local_loop import zero_sums
-from tfl_research.data import CLIENT_SECRET, client_secrets, structures
+from tfl_research.data import CLIENT_SECRET, client_secrets
+from tfl_research.data.arrays import structures
 from tfl_research.errors import SettingError
-from tfl_research.experiment import building, setup as setups
+from tfl_research.experiment import setup as setups
 from tfl_research.experiment.at_sites.numpy_methods import NumPyClient, checked
 from tfl_research.experiment.at_sites.site_run import RunAtSite
-from tfl_research.experiment.noise_keys import PUBLIC_SEED
+from tfl_research.experiment.running import building
+from tfl_research.experiment.running.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess

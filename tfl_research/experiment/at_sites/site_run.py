@@ -14,10 +14,11 @@ import tensorflow_federated as tff
 from tfl_research import runtime
 from tfl_research.data import CLIENT_SECRET, Cohort, client_secrets
 from tfl_research.errors import UserError
-from tfl_research.experiment import building, setup as setups
+from tfl_research.experiment import setup as setups
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
-from tfl_research.experiment.noise_keys import PUBLIC_SEED
+from tfl_research.experiment.running import building
+from tfl_research.experiment.running.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
 from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
@@ -31,7 +32,7 @@ from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
 from tfl_research.program import Evaluator
-from tfl_research.runtime.separate import SeparateProcess
+from tfl_research.runtime.rounds.separate import SeparateProcess
 from tfl_research.storage import provenance, run_record
 from tfl_research.storage.client_states import ClientStates
 from tfl_research.tasks import Task

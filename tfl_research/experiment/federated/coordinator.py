@@ -178,7 +178,7 @@ class Coordinated:
         from tfl_research.federation.secure_sums import VectorSpec
         from tfl_research.federation.summing import SecureSums
         from tfl_research.processes.client_states import POSITION
-        from tfl_research.runtime.separate import SeparateProcess
+        from tfl_research.runtime.rounds.separate import SeparateProcess
 
         experiment, facts = setup.experiment, setup.facts
         if facts is None:

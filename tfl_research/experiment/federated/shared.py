@@ -15,7 +15,7 @@ from tfl_research.experiment.configs import (
 )
 from tfl_research.experiment.description import Description
 from tfl_research.federation.facts import AllFacts
-from tfl_research.privacy.mechanisms.specification import SECURE_SUM
+from tfl_research.privacy.mechanisms.catalogue.specification import SECURE_SUM
 from tfl_research.storage import provenance, run_record
 from tfl_research.tasks import Task
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
 from tfl_research import program, runtime
 from tfl_research.errors import SettingError
-from tfl_research.experiment import changed_settings, engines
+from tfl_research.experiment import changed_settings
 from tfl_research.experiment.own_process import declared, noise
 from tfl_research.experiment.own_process.client_digest import ValuesDigest
 from tfl_research.experiment.own_process.client_values import ProcessClients
@@ -19,6 +19,7 @@ from tfl_research.experiment.own_process.explained import ExplainedEngine
 from tfl_research.experiment.own_process.prepared import Prepared, prepare
 from tfl_research.experiment.own_process.result import ProcessResult
 from tfl_research.experiment.private.statement_file import kept_up_to_date
+from tfl_research.experiment.running import engines
 from tfl_research.program.evaluation.releases import Releases
 from tfl_research.program.states import NoEvaluation
 from tfl_research.runtime.graphs.structures import leaf_types

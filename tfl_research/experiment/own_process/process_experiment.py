@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TextIO, Union
 
-from tfl_research.data.listed import listed
+from tfl_research.data.arrays.listed import listed
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     Cohorts,

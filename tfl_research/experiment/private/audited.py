@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO
 import numpy as np
 
 from tfl_research import privacy
-from tfl_research.data import ClientData, derived_generator, structures
+from tfl_research.data import ClientData, derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.experiment.configs import Audit
 from tfl_research.experiment.private import released
 from tfl_research.outputs.files import MEMBERSHIP

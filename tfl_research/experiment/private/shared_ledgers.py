@@ -9,7 +9,7 @@ from typing import Optional
 from tfl_research import privacy
 from tfl_research.errors import SettingError, message_for_command_line
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.other_clients import beside_lines
+from tfl_research.privacy.ledger.clients.other_clients import beside_lines
 from tfl_research.tasks import Task
 
 # The partition of tasks with natural clients, see `data.partitions`.

@@ -24,13 +24,14 @@ from tfl_research.federation.wire.sockets import private_folder
 from tfl_research.privacy.accounting.events.record_event import RecordEvent
 from tfl_research.privacy.accounting.record_calibration import default_record_deltas
 from tfl_research.privacy.accounting.rounding import rounded_up
-from tfl_research.privacy.ledger.client_ledgers import ClientLedgers, ledger_name
+from tfl_research.privacy.ledger.accounts.record_account import RecordAccount
+from tfl_research.privacy.ledger.accounts.run_ledgers import ChargeError
+from tfl_research.privacy.ledger.clients.client_files import ledger_name
+from tfl_research.privacy.ledger.clients.client_ledgers import ClientLedgers
+from tfl_research.privacy.ledger.clients.other_clients import beside_lines
 from tfl_research.privacy.ledger.identity import run_id
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.lines.header import RunIdentity
-from tfl_research.privacy.ledger.other_clients import beside_lines
-from tfl_research.privacy.ledger.record_account import RecordAccount
-from tfl_research.privacy.ledger.round_account import ChargeError
 from tfl_research.privacy.ledger.spending import Spending, read_ledger
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
 

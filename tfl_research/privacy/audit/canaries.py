@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfl_research.data import ClientData, derived_generator, structures
+from tfl_research.data import ClientData, derived_generator
+from tfl_research.data.arrays import structures
 
 # Statistics of the releases: see `CanaryObserver` and `canary_directions.cosines`.
 STATISTICS = ("mean", "max", "final")

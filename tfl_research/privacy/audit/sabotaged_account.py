@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfl_research.privacy.ledger.round_account import RoundAccount
+from tfl_research.privacy.ledger.accounts.round_account import RoundAccount
 
 
 class SabotagedAccount(RoundAccount):

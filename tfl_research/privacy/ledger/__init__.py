@@ -1,8 +1,9 @@
 """Ledgers on disk, accounts that charge rounds to them, and privacy statements.
 
 `privacy.accounting` computes ε, and `privacy.plans` has the event that a round is
-charged. `lines` has the content of a ledger's lines. `checks` compares ledgers with
-each other and with run folders.
+charged. Here is a run's own ledger. `shared` and `clients` have the ledgers that runs
+share. `accounts` charges rounds to the ledgers. `lines` has the content of a ledger's
+lines. `checks` compares ledgers with each other and with run folders.
 
 A ledger is a file of JSON lines, each with the hash of the line before it
 (`hash_chain`). Beside it, `NAME.head` has the number of lines and the last hash.

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from tfl_research import _lazy
 
 if TYPE_CHECKING:
-    from tfl_research.privacy.mechanisms.client_catalogue import (
+    from tfl_research.privacy.mechanisms.catalogue.client_catalogue import (
         DiscreteGaussian as DiscreteGaussian,
         LocalGaussian as LocalGaussian,
         Skellam as Skellam,
     )
-    from tfl_research.privacy.mechanisms.correlated_catalogue import (
+    from tfl_research.privacy.mechanisms.catalogue.correlated_catalogue import (
         BandedMatrix as BandedMatrix,
         Tree as Tree,
     )
-    from tfl_research.privacy.mechanisms.server_catalogue import (
+    from tfl_research.privacy.mechanisms.catalogue.server_catalogue import (
         AdaptiveGaussian as AdaptiveGaussian,
         BoundedWeight as BoundedWeight,
         Gaussian as Gaussian,

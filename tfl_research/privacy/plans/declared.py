@@ -11,7 +11,7 @@ from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.composition import EpsilonCurve, accountant_of
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.specification import checked_accountant
+from tfl_research.privacy.mechanisms.catalogue.calibration import checked_accountant
 from tfl_research.privacy.plans.user_level_values import checked_delta
 from tfl_research.sampling import Amplification
 

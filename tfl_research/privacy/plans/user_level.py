@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tfl_research.errors import SettingError
-from tfl_research.privacy.accounting import events
 from tfl_research.privacy.accounting.composition import (
-    EpsilonCurve,
     accountant_of,
 )
 from tfl_research.privacy.accounting.distributed_plan import DistributedPlan
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
-from tfl_research.privacy.mechanisms.catalogue import MECHANISMS
-from tfl_research.privacy.mechanisms.run_context import (
+from tfl_research.privacy.mechanisms.catalogue.calibration import checked_accountant
+from tfl_research.privacy.mechanisms.catalogue.registry import MECHANISMS
+from tfl_research.privacy.mechanisms.catalogue.run_context import (
     Dimension,
     MechanismContext,
     RunShape,
 )
-from tfl_research.privacy.mechanisms.specification import (
+from tfl_research.privacy.mechanisms.catalogue.specification import (
     MechanismSettings,
-    checked_accountant,
 )
 from tfl_research.privacy.plans import plan as plan_module
 from tfl_research.privacy.plans.checks import check_settings
+from tfl_research.privacy.plans.user_level_checks import check_plan
 from tfl_research.privacy.plans.user_level_values import (
     calibrated_noise_multiplier,
+    check_first_round,
     checked_delta,
     checked_releases,
     unknown_dimension,
@@ -95,40 +94,7 @@ class UserLevelPlan:
     planned_releases: tuple[tuple[Event, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.l2_norm_clip > 0 and math.isfinite(self.l2_norm_clip)):
-            raise ValueError(f"l2_norm_clip must be above 0, got {self.l2_norm_clip}")
-        name = self.mechanism.NAME
-        if name not in MECHANISMS or MECHANISMS.get(name) is not type(self.mechanism):
-            raise ValueError(
-                f"{type(self.mechanism).__name__} is not registered as a mechanism "
-                f"named {name!r}: decorate the class with @privacy.register_mechanism"
-            )
-        shape = RunShape(
-            self.amplification,
-            self.rounds,
-            self.expected_cohort_size,
-            lambda: self.grid.dimension,
-        )
-        event = self.mechanism.event(self.noise_multiplier, shape)
-        if event != self.event:
-            raise ValueError(
-                f"the event of {self.mechanism} with noise multiplier "
-                f"{self.noise_multiplier} is {event}, got {self.event}"
-            )
-        if self.distributed != self.mechanism.distributed_plan(
-            self.noise_multiplier, shape
-        ):
-            raise ValueError(
-                f"distributed is not the plan of {self.mechanism} with noise "
-                f"multiplier {self.noise_multiplier}: {self.distributed}"
-            )
-        events.check_registered(self.event)
-        events.check_delta(self.delta)
-        events.check_accountant(self.event, self.accountant)
-        if events.plugin_of(self.event) is not None:
-            # Only users' events are checked here; tests check the toolkit's events.
-            events.check_readable(self.event)
-            EpsilonCurve(self.event, self.delta, self.accountant).up_to(2)
+        check_plan(self)
 
     @classmethod
     def create(
@@ -229,14 +195,7 @@ class UserLevelPlan:
             raise
         except ValueError as error:
             raise mechanism.refused_mechanism(str(error)) from error
-        if budget_epsilon is not None:
-            first_epsilon = EpsilonCurve(event, delta, resolved).at(1)
-            if first_epsilon > budget_epsilon:
-                raise SettingError(
-                    f"--budget_epsilon={budget_epsilon:g}: the first round alone costs "
-                    f"ε = {first_epsilon:.4g} at δ = {delta:g}; raise it, or add noise "
-                    "with --noise_multiplier"
-                )
+        check_first_round(made.budget_epsilon, event, delta, resolved)
         return made
 
     @property

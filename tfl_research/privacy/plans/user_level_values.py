@@ -1,4 +1,4 @@
-"""Default values of user-level plans."""
+"""Values of user-level plans: defaults, calibrated noise, and what a budget allows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Optional
 
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.budget import default_delta, delta_warning
+from tfl_research.privacy.accounting.composition import EpsilonCurve
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.planning import noise_for
 from tfl_research.privacy.accounting.relations import check_release
-from tfl_research.privacy.mechanisms.run_context import RunShape
-from tfl_research.privacy.mechanisms.specification import MechanismSettings
+from tfl_research.privacy.mechanisms.catalogue.run_context import RunShape
+from tfl_research.privacy.mechanisms.catalogue.specification import MechanismSettings
 
 
 def checked_delta(delta: Optional[float], population: int) -> float:
@@ -98,3 +99,22 @@ def checked_releases(
         except ValueError as error:
             raise SettingError(f"planned_releases: {error}") from error
     return tuple((release, count) for release, count in releases if count)
+
+
+def check_first_round(
+    budget_epsilon: Optional[float], event: Event, delta: float, accountant: str
+) -> None:
+    """Checks that the first round fits into the budget, if there is one.
+
+    Raises:
+      SettingError: the first round exceeds the budget.
+    """
+    if budget_epsilon is None:
+        return
+    first_epsilon = EpsilonCurve(event, delta, accountant).at(1)
+    if first_epsilon > budget_epsilon:
+        raise SettingError(
+            f"--budget_epsilon={budget_epsilon:g}: the first round alone costs "
+            f"ε = {first_epsilon:.4g} at δ = {delta:g}; raise it, or add noise "
+            "with --noise_multiplier"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research import _tff_compat, autograph
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.models import FunctionalModel, known_builders
 from tfl_research.tasks.objectives import Objective, by_row
 from tfl_research.tasks.task import Task

@@ -7,15 +7,16 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfl_research.data import ClientData, Examples, derived_generator, structures
+from tfl_research.data import ClientData, Examples, derived_generator
+from tfl_research.data.arrays import structures
 
 
 class FlatExamples:
     """The evaluated examples of all clients, one after another.
 
     Attributes:
-      arrays: flat arrays by name (`data.structures`), `[examples, ...]` each, in the
-        order of the clients.
+      arrays: flat arrays by name (`data.arrays.structures`), `[examples, ...]` each,
+        in the order of the clients.
       counts: int64 `[clients]`, number of examples.
 
     Args:

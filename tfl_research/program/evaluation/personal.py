@@ -12,7 +12,8 @@ import tensorflow as tf
 import tqdm
 
 from tfl_research import autograph, models
-from tfl_research.data import Examples, PoissonBatching, structures
+from tfl_research.data import Examples, PoissonBatching
+from tfl_research.data.arrays import structures
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.evaluation.client_sums import StateRows, joined
 from tfl_research.program.evaluation.personal_metrics import PersonalEvaluation

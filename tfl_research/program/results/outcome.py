@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Optional
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, TextIO
 
 from tfl_research.errors import EvaluationUnavailable
 from tfl_research.outputs import Release
-from tfl_research.program import exclusions
 from tfl_research.program.config import RunConfig
+from tfl_research.program.each_round import exclusions
+from tfl_research.program.each_round.round_log import RoundLog
 from tfl_research.program.evaluation.candidates import Candidates
 from tfl_research.program.evaluation.client_metrics import Evaluation
-from tfl_research.program.interfaces import Exporter
+from tfl_research.program.interfaces import EvaluatesPersonal, Exporter
 from tfl_research.program.reports import RunResult
 from tfl_research.program.results import finish
-from tfl_research.program.round_log import RoundLog
+from tfl_research.storage.files import atomic
 from tfl_research.storage.run_folder import RunFolder
 
 
@@ -88,6 +89,32 @@ class Outcome:
             covered = self._release.covers(exclusions.NAME)
             self._say(finish.excluded_line(excluded, covered=covered))
         return summary
+
+    def evaluate_personal(
+        self,
+        evaluator: EvaluatesPersonal,
+        state: Any,
+        states: Optional[Callable[[Sequence[str]], Any]],
+        stream: Optional[TextIO],
+    ) -> dict[str, Any]:
+        """Writes the clients' table; returns summary.json's part on personal models.
+
+        Args:
+          evaluator: evaluates the clients' models.
+          state, states: see `EvaluatesPersonal.evaluate`.
+          stream: where progress is printed; None for standard output.
+        """
+        evaluation = evaluator.evaluate(
+            state,
+            self._completed,
+            states=states,
+            stream=stream,
+            progress_bar=self._config.progress_bar,
+        )
+        atomic.write(self._folder.personal_clients_path, evaluation.table())
+        for line in evaluation.lines():
+            self._say(line)
+        return evaluation.summary()
 
     def write(
         self,

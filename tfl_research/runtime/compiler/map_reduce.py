@@ -18,7 +18,7 @@ from tfl_research.runtime.compiler.xla import said_by
 from tfl_research.runtime.conversion.process_forms import map_reduce_form
 from tfl_research.runtime.graphs import process_shape
 from tfl_research.runtime.graphs.sequences import ClientLayout
-from tfl_research.runtime.graphs.structures import leaf_types
+from tfl_research.runtime.graphs.structures import leaf_types, member_names
 from tfl_research.runtime.tracing.graph import Graph
 from tfl_research.runtime.tracing.imports import PLAIN, Use
 from tfl_research.runtime.tracing.interpreter import CannotTrace
@@ -36,12 +36,6 @@ def _specs(value_type: tff.Type) -> list[Any]:
 # Members of a client's value in the toolkit's own processes
 # (`Cohort.stacked`).
 COHORT_MEMBERS = ("x", "y", "mask", "num_steps", "num_examples", "seed")
-
-
-def _member_names(client_type: tff.Type) -> tuple[Any, ...]:
-    if not isinstance(client_type, tff.StructType):
-        return ()
-    return tuple(name for name, _ in tff.structure.iter_elements(client_type))
 
 
 class MapReduce:
@@ -74,7 +68,7 @@ class MapReduce:
         self._state = _specs(process.next.type_signature.parameter[0])
         self.context_specs = _specs(form.prepare.result_type)
         self.layout = ClientLayout(self.client_type)
-        names = _member_names(self.client_type)
+        names = member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
         # so vectorised clients can share one number of steps and one loop.
         self.step_bound = (
@@ -240,7 +234,8 @@ class MapReduce:
         try:
             self.start(mode)
             if mode.clients != "separate":
-                # The other mode has programs of single clients (`runtime.separate`).
+                # The other mode has programs of single clients
+                # (`runtime.rounds.separate`).
                 self.chunk(mode)
             self.finish(mode, parts)
         except CannotTrace:

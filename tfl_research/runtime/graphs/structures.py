@@ -24,6 +24,13 @@ def leaf_types(value_type: tff.Type) -> list[tff.Type]:
     return [value_type]
 
 
+def member_names(value_type: tff.Type) -> list[Any]:
+    """The names of the members of a type; empty if it is no structure."""
+    if not isinstance(value_type, tff.StructType):
+        return []
+    return [name for name, _ in tff.structure.iter_elements(value_type)]
+
+
 def flatten(value: Any, value_type: tff.Type) -> list[Any]:
     """The leaves of `value` in the order of `leaf_types(value_type)`.
 

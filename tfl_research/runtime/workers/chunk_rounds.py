@@ -15,8 +15,6 @@ import tensorflow_federated as tff
 
 from tfl_research.data import Cohort
 from tfl_research.errors import UserError
-from tfl_research.runtime import failures
-from tfl_research.runtime.client_chunks import chunks_of_cohort
 from tfl_research.runtime.compiler import chunks
 from tfl_research.runtime.compiler.chunk_execution import GRAPH, in_graph
 from tfl_research.runtime.compiler.map_reduce import MapReduce
@@ -26,23 +24,15 @@ from tfl_research.runtime.compiler.worker_program import (
     worker_program,
 )
 from tfl_research.runtime.engine import ClientValues
+from tfl_research.runtime.graphs.structures import member_names
+from tfl_research.runtime.rounds import accumulators, failures
+from tfl_research.runtime.rounds.client_chunks import chunks_of_cohort
 from tfl_research.runtime.workers.connection import NoAnswer
 from tfl_research.runtime.workers.context import compiled
 from tfl_research.runtime.workers.example_files import ExampleFiles
 from tfl_research.runtime.workers.pool import WorkerPool
 from tfl_research.runtime.workers.reading import Reader, file_error
 from tfl_research.runtime.workers.session import Call, Session
-
-# Largest number of accumulators that the finishing program takes.
-_PARTS = 2
-
-
-def member_names(programs: MapReduce) -> list[Any]:
-    """Returns the names of the members of a client's value, in their order."""
-    client_type = programs.client_type
-    if not isinstance(client_type, tff.StructType):
-        return []
-    return [name for name, _ in tff.structure.iter_elements(client_type)]
 
 
 class ChunkRounds:
@@ -104,15 +94,11 @@ class ChunkRounds:
             functools.partial(self._accumulated, context, chunk, mode)
             for chunk in self._remote_chunks(cohort)
         ]
-        parts: list[list[tf.Tensor]] = []
-        for part in self._pool.each(jobs):
-            parts.append([tf.convert_to_tensor(value) for value in part])
-            if len(parts) > _PARTS:
-                parts[:2] = [programs.combine(mode)(parts[0], parts[1])]
-        if not parts:
-            parts = [list(programs.zero.run()) + programs.zero_secure_sums()]
-        with failures.at_server():
-            return programs.finish(mode, len(parts))(leaves, parts)
+        parts = (
+            [tf.convert_to_tensor(value) for value in part]
+            for part in self._pool.each(jobs)
+        )
+        return accumulators.result(programs, mode, leaves, parts)
 
     def _remote_chunks(self, cohort: ClientValues) -> Iterator[_RemoteChunk]:
         files = self._files
@@ -125,7 +111,7 @@ class ChunkRounds:
                 "a list of clients' values has no examples that workers could read "
                 "from a folder; give a cohort of ClientData, or leave the folder out"
             )
-        names = member_names(self._programs)
+        names = member_names(self._programs.client_type)
         if self._reader is None:
             self._reader = Reader(names, self._programs.layout.specs, files.specs)
         division = chunks.divide(cohort, parallel=self._parts, shapes=self._shapes)

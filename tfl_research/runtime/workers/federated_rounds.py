@@ -9,10 +9,10 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tfl_research import interrupts
-from tfl_research.runtime.client_values import client_values
 from tfl_research.runtime.conversion.process_forms import UnsupportedProcess
 from tfl_research.runtime.engine import ClientValues
 from tfl_research.runtime.graphs.structures import flatten, pack
+from tfl_research.runtime.rounds.client_values import client_values
 from tfl_research.runtime.workers.context import WorkerContext, compiled
 from tfl_research.runtime.workers.pool import Job, WorkerPool, consecutive
 

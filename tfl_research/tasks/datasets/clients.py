@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfl_research.data import Examples, conversion
-from tfl_research.data.listed import listed
-from tfl_research.data.sequences import LONGEST
+from tfl_research.data.arrays.listed import listed
+from tfl_research.data.arrays.sequences import LONGEST
 from tfl_research.tasks import own_data
 from tfl_research.tasks.datasets import elements, reading
 from tfl_research.tasks.pooled import Pooled

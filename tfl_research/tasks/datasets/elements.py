@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 
 Keys = Union[None, str, Sequence[str], Mapping[str, str]]
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.tasks.datasets.elements import Names
 
 # Number of examples that are read at once.

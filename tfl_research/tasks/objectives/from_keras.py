@@ -9,7 +9,7 @@ from typing import Any, Union
 import numpy as np
 import tensorflow as tf
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives.classification import ClassWeight
 from tfl_research.tasks.objectives.keras_heads import Head, heads_of

@@ -3,7 +3,7 @@
 A metric of Keras adds to its variables at each update. Such a metric is a sum over
 examples if the update with a batch adds what the updates with its examples, one by one,
 add together. An example's contribution is computed with a new metric, in which tensors
-replace the variables. `tasks.fitting` compares both on real examples, and refuses a
+replace the variables. `tasks.fit_checks` compares both on real examples, and refuses a
 metric if they differ.
 """
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from tfl_research.data import structures
+from tfl_research.data.arrays import structures
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives.rules import Rule
 
@@ -48,7 +48,7 @@ class Objective:
       metrics: the metrics' directions and aggregation, by name. Without an entry, a
         name that ends in a known word ("accuracy", "loss", "error", ...) has its usual
         direction, and other names have no direction.
-      parts: rules for the labels and outputs of each head, which `tasks.fitting`
+      parts: rules for the labels and outputs of each head, which `tasks.fit_checks`
         checks; empty for no checks.
       check_examples: a function of (y, predictions) of a few real examples. It raises
         ValueError if a loss is not a mean, or a metric not a sum, over examples. None
@@ -93,8 +93,8 @@ class Objective:
         """Computes the loss of each example, times its sample weight if it has one.
 
         Args:
-          examples: flat arrays by name (`data.structures`): y, and sample_weight if
-            examples have weights.
+          examples: flat arrays by name (`data.arrays.structures`): y, and sample_weight
+            if examples have weights.
           predictions: the model's output for the examples.
 
         Returns:

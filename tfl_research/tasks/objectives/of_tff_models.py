@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research import _tff_compat, interrupts, models
-from tfl_research.data import derived_generator, structures
+from tfl_research.data import derived_generator
+from tfl_research.data.arrays import structures
 from tfl_research.models.execution.tracing import one_line
 from tfl_research.tasks.objectives import by_row
 from tfl_research.tasks.objectives.from_keras import from_keras

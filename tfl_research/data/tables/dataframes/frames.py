@@ -13,9 +13,10 @@ from typing import Any, Optional, Union
 import numpy as np
 import pandas as pd
 
-from tfl_research.data import conversion, structures
-from tfl_research.data.exactness import rounded_integers
-from tfl_research.data.listed import listed
+from tfl_research.data import conversion
+from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.exactness import rounded_integers
+from tfl_research.data.arrays.listed import listed
 from tfl_research.data.tables.cells import CellNamer, refuse, refuse_rounded, text_of
 from tfl_research.data.tables.schema import Schema
 

@@ -40,6 +40,13 @@ class LedgerBudget:
             )
 
     @classmethod
+    def of_run(
+        cls, delta: float, accountant: str | None, epsilon: float | None
+    ) -> LedgerBudget | None:
+        """Makes the budget of a run; None without an ε."""
+        return None if epsilon is None else cls(epsilon, delta, accountant)
+
+    @classmethod
     def parse(cls, where: str, fields: Mapping[str, Any]) -> LedgerBudget:
         """Reads the budget in a line; `where` names file and line in messages.
 

@@ -86,7 +86,9 @@ class SharedLedger(ChainFile):
                 self._rounds.read(repair=True)
             self._chain.check_head()
             self._check_population()
-            self._check_recorded(recorded)
+            shared_checks.check_recorded(
+                (f"{self.path} has", f"of this run ({run})"), self.entries, recorded
+            )
         except BaseException:
             self.close()
             raise
@@ -95,10 +97,6 @@ class SharedLedger(ChainFile):
         recorded = self._rounds.population
         if recorded is not None:
             shared_checks.check_population(self.path, recorded, self.population)
-
-    def _check_recorded(self, recorded: Sequence[Entry]) -> None:
-        where = f"{self.path} has", f"of this run ({self.run})"
-        shared_checks.check_recorded(where, self.entries, recorded)
 
     @property
     def _record(self) -> RunRecord:
@@ -169,7 +167,7 @@ class SharedLedger(ChainFile):
           ValueError: the ledger is damaged, or the rounds cannot be composed.
         """
         self._rounds.read(repair=False)
-        counts = self._with(rounds, event)
+        counts = self._rounds.counts_after(self.run, rounds, event)
         if further:
             planned = {
                 (self.run, f"planned {number}", release): count
@@ -205,31 +203,18 @@ class SharedLedger(ChainFile):
         """
         self._rounds.read(repair=False)
         self.check_fits(event)
-        budget = _budget(delta, accountant, budget_epsilon)
-        return self._exceeded(self._with(rounds, event), budget) is not None
+        budget = LedgerBudget.of_run(delta, accountant, budget_epsilon)
+        counts = self._rounds.counts_after(self.run, rounds, event)
+        return self._exceeded(counts, budget) is not None
 
     def _exceeded(
         self, counts: Counts, budget: LedgerBudget | None
     ) -> LedgerBudget | None:
         """Returns the budget that would be exceeded, the run's or the ledger's."""
-        for one in (budget, self._rounds.budget):
-            if one is not None and self._totals.exceed(counts, one):
-                return one
-        return None
-
-    def _with(self, rounds: int, event: Event) -> Counts:
-        if rounds < 0:
-            raise ValueError(f"rounds must be at least 0, got {rounds}")
-        more = rounds - len(self._record.rounds)
-        return self._and(event, more) if more > 0 else self._rounds.counts
-
-    def _and(self, event: Event, more: int, tag: str = "") -> Counts:
-        counts, key = dict(self._rounds.counts), (self.run, tag, event)
-        counts[key] = counts.get(key, 0) + more
-        return counts
+        return self._totals.exceeded(counts, (budget, self._rounds.budget))
 
     def _with_entry(self, entry: Round | Release) -> Counts:
-        return self._and(entry.event, 1, self._record.tag(entry))
+        return self._rounds.with_more(self.run, self._record.tag(entry), entry.event)
 
     def record(self, round_number: int, event: Event) -> None:
         """Charges a round without a budget of the run; see `charge`."""
@@ -253,7 +238,7 @@ class SharedLedger(ChainFile):
           ValueError: the round is recorded with another event, an earlier round is
             missing, or the round does not compose with other runs' rounds.
         """
-        budget = _budget(delta, accountant, budget_epsilon)
+        budget = LedgerBudget.of_run(delta, accountant, budget_epsilon)
         self._charge(round_number, event, budget)
 
     def _charge(
@@ -281,7 +266,7 @@ class SharedLedger(ChainFile):
           ValueError: the release is recorded with another event, the round is not
             recorded, or the release does not compose with what is recorded.
         """
-        budget = _budget(delta, accountant, budget_epsilon)
+        budget = LedgerBudget.of_run(delta, accountant, budget_epsilon)
         with self._chain.locked():
             record = self._current()
             entry = record.next_release(self._where, name, round_number, event)
@@ -301,7 +286,7 @@ class SharedLedger(ChainFile):
         entry = self._record.next_release(self._where, name, round_number, event)
         if entry is None:
             return False
-        budget = _budget(delta, accountant, budget_epsilon)
+        budget = LedgerBudget.of_run(delta, accountant, budget_epsilon)
         return self._exceeded(self._with_entry(entry), budget) is not None
 
     def restart(self, after: int) -> None:
@@ -344,9 +329,3 @@ def _words(entry: Round | Release) -> str:
     if isinstance(entry, Release):
         return f"{entry.release} after round {entry.round}"
     return f"round {entry.round}"
-
-
-def _budget(
-    delta: float, accountant: str | None, epsilon: float | None
-) -> LedgerBudget | None:
-    return None if epsilon is None else LedgerBudget(epsilon, delta, accountant)

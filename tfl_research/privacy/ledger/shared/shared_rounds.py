@@ -133,3 +133,23 @@ class SharedRounds:
         if not isinstance(entry, Restart):
             key = run, record.tag(entry), entry.event
             self.counts[key] = self.counts.get(key, 0) + 1
+
+    def counts_after(self, run: str, rounds: int, event: Event) -> Counts:
+        """Returns the counts as if a run had at least so many rounds.
+
+        Args:
+          run: the run.
+          rounds: the number of the run's rounds, 0 or more.
+          event: the event of the rounds that the run does not have yet.
+        """
+        if rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {rounds}")
+        record = self.runs.get(run) or RunRecord()
+        more = rounds - len(record.rounds)
+        return self.with_more(run, "", event, more) if more > 0 else self.counts
+
+    def with_more(self, run: str, tag: str, event: Event, more: int = 1) -> Counts:
+        """Returns the counts with more charges of an event."""
+        counts, key = dict(self.counts), (run, tag, event)
+        counts[key] = counts.get(key, 0) + more
+        return counts

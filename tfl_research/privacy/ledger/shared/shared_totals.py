@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tfl_research.privacy.accounting.events import Event
@@ -74,7 +75,14 @@ class SharedTotals:
         name = common_accountant(accountant, [event for _, _, event in counts])
         return Total(epsilon, relations.pop(), None, name)
 
-    def exceed(self, counts: Counts, budget: LedgerBudget) -> bool:
+    def exceeded(
+        self, counts: Counts, budgets: Iterable[LedgerBudget | None]
+    ) -> LedgerBudget | None:
+        """Returns the first budget that ε of the counts is above; None if none."""
+        given = (budget for budget in budgets if budget is not None)
+        return next((one for one in given if self._exceed(counts, one)), None)
+
+    def _exceed(self, counts: Counts, budget: LedgerBudget) -> bool:
         """Whether ε of the counts is above the budget.
 
         Most calls cost microseconds: ε is composed only if no earlier check covers the

@@ -518,14 +518,14 @@ class TestModels:
             (
                 {"kind": (2, True), "size": (1, True)},
                 2,
-                "personal_tensors=2: personal are size/kernel, size/bias alone; the "
-                "model has 2 outputs, and kind/bias is shared",
+                "personal_tensors=2: the only personal tensors are size/kernel, "
+                "size/bias; the model has 2 outputs, and kind/bias stays shared",
             ),
             (
                 {"kind": (2, False)},
                 2,
-                "personal_tensors=2: personal are body/bias, kind/kernel alone; layer "
-                "'body' is divided: body/kernel is shared",
+                "personal_tensors=2: the only personal tensors are body/bias, "
+                "kind/kernel; they divide layer 'body', whose body/kernel stays shared",
             ),
             ({"kind": (2, False)}, 1, None),
             ({"kind": (2, True)}, 2, None),

@@ -287,8 +287,8 @@ REFUSED = {
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},
             "--compression=top_k: --aggregator=coordinate_median: coordinate_median "
-            "treats every coordinate alone: where most clients send nothing it is "
-            "zero; give quantize or low_rank, or a rule of whole updates, such as "
+            "treats every coordinate alone: its result is zero where most clients send "
+            "nothing; give quantize or low_rank, or a rule of whole updates, such as "
             "geometric_median",
         ),
     ],
@@ -398,9 +398,9 @@ REFUSED = {
                 "privacy": noised(),
                 "aggregator": NormClipping(clip_radius=1, bucket_size=2),
             },
-            "--aggregator=norm_clipping: bucketing breaks the guarantee of gaussian: a "
-            "bucket's mean is sound by itself, but what follows bucketing is a rule "
-            "that selects or trims; use mean or norm_clipping, or noise that clients "
+            "--aggregator=norm_clipping: bucketing breaks the guarantee of gaussian: "
+            "the mean of a bucket keeps the bound, but the rule that follows selects "
+            "or trims the buckets; use mean or norm_clipping, or noise that clients "
             "add themselves (local_gaussian, record_dp_sgd)",
         ),
         (
@@ -775,8 +775,8 @@ class TestWithData:
             (
                 {"aggregator": Krum(byzantine=0), "cohorts": Cohorts("poisson", 3)},
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 0; give "
-                "--on_breakdown, which says what happens in such a round, or "
+                "1703.02757: 2f + 2 < n), but a round can have as few as 0 clients; "
+                "give --on_breakdown, which says what happens in such a round, or "
                 "--sampler=fixed",
             ),
             (
@@ -786,8 +786,8 @@ class TestWithData:
                     "weighting": UNIFORM,
                 },
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 2; give "
-                "--on_breakdown, which says what happens in such a round, or "
+                "1703.02757: 2f + 2 < n), but a round can have as few as 2 clients; "
+                "give --on_breakdown, which says what happens in such a round, or "
                 "--sampler=fixed",
             ),
             (

@@ -111,7 +111,7 @@ def test_conflicts_are_a_line_each(sites, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("federation schema merge: ") for line in lines)
-    assert "column 'w': 'U' (south) and 'u' (north) differ by case" in lines[1]
+    assert "column 'w': 'U' (south) and 'u' (north) differ only in case" in lines[1]
     assert not (sites / "schema.json").exists()
     assert _merge(sites, "--drop_columns=age,years", "--distinct=w") == 0
     assert "drop_columns=age,years" in capsys.readouterr().out

@@ -272,7 +272,9 @@ def test_a_changed_process_goes_on_with_recharge(drawing, tmp_path):
     kill(drawing, tmp_path, 2)
     factory = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(1.0, 4, 0.25)
     other = factory.create(tff.TensorType(np.float32, (3,)))
-    with pytest.raises(UserError, match=r"was begun with something else.*recharge"):
+    with pytest.raises(
+        UserError, match=r"was begun with another computation.*recharge"
+    ):
         run(other, tmp_path)
     run(other, tmp_path, recharge=True, rounds=3)
     assert lines(tmp_path) == [1, 2, "restart after 0", 1, 2, 3]

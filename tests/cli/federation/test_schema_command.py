@@ -124,7 +124,7 @@ def test_conflicts_are_a_line_each(sites, capsys):
         (["--scales=all"], "--scales=all: must be range or mean or none"),
         (["--site=a b"], "--site is 'a b'"),
         (["--label_column=fel"], "--label_column=fel: "),
-        (["--drop_columns=x"], "--drop_columns=x: no feature column"),
+        (["--drop_columns=x"], "--drop_columns=x: the files have no such feature"),
         (["--data_dir=nowhere"], "nowhere: no such folder"),
         (["--output=nowhere/d.json"], "the folder nowhere does not exist"),
     ],

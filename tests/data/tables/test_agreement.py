@@ -133,7 +133,7 @@ def test_codes_become_categories_on_request(tmp_path):
     choices = drafting.Choices(1, scale_digits=0, categories=("code",))
     drafted = _draft(tmp_path, "n", choices, code=[3, 1, 1], y=[0, 1, 1])
     assert drafted.draft.columns["code"] == drafts.CategoryDraft(False, ("1", "3"))
-    with pytest.raises(ValueError, match=r"--categories=cod: no feature column"):
+    with pytest.raises(ValueError, match=r"--categories=cod: the files have no such"):
         _draft(tmp_path, "n", drafting.Choices(categories=("cod",)), code=[1], y=[0])
 
 

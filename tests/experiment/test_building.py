@@ -402,8 +402,8 @@ def test_a_factory_of_ones_own_that_sums_in_the_clear_is_refused():
             building.check_sums(found, process)
         # The two tensors of the model, and the weight.
         assert refused.value.for_command_line.startswith(
-            "--secure_sums=True: clients send 3 values outside of secure sums, which "
-            "a part of your own sums (--aggregator=Half"
+            "--secure_sums=True: clients send 3 values outside of secure sums, because "
+            "a part of your own adds them up itself (--aggregator=Half"
         )
 
 
@@ -455,8 +455,8 @@ class TestFactoriesOfOnesOwn:
             (
                 {"attack": Attack("alie")},
                 "--attack=alie: needs all updates of a round, but --aggregator=Half "
-                "never holds them together; give --aggregator=mean or a robust rule, "
-                "or another --attack",
+                "never has all of them at once; give --aggregator=mean or a robust "
+                "rule, or another --attack",
             ),
             (
                 {"algorithm": "scaffold"},

@@ -357,13 +357,14 @@ REFUSED = {
                 "weighting": CAPPED,
                 "cohorts": Cohorts("full"),
             },
-            "--clipped_denominator=True: is analysed for --sampler=poisson; give that",
+            "--clipped_denominator=True: is analysed for --sampler=poisson only; give "
+            "--sampler=poisson",
         ),
         (
             {"privacy": noised(ledger="l"), "training": Training(run_seed="7")},
             "--ledger=l: its total assumes that each run has noise of its own, but "
             "runs of one --run_seed have the same noise; leave --run_seed out, and a "
-            "secret one is drawn",
+            "secret seed is drawn",
         ),
         *(
             (
@@ -424,9 +425,9 @@ REFUSED = {
                 "privacy": dataclasses.replace(RECORDS, record_ledgers="l"),
                 "training": Training(run_seed="7"),
             },
-            "--record_ledgers=l: its total assumes that each run has noise of its "
-            "own, but runs of one --run_seed have the same noise; leave --run_seed "
-            "out, and a secret one is drawn",
+            "--record_ledgers=l: its total assumes that each run has noise of its own, "
+            "but runs of one --run_seed have the same noise; leave --run_seed out, and "
+            "a secret seed is drawn",
         ),
         (
             {"privacy": RECORDS, "algorithm": "fed_prox"},
@@ -485,9 +486,9 @@ REFUSED = {
         *(
             (
                 {"attack": Attack("alie"), "aggregator": name},
-                "--attack=alie: needs all updates of a round, but "
-                f"--aggregator={name} never holds them together; give "
-                "--aggregator=mean or a robust rule, or another --attack",
+                f"--attack=alie: needs all updates of a round, but --aggregator={name} "
+                "never has all of them at once; give --aggregator=mean or a robust "
+                "rule, or another --attack",
             )
             for name in ("zeroing", "secure", "repeated_geometric_median")
         ),

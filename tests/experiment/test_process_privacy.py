@@ -189,7 +189,7 @@ def test_noise_by_a_seed_is_charged_once(tmp_path):
 
 def test_noise_by_a_seed_is_on_nothing_else(tmp_path):
     kill(SEEDED, tmp_path, 2)
-    with pytest.raises(UserError, match="the data differs; the same noise on"):
+    with pytest.raises(UserError, match="the data differs; using its noise"):
         run(SEEDED, tmp_path, clients={**CLIENTS, "c7": np.zeros(3, np.float32)})
     with pytest.raises(SettingError, match="recharge: goes with declared noise that"):
         run(SEEDED, tmp_path, recharge=True)

@@ -114,7 +114,7 @@ def test_the_page_has_results_and_settings(three, tmp_path):
     report.write(three[3])
     path = report.compare(three, tmp_path / "page.html")
     text = text_of(path)
-    assert "4 runs · 2 settings beside the seed · task mnist" in text
+    assert "4 runs · 2 settings, seeds not counted · task mnist" in text
     assert "fast 1 0.9 2 4 s 3 kB all rounds" in text
     assert "client_learning_rate 0.1 0.5" in text
     # Addresses of the runs' own reports, where there are some.

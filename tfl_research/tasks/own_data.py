@@ -174,7 +174,7 @@ class TaskSettings:
             client_unit="client",
             target="none" if unlabelled else "y",
             source=self.source,
-            licence="that of the data",
+            licence="the licence of the data",
             label_names=tuple(self.label_names),
             public_data=self.public_data,
             public_knowledge=self.public_knowledge,

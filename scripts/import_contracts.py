@@ -119,7 +119,7 @@ class AcyclicContract(Contract):
     def render_broken_contract(self, check: ContractCheck) -> None:
         """Prints the imports of each circle."""
         for imports in check.metadata["circles"]:
-            output.print_error("These imports go in a circle:", bold=False)
+            output.print_error("These imports form a circle:", bold=False)
             for line in imports:
                 output.print_error(f"- {line}", bold=False)
             output.new_line()

@@ -58,7 +58,8 @@ def main() -> None:
     for name in wanted:
         if name in results:
             turns.say(
-                f"{name}: {flags.output} has it; remove the file to measure again"
+                f"{name}: {flags.output} already has this result; remove the file to "
+                "measure again"
             )
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ def last_error(log: str) -> str:
     """The last line of a log that names an error, else its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or ["it ended without a word"])[-1]
+    return (errors or lines or ["it ended without a message"])[-1]
 
 
 class Contender:

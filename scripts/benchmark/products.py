@@ -55,7 +55,7 @@ def of_step(spec: Large) -> list[Product]:
       ValueError: the model is not recurrent.
     """
     if spec.model != "lstm":
-        raise ValueError(f"{spec.title} is no recurrent model")
+        raise ValueError(f"{spec.title} is not a recurrent model")
     rows = spec.batch_size * spec.length
     kernels = [w for w in spec.weights() if w.kind in ("kernel", "recurrent")]
     head = kernels.pop()
@@ -86,7 +86,7 @@ def products(workload: Workload) -> Running:
     runtime.prepare("none", operation_threads=1)
     spec = workload.large
     if spec is None:
-        raise ValueError(f"{workload.title} is no larger model")
+        raise ValueError(f"{workload.title} is not a larger model")
     steps = spec.num_clients * math.ceil(spec.examples / spec.batch_size)
     counts = collections.Counter(of_step(spec))
     by_xla = {product: _is_faster_by_xla(product) for product in counts}

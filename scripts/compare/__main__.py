@@ -165,7 +165,7 @@ def main() -> None:
     finally:
         _say(
             f"results: {folder}; page and plot: {flags.output_dir}/frameworks.md, "
-            "frameworks.svg. What has a result is not measured again"
+            "frameworks.svg. Frameworks that have a result are not measured again"
         )
     print((flags.output_dir / "frameworks.md").read_text())
 

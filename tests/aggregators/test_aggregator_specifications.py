@@ -149,8 +149,8 @@ def test_cohorts_are_checked_with_what_to_do():
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 0.2, "bucket_size": 3},
-            "--aggregator=trimmed_mean: a trim ratio is a ratio of clients: times "
-            "bucket_size it must be below 0.5, got 0.2 of buckets of 3",
+            "--aggregator=trimmed_mean: the trim ratio is a share of the clients, so "
+            "trim x bucket_size must be below 0.5, got 0.2 with bucket_size=3",
         ),
         (
             {"aggregator": "trimmed_mean", "trim": 1, "byzantine": 2},
@@ -284,7 +284,7 @@ def test_an_attack_that_sees_all_updates_needs_them_together():
     rules = {n for n, one in AGGREGATORS.items() if issubclass(one, RuleSettings)}
     assert together == {"mean", "trusted_root", *rules}
     context = aggregators.AggregatorContext(3, 3, weighted=False)
-    with pytest.raises(ValueError, match="secure never holds the updates"):
+    with pytest.raises(ValueError, match="secure only adds updates up"):
         chosen("secure").build_stacked(context)
 
 
@@ -343,7 +343,7 @@ def test_a_class_that_says_nothing_of_its_sensitivity_breaks_the_bound():
     class Unknown(aggregators.AggregatorSettings):
         NAME = "unknown"
 
-    with pytest.raises(SettingError, match="nobody has bounded how far one client"):
+    with pytest.raises(SettingError, match="no bound is known for how far one client"):
         Unknown().check_with_privacy("server", "gaussian")
     with pytest.raises(SettingError, match="needs every client's update"):
         Unknown().check_with_secure_sum()

@@ -328,7 +328,7 @@ def test_compressions(name):
         "ifca": "clients of ifca send an update for each cluster, and the server "
         "takes the mean of these; give --compression=none",
         "fed_exp": "clients of fed_exp send the norm of their update as it was before "
-        "the code; give --compression=none",
+        "compression; give --compression=none",
         "fed_dyn": "clients of fed_dyn keep what they sent, and the server has to add "
         "up the same values; leave it out or choose another --algorithm",
         "mime": (

@@ -199,8 +199,8 @@ def test_another_error_is_one_line_and_its_traceback_is_kept(
     assert (code, output) == (1, "")
     (kept,) = tmp_path.iterdir()
     assert errors == (
-        "error: ZeroDivisionError: of nothing; this is not foreseen; the traceback is "
-        f"in {kept}\n"
+        "error: ZeroDivisionError: of nothing; this error was not expected; the "
+        f"traceback is in {kept}\n"
     )
     text = kept.read_text()
     assert 'raise ZeroDivisionError("of nothing' in text
@@ -227,7 +227,9 @@ def test_a_full_disk_is_one_line(run):
 
     code, _, err = run(bad_descriptor)
     assert code == 1
-    assert err.startswith("error: Bad file descriptor; this is not foreseen; the ")
+    assert err.startswith(
+        "error: Bad file descriptor; this error was not expected; the "
+    )
     assert err.count("\n") == 1
 
 

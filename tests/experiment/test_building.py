@@ -402,8 +402,8 @@ def test_a_factory_of_ones_own_that_sums_in_the_clear_is_refused():
             building.check_sums(found, process)
         # The two tensors of the model, and the weight.
         assert refused.value.for_command_line.startswith(
-            "--secure_sums=True: clients send 3 values outside of secure sums, which "
-            "a part of your own sums (--aggregator=Half"
+            "--secure_sums=True: clients send 3 values outside of secure sums, because "
+            "a part of your own adds them up itself (--aggregator=Half"
         )
 
 
@@ -455,8 +455,8 @@ class TestFactoriesOfOnesOwn:
             (
                 {"attack": Attack("alie")},
                 "--attack=alie: needs all updates of a round, but --aggregator=Half "
-                "never holds them together; give --aggregator=mean or a robust rule, "
-                "or another --attack",
+                "never has all of them at once; give --aggregator=mean or a robust "
+                "rule, or another --attack",
             ),
             (
                 {"algorithm": "scaffold"},
@@ -518,14 +518,14 @@ class TestModels:
             (
                 {"kind": (2, True), "size": (1, True)},
                 2,
-                "personal_tensors=2: personal are size/kernel, size/bias alone; the "
-                "model has 2 outputs, and kind/bias is shared",
+                "personal_tensors=2: the only personal tensors are size/kernel, "
+                "size/bias; the model has 2 outputs, and kind/bias stays shared",
             ),
             (
                 {"kind": (2, False)},
                 2,
-                "personal_tensors=2: personal are body/bias, kind/kernel alone; layer "
-                "'body' is divided: body/kernel is shared",
+                "personal_tensors=2: the only personal tensors are body/bias, "
+                "kind/kernel; they divide layer 'body', whose body/kernel stays shared",
             ),
             ({"kind": (2, False)}, 1, None),
             ({"kind": (2, True)}, 2, None),

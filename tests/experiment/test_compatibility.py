@@ -287,8 +287,8 @@ REFUSED = {
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},
             "--compression=top_k: --aggregator=coordinate_median: coordinate_median "
-            "treats every coordinate alone: where most clients send nothing it is "
-            "zero; give quantize or low_rank, or a rule of whole updates, such as "
+            "treats every coordinate alone: its result is zero where most clients send "
+            "nothing; give quantize or low_rank, or a rule of whole updates, such as "
             "geometric_median",
         ),
     ],
@@ -357,13 +357,14 @@ REFUSED = {
                 "weighting": CAPPED,
                 "cohorts": Cohorts("full"),
             },
-            "--clipped_denominator=True: is analysed for --sampler=poisson; give that",
+            "--clipped_denominator=True: is analysed for --sampler=poisson only; give "
+            "--sampler=poisson",
         ),
         (
             {"privacy": noised(ledger="l"), "training": Training(run_seed="7")},
             "--ledger=l: its total assumes that each run has noise of its own, but "
             "runs of one --run_seed have the same noise; leave --run_seed out, and a "
-            "secret one is drawn",
+            "secret seed is drawn",
         ),
         *(
             (
@@ -398,9 +399,9 @@ REFUSED = {
                 "privacy": noised(),
                 "aggregator": NormClipping(clip_radius=1, bucket_size=2),
             },
-            "--aggregator=norm_clipping: bucketing breaks the guarantee of gaussian: a "
-            "bucket's mean is sound by itself, but what follows bucketing is a rule "
-            "that selects or trims; use mean or norm_clipping, or noise that clients "
+            "--aggregator=norm_clipping: bucketing breaks the guarantee of gaussian: "
+            "the mean of a bucket keeps the bound, but the rule that follows selects "
+            "or trims the buckets; use mean or norm_clipping, or noise that clients "
             "add themselves (local_gaussian, record_dp_sgd)",
         ),
         (
@@ -424,9 +425,9 @@ REFUSED = {
                 "privacy": dataclasses.replace(RECORDS, record_ledgers="l"),
                 "training": Training(run_seed="7"),
             },
-            "--record_ledgers=l: its total assumes that each run has noise of its "
-            "own, but runs of one --run_seed have the same noise; leave --run_seed "
-            "out, and a secret one is drawn",
+            "--record_ledgers=l: its total assumes that each run has noise of its own, "
+            "but runs of one --run_seed have the same noise; leave --run_seed out, and "
+            "a secret seed is drawn",
         ),
         (
             {"privacy": RECORDS, "algorithm": "fed_prox"},
@@ -485,9 +486,9 @@ REFUSED = {
         *(
             (
                 {"attack": Attack("alie"), "aggregator": name},
-                "--attack=alie: needs all updates of a round, but "
-                f"--aggregator={name} never holds them together; give "
-                "--aggregator=mean or a robust rule, or another --attack",
+                f"--attack=alie: needs all updates of a round, but --aggregator={name} "
+                "never has all of them at once; give --aggregator=mean or a robust "
+                "rule, or another --attack",
             )
             for name in ("zeroing", "secure", "repeated_geometric_median")
         ),
@@ -775,8 +776,8 @@ class TestWithData:
             (
                 {"aggregator": Krum(byzantine=0), "cohorts": Cohorts("poisson", 3)},
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 0; give "
-                "--on_breakdown, which says what happens in such a round, or "
+                "1703.02757: 2f + 2 < n), but a round can have as few as 0 clients; "
+                "give --on_breakdown, which says what happens in such a round, or "
                 "--sampler=fixed",
             ),
             (
@@ -786,8 +787,8 @@ class TestWithData:
                     "weighting": UNIFORM,
                 },
                 "--aggregator=krum: krum needs cohorts of at least 3 clients (arXiv "
-                "1703.02757: 2f + 2 < n), but a round can have as few as 2; give "
-                "--on_breakdown, which says what happens in such a round, or "
+                "1703.02757: 2f + 2 < n), but a round can have as few as 2 clients; "
+                "give --on_breakdown, which says what happens in such a round, or "
                 "--sampler=fixed",
             ),
             (

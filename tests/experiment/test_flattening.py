@@ -502,7 +502,7 @@ class TestChanges:
                 {"proximal_strenght": 1},
                 "did you mean proximal_strength or personal_strength?",
             ),
-            ({"zzz": 1}, "experiment.flat() has those that there are"),
+            ({"zzz": 1}, "experiment.flat() lists the settings of this experiment"),
             (
                 {"target_epsilon": 8},
                 "it goes with privacy=UserLevelPrivacy(...), which this experiment "

@@ -189,7 +189,7 @@ def test_noise_by_a_seed_is_charged_once(tmp_path):
 
 def test_noise_by_a_seed_is_on_nothing_else(tmp_path):
     kill(SEEDED, tmp_path, 2)
-    with pytest.raises(UserError, match="the data differs; the same noise on"):
+    with pytest.raises(UserError, match="the data differs; using its noise"):
         run(SEEDED, tmp_path, clients={**CLIENTS, "c7": np.zeros(3, np.float32)})
     with pytest.raises(SettingError, match="recharge: goes with declared noise that"):
         run(SEEDED, tmp_path, recharge=True)
@@ -272,7 +272,9 @@ def test_a_changed_process_goes_on_with_recharge(drawing, tmp_path):
     kill(drawing, tmp_path, 2)
     factory = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(1.0, 4, 0.25)
     other = factory.create(tff.TensorType(np.float32, (3,)))
-    with pytest.raises(UserError, match=r"was begun with something else.*recharge"):
+    with pytest.raises(
+        UserError, match=r"was begun with another computation.*recharge"
+    ):
         run(other, tmp_path)
     run(other, tmp_path, recharge=True, rounds=3)
     assert lines(tmp_path) == [1, 2, "restart after 0", 1, 2, 3]

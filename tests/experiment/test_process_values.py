@@ -124,7 +124,7 @@ def value(given, value_type=PAIR):
         (tfl.UserLevelPrivacy(noise_multiplier=1.0), "adds noise to the updates of a"),
         (
             tfl.RecordLevelPrivacy(record_target_epsilon=4),
-            "is about local steps, which",
+            "is about the local steps of a task",
         ),
     ],
 )

@@ -52,4 +52,4 @@ def test_a_rule_that_draws_numbers(tmp_path, by_seed):
     assert same == by_seed
     assert len(said) == (0 if by_seed else 2)
     if said:
-        assert "a run that is repeated or resumed has other numbers" in said[0]
+        assert "a run that is repeated or resumed draws other numbers" in said[0]

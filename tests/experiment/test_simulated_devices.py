@@ -132,8 +132,8 @@ class TestPrivate:
         assert len(notes) == 1
         assert notes[0].startswith(
             "Simulated devices: a round selects 3 of those available and lasts 600 s, "
-            "whoever reports; reports that come later, and devices that drop out, "
-            "contribute nothing. It is abandoned if fewer than 2 of the selected"
+            "whoever reports; late reports and devices that drop out contribute "
+            "nothing. It is abandoned if fewer than 2 of the selected"
         )
         assert outside == []
         assert simulated_devices.statement_lines(object()) == ([], [])
@@ -143,7 +143,7 @@ class TestPrivate:
         with pytest.warns(UserWarning, match="9 devices hold the examples of 4 clien"):
             found = prepared(Devices(9), privacy=private)
         notes, outside = simulated_devices.statement_lines(found.asked)
-        assert "one that is late its noise alone" in notes[0]
+        assert "a late device sends only its noise" in notes[0]
         assert "Abandoned rounds are charged" in notes[0]
         assert outside == [
             "Clients whose examples several devices hold: 9 devices hold those of 4 "

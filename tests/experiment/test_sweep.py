@@ -282,8 +282,8 @@ def test_epsilon_of_several_private_points_is_of_each_alone(
     out = io.StringIO()
     Sweep(tmp_path, [plain, *noised]).run(out)
     line = (
-        "each ε is of its point alone: 2 points are private, and choosing among them "
-        "costs what they cost together, which scripts/privacy_ledger show "
+        "each ε covers its own point only: 2 points are private, and choosing among "
+        "them costs the ε of all together, which scripts/privacy_ledger show "
         f"{tmp_path}/points/*/ledger.jsonl computes\n"
     )
     assert out.getvalue().endswith(line) is says
@@ -349,7 +349,9 @@ def test_a_point_that_leaves_no_summary(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".", "", "/a"])
 def test_a_name_that_is_no_folder_is_refused(name):
-    with pytest.raises(UserError, match="a point's name is that of its folder, got"):
+    with pytest.raises(
+        UserError, match=("a point's name is also the name of its folder, got")
+    ):
         Point(name, BASE)
 
 

@@ -108,7 +108,7 @@ class TestByzantine:
         assert [p.labels["rule"] for p in found] == ["mean", "bulyan", "mean"]
         assert why == (
             "bulyan at 0.2: needs cohorts of at least 11 clients where 2 are malicious "
-            "(arXiv 1802.07927: n >= 4f + 3), has at most 10"
+            "(arXiv 1802.07927: n >= 4f + 3), but a cohort has at most 10"
         )
         with pytest.raises(SettingError) as raised:
             self.points(rules=["bulyan"])
@@ -282,8 +282,8 @@ class TestHeterogeneity:
                 self.BASE.with_settings(selection_metric="client_mean_loss")
             )
         assert raised.value.for_command_line == (
-            "--selection_metric=client_mean_loss: the target is one that higher values "
-            "reach; name accuracy or auc"
+            "--selection_metric=client_mean_loss: the target needs a metric of which "
+            "higher values are better; give accuracy or auc"
         )
 
 
@@ -432,5 +432,5 @@ def test_runs_of_a_sweep_do_not_share_their_noise(grid):
     with pytest.raises(SettingError) as raised:
         grid(base)
     message = raised.value.for_command_line
-    assert message.startswith("--run_seed: runs that share it have the same noise")
+    assert message.startswith("--run_seed: runs with one run seed have the same noise")
     assert "4711" not in message

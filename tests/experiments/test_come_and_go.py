@@ -340,7 +340,7 @@ def test_local_noise_is_charged_in_abandoned_rounds_too(start, tmp_path):
     with pytest.raises(ValueError, match=r"has 5 rounds, but .* has 6: "):
         verified(copy)
     text = " ".join((run.folder / "privacy.txt").read_text("utf-8").split())
-    assert "one that is late its noise alone" in text
+    assert "a late device sends only its noise" in text
     assert "Abandoned rounds are charged: what devices sent has been seen." in text
     moves = []
     for number, row in enumerate(run.rows, start=1):

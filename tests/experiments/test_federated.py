@@ -181,7 +181,8 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--compression=top_k", "--aggregator=coordinate_median"],
-            "treats every coordinate alone: where most clients send nothing",
+            "treats every coordinate alone: its result is zero where most clients send "
+            "nothing",
         ),
         (
             ["--compression=quantize", "--aggregator=compression"],

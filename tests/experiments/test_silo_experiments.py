@@ -249,7 +249,7 @@ def test_a_loss_is_no_target(execute, tmp_path, metric):
         ],
     )
     assert code == 2
-    assert f"--selection_metric={metric}: the target is one that higher" in errors
+    assert f"--selection_metric={metric}: the target needs a metric" in errors
     assert errors.count("\n") == 1
     assert not folder.exists()
 

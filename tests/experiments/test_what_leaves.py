@@ -198,7 +198,7 @@ class TestDataOfOnesOwn:
         assert "held-out accuracy" in output
         assert "not covered" not in output
         text = " ".join((tmp_path / "run" / "privacy.txt").read_text("utf-8").split())
-        assert "protects the training clients, and no held-out client" in text
+        assert "protects the training clients, but not the held-out clients" in text
         with open(tmp_path / "run" / "clients.csv", newline="") as file:
             assert {row["split"] for row in csv.DictReader(file)} == {"held_out"}
 

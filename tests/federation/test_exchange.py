@@ -67,7 +67,9 @@ class TestAnswers:
 
     def test_requests_that_do_not_fit(self, sites):
         sites.start("nord")
-        with pytest.raises(ValueError, match="'west' has no key; there are nord"):
+        with pytest.raises(
+            ValueError, match="'west' has no key; the sites with keys are nord"
+        ):
             next(sites.exchange().ask({"west": asked()}, 1.0))
         with pytest.raises(MessageError, match="no field 'round'"):
             next(sites.exchange().ask({"nord": Message("round")}, 1.0))

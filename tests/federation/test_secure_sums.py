@@ -123,7 +123,7 @@ def test_one_drop_out_too_many_abandons_the_sum(step):
         secure_sum(terms, vectors, {step: names[:3]})
     line = str(error.value)
     assert line.startswith("the sum is abandoned: 2 of 5 parties have sent ")
-    assert line.endswith("and its threshold is 3")
+    assert line.endswith("fewer than the threshold of 3")
     assert "\n" not in line
 
 

@@ -122,7 +122,7 @@ class TestPolicy:
             (
                 {"least_user_noise_multiplier": 1.0},
                 {**_CLIENT, "noise_multiplier": None},
-                "does not say its noise multiplier, but .*give --noise_multiplier|"
+                "does not state its noise multiplier, but .*give --noise_multiplier|"
                 "give noise_multiplier",
             ),
             (

@@ -332,7 +332,7 @@ REFUSED = {
             shape=(3,),
             dtype=tf.string,
         ),
-        "'words' has a lookup table without a content; give the layer a vocabulary",
+        "'words' has an empty lookup table; give the layer a vocabulary",
     ),
     "train_step": (
         lambda: type("Own", (Subclassed,), {"train_step": lambda self, data: {}})(),

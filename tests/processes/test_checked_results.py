@@ -155,7 +155,9 @@ def test_client_work_of_another_form(changed, message):
         checked_results.trained(fits._replace(**changed), WEIGHTS, state)
     with pytest.raises(UserError, match="returned a tuple of 3; expected a clients"):
         checked_results.trained((1, 2, 3), WEIGHTS, None)
-    with pytest.raises(UserError, match="so that no client keeps one; return the fir"):
+    with pytest.raises(
+        UserError, match=("so that clients keep no state; return the fir")
+    ):
         checked_results.trained(fits, WEIGHTS, None)
 
 

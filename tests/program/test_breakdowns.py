@@ -47,6 +47,6 @@ def test_a_line_says_how_many_clients_secure_sums_clipped():
     unclipped["aggregator_mean_weight_clipped_clients"] = 0
     Progress(3, stream=stream, bar=False).round_done(unclipped)
     assert stream.getvalue().splitlines() == [
-        "round 2/3  cohort 9  loss 0.5  clipped by secure sums 4  ε inf",
+        "round 2/3  cohort 9  loss 0.5  clients clipped by secure sums 4  ε inf",
         "round 3/3  cohort 9  loss 0.5  ε inf",
     ]

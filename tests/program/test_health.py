@@ -270,7 +270,9 @@ class TestWhatDidNotHappen:
                 return found
 
         _, out = run(tmp_path / "b", evaluator=Empty(), config=fake.config(rounds=2))
-        assert "no best model: no evaluation has a value that could choose one" in out
+        assert (
+            "no best model: no evaluation has a value of the metric that chooses it"
+        ) in out
 
 
 def test_names_on_a_terminal_and_in_csv(tmp_path):

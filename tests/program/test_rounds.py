@@ -272,7 +272,7 @@ def test_a_signal_before_the_session_is_told(
         list(program.rounds(**given)) if call == "rounds" else program.run(**given)
     assert raised.value.code == 128 + number
     name = signal.Signals(number).name
-    told = f"interrupted by {name}; the same command goes on in {tmp_path}\n"
+    told = f"interrupted by {name}; the same command continues the run in {tmp_path}\n"
     # Without a stream, lines go to standard output.
     shown = capsys.readouterr().out if stream is None else stream.getvalue()
     assert shown == told

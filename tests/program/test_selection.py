@@ -21,7 +21,9 @@ def test_direction_is_known_by_name():
     assert higher_is_better("eval_accuracy", {})
     assert higher_is_better("held_out_auc", {})
     assert not higher_is_better("eval_client_worst_loss", {})
-    with pytest.raises(ValueError, match="nobody knows whether a higher 'eval_size'"):
+    with pytest.raises(
+        ValueError, match="it is not known whether a higher 'eval_size'"
+    ):
         higher_is_better("eval_size", {})
 
 
@@ -230,7 +232,7 @@ def test_weighted_metrics_by_hand():
         ("eval_auc:0,eval_loss:1", "'eval_auc:0' must have a weight above 0"),
         ("eval_auc:x", "must have a weight above 0"),
         ("eval_auc:1,eval_auc:2", "'eval_auc' is given twice"),
-        ("eval_size:1,eval_auc:1", "nobody knows whether a higher 'eval_size'"),
+        ("eval_size:1,eval_auc:1", "it is not known whether a higher 'eval_size'"),
     ],
 )
 def test_wrong_weights(text, message):

@@ -69,7 +69,7 @@ def test_two_seeds_have_no_interval_and_it_is_said(three, tmp_path):
     text = text_of(path)
     assert "0.5, 0.6" in text
     assert "±" not in text
-    assert "an interval of two would have one degree of freedom" in text
+    assert "an interval of two runs would have only one degree of freedom" in text
     assert "The runs differ in their seeds alone." in text
     (group,) = groups.grouped(groups.read_runs(three[:2]))
     # The mean with points, and both runs; three of each are no curve.
@@ -114,7 +114,7 @@ def test_the_page_has_results_and_settings(three, tmp_path):
     report.write(three[3])
     path = report.compare(three, tmp_path / "page.html")
     text = text_of(path)
-    assert "4 runs · 2 settings beside the seed · task mnist" in text
+    assert "4 runs · 2 settings, seeds not counted · task mnist" in text
     assert "fast 1 0.9 2 4 s 3 kB all rounds" in text
     assert "client_learning_rate 0.1 0.5" in text
     # Addresses of the runs' own reports, where there are some.
@@ -202,7 +202,7 @@ def test_a_sweep_is_grouped_by_its_labels(tmp_path):
 def test_a_sweep_that_goes_on(tmp_path):
     text = text_of(report.compare_sweep(write_sweep(tmp_path / "grid", begun=1)))
     assert "Sweep grid 1 run · 1 setting" in text
-    assert "nothing here says how much a seed changes" in text
+    assert "these figures do not show how much the seed changes" in text
 
 
 @pytest.mark.parametrize(

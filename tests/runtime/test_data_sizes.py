@@ -102,7 +102,7 @@ def test_what_xla_computes_as_tensorflow_is_allowed(name):
 )
 def test_clients_that_are_executed_at_once_have_no_sizes_of_their_own(function):
     checked(function, [BATCH, WIDTH])
-    with pytest.raises(NotImplementedError, match="have one size in common"):
+    with pytest.raises(NotImplementedError, match="must have the same size"):
         checked(function, [BATCH, WIDTH], at_once=True)
 
 

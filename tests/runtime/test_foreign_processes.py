@@ -432,7 +432,7 @@ def test_the_explanation_reads_well():
     text = str(runtime.explain(process))
     assert text.splitlines()[0].startswith("runtime: in_process (")
     assert "clients' data: datasets, read into tensors once a round" in text
-    assert "clients: folded, xla; folded, graph (the first round measures" in text
+    assert "clients: folded, xla; folded, graph (the first round finds" in text
     assert (
         "work: interpreted: variables are values of the graph (ReduceDataset)" in text
     )

@@ -226,7 +226,10 @@ class TestAnswers:
                 timer.join()
                 os.kill(stopped.pid, signal.SIGCONT)
             assert int(total) == int(state) == 600_000
-            lost = f"no TFF worker answers at {stopped.address}; others do its part"
+            lost = (
+                f"no TFF worker answers at {stopped.address}; other workers compute "
+                "its part"
+            )
             assert said == [lost]
             assert time.monotonic() - started < 30
             for _ in range(200):

@@ -112,7 +112,9 @@ class TestSums:
             state, _ = engine.next(engine.initialize(), [1, 2, 3, 4])
             _, total = engine.next(state, [5, 6])
         assert int(total) == 11
-        assert said == [f"no TFF worker answers at {away}; others do its part"]
+        assert said == [
+            f"no TFF worker answers at {away}; other workers compute its part"
+        ]
 
     def test_nobody_answers(self, process):
         away = [f"localhost:{_unused_port()}" for _ in range(2)]
@@ -156,7 +158,7 @@ def test_a_worker_that_is_killed_while_it_computes_and_comes_back(addresses):
         killer.join()
         lost.close()
         assert said == [
-            f"no TFF worker answers at 127.0.0.1:{port}; others do its part"
+            f"no TFF worker answers at 127.0.0.1:{port}; other workers compute its part"
         ]
         again = runtime.Worker(port)
         again.stub()

@@ -227,7 +227,7 @@ class TestWrongFolders:
         ("damage", "said"),
         [
             (lambda path: path.unlink(), "No such file or directory"),
-            (lambda path: path.write_bytes(b"other"), "has another content there"),
+            (lambda path: path.write_bytes(b"other"), "has another content than"),
         ],
         ids=["missing", "other"],
     )
@@ -265,7 +265,7 @@ class TestWrongFolders:
             engine.next(state, cohort)
             path = ExampleFiles(folder, task.train.specs).of(cohort, "c0").path
             path.write_bytes(b"other")
-            with pytest.raises(DataFileError, match="has another content there"):
+            with pytest.raises(DataFileError, match="has another content than"):
                 engine.next(state, cohort)
             path.unlink()
             with pytest.raises(DataFileError, match=": No such file or directory; "):

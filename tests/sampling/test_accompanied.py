@@ -25,5 +25,5 @@ def test_they_are_in_every_cohort_and_in_no_size():
 
 
 def test_a_client_cannot_be_beside_the_clients():
-    with pytest.raises(ValueError, match="'c2', which is also a client"):
+    with pytest.raises(ValueError, match="beside: 'c2' is also the name of a client"):
         sampling.Accompanied(sampling.Full(CLIENTS), ("c2",))

@@ -648,7 +648,7 @@ def test_last_error_prefers_the_line_that_names_one():
     log = "x\nValueError: bad shape\n-----\nFor simplicity, frames were removed.\n"
     assert last_error(log) == "ValueError: bad shape"
     assert last_error("first\nlast\n\n") == "last"
-    assert last_error("") == "it ended without a word"
+    assert last_error("") == "it ended without a message"
 
 
 def test_marks_are_read_from_the_environment():

@@ -54,7 +54,7 @@ def test_products_in_a_row_take_the_result_of_the_one_before():
 
 @pytest.mark.parametrize("name", ["W7", "W8"])
 def test_other_models_have_none(name):
-    with pytest.raises(ValueError, match="is no recurrent model"):
+    with pytest.raises(ValueError, match="is not a recurrent model"):
         of_step(LARGE[name])
 
 
@@ -84,4 +84,4 @@ def test_rounds_run():
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.endswith("is no larger model\n")
+    assert ended.stdout.endswith("is not a larger model\n")

@@ -87,7 +87,9 @@ def test_a_budget_below_what_is_spent_says_so(call, tmp_path):
     spent = composed_epsilon([(EVENT, 3)], 1e-5)
     code, out, _ = call("budget", path, "--epsilon=0.1", "--delta=1e-5")
     assert code == 0
-    assert f"{rounded_up(spent - 0.1)} above the budget: no run charges a round" in out
+    assert (
+        f"{rounded_up(spent - 0.1)} above the budget: no run can charge a further round"
+    ) in out
 
 
 def test_releases_are_no_rounds_in_a_plan(call, tmp_path):

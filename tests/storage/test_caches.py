@@ -423,7 +423,7 @@ def test_a_file_of_another_user(cache, linked, of_another_user, tmp_path):
     used = cache()
     assert used.result == expected
     assert used.computed == 1
-    assert [line for line in used.lines if "it is of another user" in line]
+    assert [line for line in used.lines if "it belongs to another user" in line]
     assert len(used.lines) == 1
 
 

@@ -128,7 +128,7 @@ def test_everything_that_noise_covers(tmp_path, change, words, helps):
         if helps:
             assert folder.computation.changes(now, has_rounds=True)
         else:
-            with pytest.raises(UserError, match="go back to that"):
+            with pytest.raises(UserError, match="not charged; restore it"):
                 folder.computation.changes(now, has_rounds=True)
 
 

@@ -86,7 +86,9 @@ def test_a_changed_record_is_said(tmp_path):
     RunFolder.open(tmp_path, {**HPARAMS, "rounds": 3}).close()
     path = tmp_path / "hparams.json"
     path.write_text(path.read_text().replace('"rounds": 3', '"rounds": 4'))
-    with pytest.warns(UserWarning, match="hparams.json is not as it was written"):
+    with pytest.warns(
+        UserWarning, match="hparams.json: a value was changed after the run wrote"
+    ):
         RunFolder.open(tmp_path, {**HPARAMS, "rounds": 3}).close()
 
 

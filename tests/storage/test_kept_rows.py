@@ -94,7 +94,9 @@ def test_a_doubled_row_is_dropped(paths, written):
     paths[0].write_text(content.replace(row, row + row))
     found, said = again(paths, digest)
     assert found == content
-    assert said == [f"{paths[0]} had lines that are no rows of it, which are dropped"]
+    assert said == [
+        f"{paths[0]} had lines that are not rows of the table; these lines are dropped"
+    ]
 
 
 def test_a_damaged_copy_is_made_again(paths, written):
@@ -134,8 +136,8 @@ def test_a_changed_cell_without_a_copy_is_said(paths, written):
     paths[1].unlink()
     _, said = again(paths, digest)
     assert said == [
-        f"{paths[0]} is not as it was written up to round 4: a cell or a row was "
-        "changed, and the copy that could tell which is damaged too"
+        f"{paths[0]} was changed in its rows up to round 4; nobody can tell "
+        "which cell or row, because the copy is missing or damaged"
     ]
 
 

@@ -187,9 +187,9 @@ def test_clients_without_examples():
         (
             _of(X, X).batch(2, True),
             {},
-            r"shapes of elements \(x \(2, 2\).* say batched=",
+            r"shapes of elements \(x \(2, 2\).* give batched=",
         ),
-        (_of(X, Y).batch(5, True), {}, "do not tell whether these are batches"),
+        (_of(X, Y).batch(5, True), {}, "do not tell whether the elements are batches"),
         (_of(X, Y), {"client_ids": ["a"]}, "client_ids goes with a function"),
         (_of(X, Y.astype(str)), {}, "client 'a': y must be .* got text"),
         (_of(X, Y - 1), {}, "client 'a': y, row 0: -1, but .* expects classes"),
@@ -239,9 +239,7 @@ def test_a_later_client_that_changes_is_refused(monkeypatch):
 def test_datasets_without_an_end_that_do_not_say_so(monkeypatch):
     monkeypatch.setattr(datasets.reading, "_MOST_OF_UNKNOWN", 600)
     endless = _of(X, Y).repeat().filter(lambda x, y: True)
-    with pytest.raises(
-        ValueError, match=r"'a': the dataset has gone on for .* elements"
-    ):
+    with pytest.raises(ValueError, match=r"'a': the dataset has given .* elements"):
         _made({"a": endless})
     with pytest.raises(ValueError, match=r"'a': the dataset failed after .* zero"):
         _made({"a": _of(Y, Y).map(lambda x, y: (1 // x, y))})

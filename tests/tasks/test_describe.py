@@ -105,8 +105,8 @@ def test_large_populations_are_sampled(capsys):
         ),
         (
             ["mnist", "--dirichlet_alpha=0.1"],
-            "dirichlet_alpha is an option of partition=dirichlet and of no effect "
-            "with partition=iid",
+            "dirichlet_alpha has an effect only with partition=dirichlet, got "
+            "partition=iid",
         ),
         (["mnist", "--plot=a.txt"], "--plot=a.txt: expected a file ending in .png"),
         (["mnist", "--plot=/none/a.png"], "--plot=/none/a.png: there is no folder"),

@@ -471,6 +471,8 @@ class _WithoutConfiguration(tf.keras.metrics.Mean):
 
 
 def test_a_metric_without_a_configuration_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"'gap' cannot be made anew.*'dtype'") as told:
+    with pytest.raises(
+        ValueError, match=r"'gap' cannot be made again.*'dtype'"
+    ) as told:
         objectives.from_keras("mean_squared_error", [_WithoutConfiguration()])
     assert "\n" not in str(told.value)

@@ -130,7 +130,7 @@ def test_a_loss_that_nobody_named_is_refused_if_the_model_has_another():
     with pytest.raises(UserError, match=r"no objective is given.*objective='model'"):
         task_of(variable_model(twice_loss(), 2), CLASSES).functional_model()
     one_hot = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
-    with pytest.raises(UserError, match=r"own fails for these labels") as error:
+    with pytest.raises(UserError, match=r"own loss fails for these labels") as error:
         task_of(variable_model(one_hot, 2), CLASSES).functional_model()
     assert "\n" not in str(error.value)
 

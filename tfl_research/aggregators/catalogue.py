@@ -182,7 +182,7 @@ class RepeatedGeometricMedian(AggregatorSettings):
     PAPERS = ("Pillutla et al. 2022, arXiv 1912.13445",)
     SENSITIVITY = (
         "a client's part is divided by its distance from the last median, and by a sum "
-        "that depends on the others, so that it is not bounded by C/n"
+        "that depends on the other clients, so that no client's part is bounded by C/n"
     )
     SUMS_ONLY = True
 
@@ -229,8 +229,8 @@ class TrustedRoot(AggregatorSettings):
     SUMMARY = "FLTrust, which weighs updates by their cosine with the server's own"
     PAPERS = ("Cao et al. 2021, arXiv 2012.13995",)
     SENSITIVITY = (
-        "rows are divided by a sum of trust that depends on the others, so that one "
-        "client's part is not bounded by C/n"
+        "rows are divided by a sum of trust that depends on the other clients, so that "
+        "one client's part is not bounded by C/n"
     )
     WEIGHTED = False
     NEEDS_ROOT = True

@@ -42,7 +42,7 @@ class CoordinateMedian(RuleSettings):
     WEIGHTED = True
     STANDS_IN = True
     SENSITIVITY = _PER_COORDINATE
-    BY_COORDINATE = "where most clients send nothing it is zero"
+    BY_COORDINATE = "its result is zero where most clients send nothing"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
         from tfl_research.aggregators import rules
@@ -69,7 +69,7 @@ class TrimmedMean(RuleSettings):
     # The rule trims a fixed share of the weight at either end, whatever the weights.
     BROKEN_BY_WEIGHT = False
     SENSITIVITY = _PER_COORDINATE
-    BY_COORDINATE = "where few clients send anything it takes their values off"
+    BY_COORDINATE = "it trims away the values of coordinates that few clients send"
 
     trim: Optional[float] = settings.real(
         None,
@@ -90,8 +90,8 @@ class TrimmedMean(RuleSettings):
         if share is not None and share * self.bucket_size >= 0.5:
             # Each hostile client can spoil one bucket.
             raise self.refused_choice(
-                "a trim ratio is a ratio of clients: times bucket_size it must be "
-                f"below 0.5, got {share:g} of buckets of {self.bucket_size}"
+                "the trim ratio is a share of the clients, so trim x bucket_size must "
+                f"be below 0.5, got {share:g} with bucket_size={self.bucket_size}"
             )
         if isinstance(count, int) and count < (self.byzantine or 0):
             raise self.refused_choice(
@@ -199,7 +199,7 @@ class Bulyan(RuleSettings):
     PER_BYZANTINE, AT_LEAST, SOURCE = 4, 3, "arXiv 1802.07927: n >= 4f + 3"
     NEEDS_BYZANTINE = True
     SENSITIVITY = _SELECTS
-    BY_COORDINATE = "where most clients send nothing it is about zero"
+    BY_COORDINATE = "its result is about zero where most clients send nothing"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
         from tfl_research.aggregators import rules
@@ -246,7 +246,7 @@ class MeanAroundMedian(RuleSettings):
     SOURCE = "arXiv 1802.10116: 2q < m"
     NEEDS_BYZANTINE = True
     SENSITIVITY = _PER_COORDINATE
-    BY_COORDINATE = "where most clients send nothing it is about zero"
+    BY_COORDINATE = "its result is about zero where most clients send nothing"
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:
         from tfl_research.aggregators import rules
@@ -277,7 +277,7 @@ class SignMajority(RuleSettings):
         "one client's votes have l2 norm √d, whatever its update was clipped to"
     )
     SUMS_ONLY = True
-    BY_COORDINATE = "where few clients send anything a few hostile votes decide"
+    BY_COORDINATE = "a few hostile votes decide the coordinates that few clients send"
     RESULT_IS_SIGN: ClassVar[bool] = True
 
     def apply(self, rows: Rows, *, center: Optional[tf.Tensor] = None) -> tf.Tensor:

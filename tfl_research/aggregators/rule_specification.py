@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 SKIP = "skip"
 _MIXING = Act(
     "nearest_neighbour_mixing",
-    "it puts one client's update into many rows, so that its part is not bounded",
+    "it puts one client's update into many rows, so that the client's part is not "
+    "bounded",
     False,
 )
 _BUCKETING = Act(
     "bucketing",
-    "a bucket's mean is sound by itself, but what follows bucketing is a rule that "
-    "selects or trims",
+    "the mean of a bucket keeps the bound, but the rule that follows selects or trims "
+    "the buckets",
     False,
 )
 
@@ -234,9 +235,9 @@ class RuleSettings(AggregatorSettings):
             self.stand_in._check_largest(largest)
         if self.smallest_cohort > smallest and self.on_breakdown is None:
             raise self.refused_choice(
-                f"{self._condition}, but a round can have as few as {smallest}; give "
-                "--on_breakdown, which says what happens in such a round, or "
-                "--sampler=fixed"
+                f"{self._condition}, but a round can have as few as {smallest} "
+                "clients; give --on_breakdown, which says what happens in such a "
+                "round, or --sampler=fixed"
             )
 
     def _check_largest(self, largest: int) -> None:

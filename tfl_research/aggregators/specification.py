@@ -107,7 +107,7 @@ class AggregatorSettings(NamedSettings):
     TITLE: ClassVar[str] = "Aggregation"
 
     SENSITIVITY: ClassVar[Optional[str]] = (
-        "nobody has bounded how far one client can move its result"
+        "no bound is known for how far one client can move its result"
     )
     SUMS_ONLY: ClassVar[bool] = False
     BY_COORDINATE: ClassVar[Optional[str]] = None
@@ -135,8 +135,8 @@ class AggregatorSettings(NamedSettings):
           ValueError: the aggregator is not `attackable`.
         """
         raise ValueError(
-            f"{self.NAME} never holds the updates of a round together; give a rule "
-            "that is built over a stack"
+            f"{self.NAME} only adds updates up and never has all updates of a round "
+            "at once; give a rule that is built over a stack of updates"
         )
 
     def before_noise(

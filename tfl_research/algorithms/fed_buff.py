@@ -52,7 +52,9 @@ class FedBuffClient(clients.ClientWork):
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
         if model.averaged:
-            check_no_statistics(model, "FedBuff", "stale clients would send old ones")
+            check_no_statistics(
+                model, "FedBuff", "stale clients would send old statistics"
+            )
         base = self.base.build(model, objective)
 
         @autograph.function

@@ -66,7 +66,7 @@ def guarded(
             )
             return say(program, text, USAGE_ERROR)
         if error.filename is not None:
-            text = f"{_words(error)}; mend that, then give the same command again"
+            text = f"{_words(error)}; correct this, then give the same command again"
             return say(program, text, USAGE_ERROR)
         return say(program, f"{_words(error)}; {_kept(error, folder())}", UNFORESEEN)
     except Exception as error:  # noqa: BLE001, the traceback is kept.
@@ -124,7 +124,7 @@ def _kept(error: Exception, folder: Optional[pathlib.Path]) -> str:
     except OSError as failed:
         sys.stderr.write(content.decode())
         return f"the traceback could not be kept ({failed.strerror}) and is above"
-    return f"this is not foreseen; the traceback is in {path}"
+    return f"this error was not expected; the traceback is in {path}"
 
 
 def _written(content: bytes, folder: Optional[pathlib.Path]) -> pathlib.Path:

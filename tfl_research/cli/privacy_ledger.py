@@ -107,7 +107,10 @@ def _budget_lines(ledgers: LedgerSet, groups: Sequence[tuple[Event, int]]) -> li
         where = (
             f"{math.floor(left * 1000) / 1000:g} below the budget"
             if left >= 0
-            else f"{rounded_up(-left)} above the budget: no run charges a round"
+            else (
+                f"{rounded_up(-left)} above the budget: no run can charge a further "
+                "round"
+            )
         )
         lines.append(
             f"budget of {ledger.path}: {budget}; spent ε = {rounded_up(spent)}, {where}"

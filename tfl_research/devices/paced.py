@@ -51,13 +51,13 @@ class PacedRounds(SynchronousRounds):
         super().__post_init__()
         if self.over_selection != 1:
             raise ValueError(
-                "over_selection must be 1 where every report is taken, got "
-                f"{self.over_selection}"
+                "over_selection must be 1, since these rounds take every report that "
+                f"comes in time, got {self.over_selection}"
             )
         if self.devices.availability.label_correlation > 0:
             raise ValueError(
-                "if a round's course must tell nothing of the data, availability must "
-                "not depend on the data: label_correlation must be 0, got "
+                "label_correlation must be 0, since the course of these rounds must "
+                "not depend on the clients' data, got "
                 f"{self.devices.availability.label_correlation}"
             )
 

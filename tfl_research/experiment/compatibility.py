@@ -80,7 +80,7 @@ def _attack(experiment: Description) -> None:
     if attack.kind == attacks.OMNISCIENT and not attackable:
         raise SettingError(
             f"--attack={attack.attack}: needs all updates of a round, but "
-            f"--aggregator={experiment.aggregator_name} never holds them together; "
+            f"--aggregator={experiment.aggregator_name} never has all of them at once; "
             "give --aggregator=mean or a robust rule, or another --attack"
         )
     algorithm = experiment.chosen_algorithm

@@ -198,14 +198,20 @@ class Description:
     def clients(self) -> ClientOptimizer:
         """The clients' optimizer."""
         if not isinstance(self.client_optimizer, ClientOptimizer):
-            raise TypeError(f"expected the clients' one, got {self.client_optimizer!r}")
+            raise TypeError(
+                "client_optimizer must be a ClientOptimizer, got "
+                f"{self.client_optimizer!r}"
+            )
         return self.client_optimizer
 
     @property
     def server(self) -> ServerOptimizer:
         """The server's optimizer."""
         if not isinstance(self.server_optimizer, ServerOptimizer):
-            raise TypeError(f"expected the server's, got {self.server_optimizer!r}")
+            raise TypeError(
+                "server_optimizer must be a ServerOptimizer, got "
+                f"{self.server_optimizer!r}"
+            )
         return self.server_optimizer
 
     @property

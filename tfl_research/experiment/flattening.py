@@ -263,7 +263,7 @@ def _instead(experiment: Description, name: str) -> str:
         alike = _alike(name, sorted(known))
         if alike:
             return f"did you mean {' or '.join(f'--{setting}' for setting in alike)}?"
-    return "experiment.flat() has those that there are"
+    return "experiment.flat() lists the settings of this experiment"
 
 
 def _alike(name: str, known: list[str]) -> list[str]:

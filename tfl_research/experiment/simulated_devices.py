@@ -180,9 +180,10 @@ def statement_lines(rounds: Sampler) -> tuple[list[str], list[str]]:
     if not isinstance(rounds, devices.PacedRounds):
         return [], []
     sends = (
-        "every selected device that is on-line sends, one that is late its noise alone"
+        "every selected device that is online sends, and a late device sends only its "
+        "noise"
         if rounds.every_device_sends
-        else "reports that come later, and devices that drop out, contribute nothing"
+        else "late reports and devices that drop out contribute nothing"
     )
     charged = (
         "Abandoned rounds are charged: what devices sent has been seen."

@@ -141,8 +141,8 @@ class FederationEngine(ClosedOnExit):
         missing = [i for i in asked if i not in total.client_ids]
         if missing:
             self._say(
-                f"round {number}: without {', '.join(map(repr, missing))}: no answer "
-                "that counts came in time"
+                f"round {number}: left out: {', '.join(map(repr, missing))}; no valid "
+                "answer came in time"
             )
         tensors = [tf.constant(value) for value in total.tensors]
         result = self._process.clients.result(leaves, tensors)

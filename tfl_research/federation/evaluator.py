@@ -57,8 +57,9 @@ class FederatedEvaluator:
         left_out = sorted(self._local.of_examples)
         if left_out:
             self._say(
-                f"no {', '.join(left_out)} over all clients' examples, because "
-                "predictions stay at the sites; clients.csv has each client's"
+                f"{', '.join(left_out)} over all clients' examples cannot be computed, "
+                "because predictions stay at the sites; clients.csv has the values of "
+                "each client"
             )
 
     @property

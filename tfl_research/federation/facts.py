@@ -85,8 +85,8 @@ class SiteFacts:
             set(sizes) != set(client_ids) or min(sizes.values()) < 0
         ):
             raise MessageError(
-                f"site {site}: its sizes are not for its clients; install the same "
-                "version at the site and here"
+                f"site {site}: the sizes that it sent do not fit its clients; install "
+                "the same version at the site and here"
             )
         return facts
 

@@ -141,7 +141,7 @@ def trained(
     if client_state is None and result.client_state is not None:
         raise UserError(
             "the client work returned a client_state, but its initial_client_state "
-            "gives None, so that no client keeps one; return the first state there"
+            "returns None, so that clients keep no state; return the first state there"
         )
     if client_state is not None:
         kept = _tensor("client work: client_state", result.client_state, client_state)

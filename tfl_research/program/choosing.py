@@ -14,8 +14,8 @@ from tfl_research.program.interfaces import Account, Evaluates
 from tfl_research.program.states import NOT_EVALUATED, NoEvaluation
 
 OWN_STATISTICS = (
-    "clients keep their own statistics (non_trainable='local'), those of their last "
-    "round alone; the exported model has the initial statistics"
+    "clients keep their own statistics (non_trainable='local'), and only those of "
+    "their last round; the exported model has the initial statistics"
 )
 
 

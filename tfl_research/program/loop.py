@@ -243,7 +243,8 @@ def _interrupt(
         # Steps did not handle the signal: no session has begun, or it has ended.
         out = sys.stdout if stream is None else stream
         out.write(
-            f"interrupted by {error}; the same command goes on in {folder.path}\n"
+            f"interrupted by {error}; the same command continues the run in "
+            f"{folder.path}\n"
         )
         out.flush()
     raise RunInterrupted(error.number) from None

@@ -116,7 +116,7 @@ def _clipped(row: Mapping[str, Any]) -> list[Part]:
     if not counts:
         return []
     name = max(counts, key=lambda each: counts[each])
-    return [(name, f"clipped by secure sums {counts[name]}")]
+    return [(name, f"clients clipped by secure sums {counts[name]}")]
 
 
 def _devices(cells: Mapping[str, Any]) -> list[Part]:

@@ -41,9 +41,10 @@ def metric_of(rows: Sequence[Mapping[str, Any]]) -> str:
     metric = next((str(row["metric"]) for row in rows if row.get("metric")), None)
     if metric is None:
         raise UserError(
-            "no run has a value of the metric that chooses models: it is not defined "
-            "on what was evaluated; choose another --selection_metric, or raise "
-            "--max_evaluation_examples, in another --output_dir"
+            "no run has a value of the metric that chooses models: the metric is not "
+            "defined on the examples that were evaluated; choose another "
+            "--selection_metric, or raise --max_evaluation_examples, in another "
+            "--output_dir"
         )
     return metric
 

@@ -42,7 +42,9 @@ class Explanation:
         ]
         if self.modes:
             modes = "; ".join(map(str, self.modes))
-            lines.append(f"clients: {modes} (the first round measures the fastest)")
+            lines.append(
+                f"clients: {modes} (the first round finds the fastest by measuring)"
+            )
         lines += [f"not compiled by XLA: {reason}" for reason in self.not_compiled]
         lines += [f"{name}: {how}" for name, how in self.parts]
         return "\n".join(lines)

@@ -137,8 +137,8 @@ class InProcessEngine(ClosedOnExit):
         way_out = (
             "leave the mode out, or use Mode('folded', 'graph')"
             if self._is_given
-            else "the run's earlier rounds were executed so: start over in another "
-            "folder"
+            else "the run's earlier rounds were executed in this mode: start over in "
+            "another folder"
         )
         return UnsupportedProcess(
             f"mode {mode} cannot execute this process: {reason}; {way_out}"

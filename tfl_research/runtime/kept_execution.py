@@ -62,8 +62,8 @@ class KeptExecution:
         """
         if execution is None:
             raise UserError(
-                f"{self._path} is missing, so nobody knows how the run executed "
-                "its rounds; restore it, or choose another --output_dir"
+                f"{self._path} is missing, so it is not known how the run executed its "
+                "rounds; restore the file, or choose another --output_dir"
             )
 
     def check(
@@ -82,16 +82,18 @@ class KeptExecution:
         if execution.accelerator != accelerator:
             raise UserError(
                 f"--accelerator={accelerator}: the run executed its rounds with "
-                f"--accelerator={execution.accelerator} ({self._path}), which rounds "
-                "differently; give the run's own, or choose another --output_dir"
+                f"--accelerator={execution.accelerator} ({self._path}), which gives "
+                "differently rounded results; give "
+                f"--accelerator={execution.accelerator}, or choose another --output_dir"
             )
         kept = execution.operation_threads
         if kept is not None and kept != operation_threads:
             raise UserError(
                 f"the run executed its rounds with {_threads(kept)} for each operation "
-                f"({self._path}), which rounds differently, and TensorFlow has started "
-                f"with {_threads(operation_threads)} in this process; go on in a new "
-                f"process, with {cores.VARIABLE}={kept} in its environment"
+                f"({self._path}), but TensorFlow has started with "
+                f"{_threads(operation_threads)} in this process, which gives "
+                "differently rounded results; continue in a new process, with "
+                f"{cores.VARIABLE}={kept} in its environment"
             )
 
     def write(self, execution: Execution) -> None:

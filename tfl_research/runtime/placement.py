@@ -128,7 +128,7 @@ def prepare(
     if _RANDOM_ORDER.search(given):
         raise UserError(
             f"--accelerator=gpu: XLA_FLAGS={given!r} switches {_DETERMINISTIC} off, so "
-            "that a resumed run would round differently; take the flag out"
+            "a resumed run would give differently rounded results; remove the flag"
         )
     if _DETERMINISTIC not in given:
         os.environ["XLA_FLAGS"] = f"{given} {_DETERMINISTIC}=true".strip()
@@ -168,8 +168,8 @@ def _why_none() -> str:
     """Says why TensorFlow finds no GPU and what to do, as far as this process knows."""
     if tf.config.list_physical_devices("GPU"):
         return (
-            "this process began without GPUs, as a run without --accelerator=gpu "
-            "does; start a new one for a run with GPUs"
+            "this process began without GPUs, as a run without --accelerator=gpu does; "
+            "start a new process for a run with GPUs"
         )
     if not _DRIVER.exists():
         return (
@@ -181,6 +181,4 @@ def _why_none() -> str:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         return f"CUDA_VISIBLE_DEVICES={hidden!r} hides the GPUs; unset the variable"
-    return (
-        "TensorFlow could not load CUDA 11.8; TF_CPP_MIN_LOG_LEVEL=0 makes it say why"
-    )
+    return "TensorFlow could not load CUDA 11.8; set TF_CPP_MIN_LOG_LEVEL=0 to see why"

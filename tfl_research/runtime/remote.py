@@ -114,8 +114,8 @@ class RemoteEngine(ClosedOnExit):
             kept = Division(number, "tff" if programs is None else "chunks", mode)
         elif kept.parts < at_once:
             on_change(
-                f"the run began with cohorts of {kept.parts} parts and keeps that "
-                f"({choice_file}), so that its workers compute {kept.parts} parts at "
+                f"the run began with cohorts of {kept.parts} parts and keeps this "
+                f"number ({choice_file}), so its workers compute {kept.parts} parts at "
                 f"the same time, not {at_once}"
             )
         self.parts, self.mode = kept.parts, kept.mode or mode

@@ -32,7 +32,7 @@ class Accompanied:
         for name in self.beside:
             if name in self.inner.client_ids:
                 raise ValueError(
-                    f"beside has {name!r}, which is also a client; give it another name"
+                    f"beside: {name!r} is also the name of a client; give another name"
                 )
 
     @property

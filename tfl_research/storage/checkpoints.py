@@ -212,7 +212,7 @@ class CheckpointStore:
             except _Damaged as error:
                 warnings.warn(
                     f"checkpoint {path} is damaged ({error}) and is skipped; the run "
-                    "goes on from the checkpoint before it",
+                    "continues from the checkpoint before it",
                     stacklevel=3,
                 )
                 continue

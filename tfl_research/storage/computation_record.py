@@ -185,11 +185,11 @@ class ComputationRecord:
                 f"{differs}; build the process with the same model, settings and code "
                 f"as at the first start, {_ELSE}"
             )
-        fix = "go back to that" if fixed else f"go back to that, {_RECHARGE},"
+        fix = "restore it" if fixed else f"restore it, {_RECHARGE},"
         return UserError(
-            f"{self.path.parent} was begun with something else: {what} {differs}; the "
-            "same noise on something else would be a release that is not charged; "
-            f"{fix} {_ELSE}"
+            f"{self.path.parent} was begun with another computation: {what} {differs}; "
+            "using its noise again for a new computation would release results that "
+            f"are not charged; {fix} {_ELSE}"
         )
 
 

@@ -162,7 +162,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     digest = record.pop(_DIGEST, None)
     if digest is not None and digest != _digest(record):
         warnings.warn(
-            f"{path} is not as it was written: a value in it was changed", stacklevel=4
+            f"{path}: a value was changed after the run wrote the file", stacklevel=4
         )
     return record
 

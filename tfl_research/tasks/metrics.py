@@ -74,7 +74,7 @@ def higher_is_better(column: str, declared: Mapping[str, Metric]) -> bool:
     found = metric_of_column(column, declared).higher_is_better
     if found is None:
         raise ValueError(
-            f"nobody knows whether a higher {column!r} is better; declare it, as "
+            f"it is not known whether a higher {column!r} is better; declare it: "
             "Objective(..., metrics={name: Metric(higher_is_better=True)}), or give a "
             f"name that ends in one of {', '.join(_HIGHER + _LOWER)}"
         )

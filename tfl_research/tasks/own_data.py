@@ -174,7 +174,7 @@ class TaskSettings:
             client_unit="client",
             target="none" if unlabelled else "y",
             source=self.source,
-            licence="that of the data",
+            licence="the licence of the data",
             label_names=tuple(self.label_names),
             public_data=self.public_data,
             public_knowledge=self.public_knowledge,
@@ -213,10 +213,7 @@ def check_ids(client_ids: Iterable[object]) -> None:
     for client_id in client_ids:
         conversion.check_id(client_id)
         if client_id in seen:
-            raise ValueError(
-                f"client {client_id!r} is given twice; a client's examples count "
-                "once, so give each id once"
-            )
+            raise ValueError(f"client {client_id!r} is given twice; give each id once")
         seen.add(client_id)
     if not seen:
         raise ValueError("a task needs at least one client, got none")
@@ -263,9 +260,9 @@ def _lazy(client_ids: Sequence[str], read: Callable[[str], Examples]) -> ClientD
         digest = digests.setdefault(client_id, _digest(found))
         if digest != _digest(found):
             raise ValueError(
-                f"client {client_id!r}: reading the examples again gave other "
-                "examples or another order; every reading must give the same, so "
-                "leave shuffle() out: the experiment's batching shuffles"
+                f"client {client_id!r}: reading the examples again gave other examples "
+                "or another order; every reading must give the same examples in the "
+                "same order, so leave shuffle() out: the experiment's batching shuffles"
             )
         if not structures.num_examples(found) and found.keys() == specs.keys():
             return structures.no_examples(specs)

@@ -111,7 +111,7 @@ def test_conflicts_are_a_line_each(sites, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("federation schema merge: ") for line in lines)
-    assert "column 'w': 'U' (south) and 'u' (north) differ by case" in lines[1]
+    assert "column 'w': 'U' (south) and 'u' (north) differ only in case" in lines[1]
     assert not (sites / "schema.json").exists()
     assert _merge(sites, "--drop_columns=age,years", "--distinct=w") == 0
     assert "drop_columns=age,years" in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_conflicts_are_a_line_each(sites, capsys):
         (["--scales=all"], "--scales=all: must be range or mean or none"),
         (["--site=a b"], "--site is 'a b'"),
         (["--label_column=fel"], "--label_column=fel: "),
-        (["--drop_columns=x"], "--drop_columns=x: no feature column"),
+        (["--drop_columns=x"], "--drop_columns=x: the files have no such feature"),
         (["--data_dir=nowhere"], "nowhere: no such folder"),
         (["--output=nowhere/d.json"], "the folder nowhere does not exist"),
     ],

@@ -233,7 +233,7 @@ def test_clients_load_lazily_and_may_be_empty():
         ),
         (
             lambda d: client_skews.rotation(d, 9, image_shape=(4, 4)),
-            r"\(5, 5\) has not as many values as images of \(4, 4\)",
+            r"x of shape \(5, 5\) and images of shape \(4, 4\) have different",
         ),
         (lambda d: client_skews.noise(d, 0, seed=0), "above 0 and finite, got 0"),
         (lambda d: client_skews.noise(d, np.inf, seed=0), "above 0 and finite"),

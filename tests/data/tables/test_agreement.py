@@ -133,7 +133,7 @@ def test_codes_become_categories_on_request(tmp_path):
     choices = drafting.Choices(1, scale_digits=0, categories=("code",))
     drafted = _draft(tmp_path, "n", choices, code=[3, 1, 1], y=[0, 1, 1])
     assert drafted.draft.columns["code"] == drafts.CategoryDraft(False, ("1", "3"))
-    with pytest.raises(ValueError, match=r"--categories=cod: no feature column"):
+    with pytest.raises(ValueError, match=r"--categories=cod: the files have no such"):
         _draft(tmp_path, "n", drafting.Choices(categories=("cod",)), code=[1], y=[0])
 
 
@@ -217,7 +217,9 @@ def test_levels_that_are_written_differently_are_refused(tmp_path):
     south = _draft(tmp_path, "south", codes, **columns)
     lines = _lines([north, south])
     assert len(lines) == 2
-    assert "column 'drug': 'Béta' (north) and 'beta' (south) differ by case" in lines[0]
+    assert (
+        "column 'drug': 'Béta' (north) and 'beta' (south) differ only in case"
+    ) in lines[0]
     assert "--distinct=drug" in lines[0]
     assert "column 'n': '1' (north) and '1.0' (south)" in lines[1]
     merged = merging.merge(
@@ -230,7 +232,9 @@ def test_labels_that_are_written_differently_are_refused(tmp_path):
     north = _draft(tmp_path, "north", a=[1, 2], y=["Yes", "no"])
     south = _draft(tmp_path, "south", a=[1, 2], y=["yes ", "no"])
     (line,) = _lines([north, south])
-    assert line.startswith("label 'y': 'Yes' (north) and 'yes' (south) differ by case")
+    assert line.startswith(
+        "label 'y': 'Yes' (north) and 'yes' (south) differ only in case"
+    )
     east = _draft(tmp_path, "east", a=[1, 2], y=[0, 1])
     (line,) = _lines([north, east])
     assert "0 (east) is an integer and 'Yes' (north) is text" in line
@@ -436,6 +440,8 @@ def test_sites_declare_how_cells_are_written(tmp_path):
     south["price"] = ["0.5", "1"]
     other = _written(tmp_path, "south", plain, **south)
     (line,) = _lines([parts[0], other], distinct=("code",))
-    assert "'price' is written in one way at north and in another at south" in line
-    with pytest.raises(ValueError, match="--notation=pricee: no feature column"):
+    assert "the sites north and south write column 'price' in different ways" in line
+    with pytest.raises(
+        ValueError, match=("--notation=pricee: the files have no such feature")
+    ):
         _written(tmp_path, "south", {"pricee": NOTATIONS["price"]}, **south)

@@ -346,7 +346,7 @@ def test_words_for_no_value_are_refused_or_said_elsewhere(tmp_path):
     _refused(folder, "(NA is a level)", "(NA is no value)")
     (folder / "a.csv").write_text("region,y\nEurope,hard\nNA,mild\n")
     (said,) = _load(folder).said
-    assert "line 3, column 'region': NA is taken for no value in 1 rows" in said
+    assert "line 3, column 'region': NA is read as a missing value in 1 rows" in said
     (folder / "b.csv").write_text("region,y\nAsia,mild\n#N/A,mild\n")
     assert "#N/A is a level of its own" in _load(folder).said[0]
     (folder / "b.csv").write_text("region,y\nAsia,mild\nAsia,none\n")
@@ -434,7 +434,7 @@ def test_scales_and_looks_are_said(tmp_path):
     said = "\n".join(_load(_folder(tmp_path, *contents)).said)
     assert "column 'height': half of the values are beyond" in said
     assert "column 'day' looks like dates" in said
-    assert "column 'id' has another whole number in each of 60 rows" in said
+    assert "column 'id' has a different whole number in each of 60 rows" in said
 
 
 def test_clean_tables_say_nothing(tmp_path):
@@ -468,7 +468,7 @@ def test_numbers_that_stand_for_no_value_are_said_or_refused(tmp_path):
     (said,) = _load(_folder(tmp_path, f"v,y\n{rows}-999,0\n")).said
     assert "column 'v': -999 is far from all other numbers" in said
     folder = _folder(tmp_path, f"v,y\n{rows}1e20,0\n")
-    _refused(folder, "next to 1e+20, most of the other numbers are the same")
+    _refused(folder, "1e+20 is so far from the other numbers that most of them become")
     entry = {**_V, "maximum": 50, "missing_values": ["", "1e20"]}
     (folder / "schema.json").write_text(
         json.dumps(_declared(entry, classes=["0", "1"]))

@@ -287,7 +287,7 @@ def test_mechanisms_and_events_agree_on_whose_noise_it_is():
     ids=["poisson", "fixed", "cyclic", "records"],
 )
 def test_what_everybody_does_need_not_stay_unknown(event):
-    assert "must stay unknown" in " ".join(event(0.5).description())
+    assert "nobody must learn which" in " ".join(event(0.5).description())
     text = " ".join(event(1.0).description())
     assert "unknown" not in text
     assert "nothing is amplified" in text

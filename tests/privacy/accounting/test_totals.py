@@ -41,12 +41,12 @@ class PlainEvent(privacy.Event):
 
 
 def test_what_composes_one_relation_names_what_joins_several():
-    with pytest.raises(ValueError, match="composed_total joins runs of them"):
+    with pytest.raises(ValueError, match="composed_total, which combines such runs"):
         privacy.composed_epsilon([(POISSON, 3), (FIXED, 2)], 1e-5)
     joined = privacy.composed_total([(POISSON, 3), (FIXED, 2)], 1e-5)
     assert joined == composed_total([(POISSON, 3), (FIXED, 2)], 1e-5)
     unknown = [(PlainEvent(0.5, "add_or_remove_one"), 3), (PlainEvent(0.5, "odd"), 3)]
-    with pytest.raises(ValueError, match="no theorem joins them"):
+    with pytest.raises(ValueError, match="no theorem combines these"):
         privacy.composed_total(unknown, 1e-5)
 
 

@@ -93,7 +93,7 @@ def test_zcdp_by_hand():
     # 64 rounds at z = 8: ρ = 64 / (2 · 8²).
     text, _ = stated(PLAIN, planned_rounds=64)
     assert "Zero-concentrated differential privacy: ρ = 0.5." in text
-    assert "Amplification by sampling is left out of it" in text
+    assert "does not count amplification by sampling" in text
 
 
 def test_what_was_spent_takes_the_place_of_what_was_planned():
@@ -129,7 +129,7 @@ def test_replace_one_and_an_accountant_that_does_not_apply():
 
 def test_the_cross_check_says_whether_it_differs():
     text, _ = stated(SAMPLED, planned_rounds=100)
-    assert "it differs by more than 5%" in text
+    assert "they differ by more than 5%" in text
     # At very small δ the two are close.
     near, _ = stated(PLAIN, planned_rounds=64, delta=1e-12)
     assert "they agree within 5%" in near
@@ -231,13 +231,16 @@ def test_an_amplified_matrix_is_more_than_one_gaussian():
     """Turns every 4 rounds, joined with probability 0.1: 16 rounds are 4 turns, √4
     times the sensitivity of one."""
     for rate, relation, words in (
-        (None, "zero_out", " are"),
-        (0.1, "add_or_remove_one", ", were it known who took part, would be"),
+        (None, "zero_out", "All 16 rounds together are"),
+        (
+            0.1,
+            "add_or_remove_one",
+            "If it were known who took part, all 16 rounds together would be",
+        ),
     ):
         event = privacy.MatrixEvent(6.0, 32, 4, 4, 4, rate, 100, 10.0, relation)
         text, _ = stated(event, planned_rounds=16)
-        said = f"All 16 rounds together{words} one Gaussian whose noise is 3 times its"
-        assert said in text
+        assert f"{words} one Gaussian whose noise is 3 times its" in text
 
 
 @pytest.mark.parametrize(
@@ -314,7 +317,7 @@ class TestOutputs:
             "Withheld: nothing.",
             "Stays with the owner of the run: run_seed, checkpoints, ",
             "The metrics eval_... are on the training clients' own test examples",
-            "ε protects the training clients, and no held-out client.",
+            "ε protects the training clients, but not the held-out clients.",
             "The best model is chosen by eval_loss, which is exact",
             "What is given out exactly: cohort_size, eval_loss, clients.csv.",
             "The choice of the best model, and an early stop, by eval_loss.",

@@ -186,7 +186,9 @@ def test_every_partition_names_the_option_that_it_reads():
 
 def test_options_that_are_not_read():
     partition_options.check_read(["dirichlet_alpha", "num_clients"], "dirichlet")
-    with pytest.raises(ValueError, match="noise_level is an option of partition=noise"):
+    with pytest.raises(
+        ValueError, match=("noise_level has an effect only with partition=noise")
+    ):
         partition_options.check_read(["num_clients", "noise_level"], "iid")
 
 

@@ -103,7 +103,7 @@ def as_rows(updates: Updates, weights: Optional[Any] = None) -> Rows:
     if not isinstance(updates, Rows):
         return screen(updates, weights)
     if weights is not None:
-        raise ValueError("Rows have weights of their own; give no other weights")
+        raise ValueError("the rows already have weights; give no other weights")
     return updates
 
 

@@ -97,14 +97,14 @@ class SplitSettings(AlgorithmSettings):
             return None
         layer, before = (n.rpartition("/")[0] for n in (personal[0], shared[-1]))
         if layer and layer == before:
-            why = f"layer {layer!r} is divided: {shared[-1]} is shared"
+            why = f"they divide layer {layer!r}, whose {shared[-1]} stays shared"
         elif num_outputs > 1:
-            why = f"the model has {num_outputs} outputs, and {shared[-1]} is shared"
+            why = f"the model has {num_outputs} outputs, and {shared[-1]} stays shared"
         else:
             return None
         return (
-            f"personal_tensors={self.personal_tensors}: personal are "
-            f"{', '.join(personal)} alone; {why}"
+            f"personal_tensors={self.personal_tensors}: the only personal tensors are "
+            f"{', '.join(personal)}; {why}"
         )
 
 

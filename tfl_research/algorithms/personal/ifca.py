@@ -50,7 +50,9 @@ class IfcaClient(clients.ClientWork):
     def build(
         self, model: models.FunctionalModel, objective: Objective
     ) -> clients.ClientFunction:
-        check_no_statistics(model, "IFCA", "each of its models needs its own")
+        check_no_statistics(
+            model, "IFCA", "each of its models needs statistics of its own"
+        )
         loop = self.steps.loop(model, objective)
 
         @autograph.function

@@ -216,7 +216,7 @@ class Demo:
         log.write_text(output.getvalue(), encoding="utf-8")
         if code:
             raise UserError(
-                f"schema {step} failed; remove {self._folder} to start anew"
+                f"schema {step} failed; remove {self._folder} to start again"
             )
         self._say(f"  {self._short(log)} has the lines of this step")
 

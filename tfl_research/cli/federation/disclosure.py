@@ -51,7 +51,7 @@ def text(path: str, drafted: Drafted, *, missing_hidden: bool) -> str:
             lines.append(_row(name, ", ".join(shown) + rest, width))
     for name in drafted.perhaps_identifiers:
         lines.append(
-            f"Column {name!r} has another whole number in each row: if it is an "
+            f"Column {name!r} has a different whole number in each row: if it is an "
             f"identifier, draft again with --drop_columns={name}."
         )
     lines.append(

@@ -138,7 +138,9 @@ def parser() -> argparse.ArgumentParser:
         "--raise",
         dest="may_raise",
         action="store_true",
-        help=("allow a budget above the one before; a line of the ledger records this"),
+        help=(
+            "allow a budget above the present budget; a line of the ledger records this"
+        ),
     )
     _add_plugin(budget)
     return command_line
@@ -223,8 +225,8 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     plan.add_argument(
         "--delta",
         type=float,
-        help="δ at which ε is given; by default the δ that runs with this many clients "
-        "take by default",
+        help="δ at which ε is given; when not given, the δ that runs with this many "
+        "clients use",
     )
     plan.add_argument(
         "--search_mean",

@@ -163,8 +163,8 @@ def rotation(
         raise ValueError(f"rotation expects square images, got x of {shape}")
     if math.prod(shape) != math.prod(x_shape):
         raise ValueError(
-            f"x of {x_shape} has not as many values as images of {shape}; give the "
-            "shape of an image as image_shape"
+            f"x of shape {x_shape} and images of shape {shape} have different numbers "
+            "of values; give the shape of an image as image_shape"
         )
     angles = client_angles(len(data), degrees)
 

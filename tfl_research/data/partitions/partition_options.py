@@ -43,7 +43,7 @@ def check_read(options: Iterable[str], chosen: str) -> None:
         reader = reader_of(option, chosen)
         if reader is not None:
             raise ValueError(
-                f"{option} is an option of partition={reader} and of no effect with "
+                f"{option} has an effect only with partition={reader}, got "
                 f"partition={chosen}"
             )
 

@@ -184,9 +184,10 @@ def _check_apart(name: str, values: pd.Series, mean: float, deviation: float) ->
     if 2 * len(np.unique(scaled)) < len(distinct):
         far = distinct[np.argmax(np.abs(distinct))]
         raise ValueError(
-            f"column {name!r}: next to {far:g}, most of the other numbers are the same "
-            "in float32; correct the files, or declare a range in schema.json, with "
-            f'"missing_values": ["", "{far:g}"] if it means no value'
+            f"column {name!r}: {far:g} is so far from the other numbers that most "
+            "of them become equal in float32; correct the files, or declare a range in "
+            f'schema.json, with "missing_values": ["", "{far:g}"] if {far:g} stands '
+            "for a missing value"
         )
 
 

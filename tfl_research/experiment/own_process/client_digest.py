@@ -62,8 +62,8 @@ def digest_of(clients: ProcessClients) -> ValuesDigest:
                 part = "varies"
                 why = (
                     "has other values when it is read again, as after a shuffle "
-                    "without a seed, so that a repeated round would be another one; "
-                    "give every shuffle a seed and reshuffle_each_iteration=False"
+                    "without a seed, so a repeated round would have other data; give "
+                    "every shuffle a seed and reshuffle_each_iteration=False"
                 )
         except _WithoutEndError:
             why = "has a dataset without an end; cut it, as by take"

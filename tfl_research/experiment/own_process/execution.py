@@ -208,6 +208,6 @@ def _varying_line(values: ValuesDigest) -> str:
     more = values.number_varying - 1
     others = f" (and {more} other clients)" if more else ""
     return (
-        f"{values.varying}{others}; a run that is resumed is another one, and its data "
-        "are not compared"
+        f"{values.varying}{others}; so a resumed run has other data, which are not "
+        "compared with the data before"
     )

@@ -58,9 +58,9 @@ def planned(
                 "repeatable is missing: the process draws "
                 f"{', '.join(randomness.by_seed)} by a seed and "
                 f"{', '.join(randomness.anew)} anew at each execution; give "
-                "repeatable=False if the noise is drawn anew, and otherwise leave the "
-                "operations out that draw anew, since a repeated round would put the "
-                "same noise on other sums"
+                "repeatable=False if the noise is drawn anew; if not, remove the "
+                "operations that draw anew, since a repeated round would add the same "
+                "noise to other sums"
             )
         repeatable = randomness.is_repeatable
     return declared.plan(
@@ -88,7 +88,8 @@ def _own_plan(
         )
     if own.rounds != training.rounds:
         raise training.refused(
-            "rounds", f"the process' plan is for {own.rounds} rounds; give as many"
+            "rounds",
+            (f"the process' plan is for {own.rounds} rounds; give rounds={own.rounds}"),
         )
     return own
 

@@ -32,13 +32,13 @@ _DECLARE = (
 # The reasons why the privacy settings of a task do not fit a process.
 _OTHER_PRIVACY: dict[type[Any], str] = {
     UserLevelPrivacy: (
-        "adds noise to the updates of a task, and the noise of a process is its own; "
+        "adds noise to the updates of a task, but a process adds its own noise; "
         + _DECLARE
     ),
     RecordLevelPrivacy: (
-        "is about local steps, which a task draws and a process takes itself; give the "
-        "task to tfl.Experiment, or where the process noises what clients send, "
-        + _DECLARE
+        "is about the local steps of a task, but a process has its own local steps; "
+        "give the task to tfl.Experiment, or, if the process adds noise to what "
+        "clients send, " + _DECLARE
     ),
 }
 

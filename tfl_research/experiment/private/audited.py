@@ -67,7 +67,8 @@ def warn_of_sabotage(settings: Audit, folder: RunFolder) -> None:
         return
     text = (
         f"SABOTAGED with --sabotage={settings.sabotage}: this run's ε, ledger and "
-        "privacy statement are false. It tests the audit; use nothing of it."
+        "privacy statement are false. The run only tests the audit; do not use its "
+        "results."
     )
     warnings.warn(text, stacklevel=2)
     atomic.write(folder.path / "SABOTAGED", (text + "\n").encode())

@@ -53,7 +53,7 @@ def outside_lines(
         lines.append(
             "The sites, as far as the guarantee rests on sampling: a site knows in "
             f"which rounds it takes part{also}, and gets the model of each round. So "
-            "does the coordinator, which draws the cohorts. Against them only a "
-            "figure without amplification counts."
+            "does the coordinator, which draws the cohorts. Against them, only an ε "
+            "without amplification by sampling holds."
         )
     return lines

@@ -229,10 +229,10 @@ def write_statement(
         shared=_shared_total(account, done),
         outside=outside,
         notes=[
-            f"l2 norm clip of a gradient: {made.l2_norm_clip:g}. Clients weigh in the "
-            f"server's mean by {weighting}, their numbers of records being public; "
-            "what the server does with the updates, thresholds from their norms "
-            "included, costs no further privacy.",
+            f"l2 norm clip of a gradient: {made.l2_norm_clip:g}. The server's mean "
+            f"weights clients by {weighting}; their numbers of records are public. "
+            "What the server does with the updates costs no further privacy, also "
+            "thresholds from their norms.",
             *_silo_notes(setup.reporting),
             *account.statement_notes(done or made.rounds),
             *shared_ledgers.sentences(account, done),

@@ -252,9 +252,9 @@ def notes(setup: Setup) -> list[str]:
     )
     if settings.evaluation_noise_multiplier is not None:
         lines.append(
-            f"Private evaluation: {score}. It gets Gaussian noise of "
-            f"{settings.evaluation_noise_multiplier:g} times that, and is charged "
-            "before anyone sees it."
+            f"Private evaluation: {score}. This accuracy gets Gaussian noise of "
+            f"{settings.evaluation_noise_multiplier:g} times that bound, and is "
+            "charged before anyone sees it."
         )
     if settings.selection_epsilon is not None:
         lines.append(

@@ -15,8 +15,8 @@ from tfl_research.storage import RunFolder
 
 _OUTSIDE = (
     "Whoever knows the run seed, which was chosen by --run_seed, and whoever sees "
-    "another run that was begun with the same one: their cohorts are the same, and "
-    "so is their noise where nothing else differs."
+    "another run with the same run seed: such runs have the same cohorts, and the same "
+    "noise if nothing else differs."
 )
 
 
@@ -47,7 +47,7 @@ def check_not_shared(
         raise SettingError(
             f"--{setting}={path}: its total assumes that each run has noise of its "
             "own, but runs of one --run_seed have the same noise; leave --run_seed "
-            "out, and a secret one is drawn"
+            "out, and a secret seed is drawn"
         )
 
 

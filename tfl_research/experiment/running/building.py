@@ -167,9 +167,10 @@ def check_sums(setup: Setup, process: processes.FederatedProcess) -> None:
     if left:
         raise secure.refused(
             "secure_sums",
-            f"clients send {left} values outside of secure sums, which a part of your "
-            f"own sums (--aggregator={setup.experiment.aggregator_name}, a mechanism "
-            "or an algorithm); let it use the secure sums of its context, or leave "
+            f"clients send {left} values outside of secure sums, because a part of "
+            "your own adds them up itself "
+            f"(--aggregator={setup.experiment.aggregator_name}, a mechanism or an "
+            "algorithm); let this part use the secure sums of its context, or leave "
             "--secure_sums out",
         )
 

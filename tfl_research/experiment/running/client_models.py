@@ -53,9 +53,9 @@ def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
             stack.callback(table.close)
             if table.last_round > result.ended.completed_rounds:
                 raise UserError(
-                    f"{result.path} has gone on to round {table.last_round}, but this "
-                    f"is the result after round {result.ended.completed_rounds}; run "
-                    "the experiment once more for the newest result"
+                    f"{result.path} is already at round {table.last_round}, but this "
+                    f"result is of round {result.ended.completed_rounds}; run the "
+                    "experiment again for the newest result"
                 )
             rows = table.rows
         evaluator = building.personal_evaluator(setup)

@@ -176,7 +176,7 @@ def _remote(
     path = folder.path / _FILE
     if folder.plan is not None and folder.has_results() and not path.exists():
         raise UserError(
-            f"{path} is missing, so nobody knows how the run divided its sums; "
+            f"{path} is missing, so it is not known how the run divided its sums; "
             "restore the file, or choose another --output_dir"
         )
     data = None

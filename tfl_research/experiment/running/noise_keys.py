@@ -69,14 +69,14 @@ def check_repeatable(setup: Setup, process: processes.FederatedProcess) -> None:
     )
     if setup.plan is None:
         warnings.warn(
-            f"{has}: a run that is repeated or resumed has other numbers; "
-            "tf.random.stateless_... with a seed has the same",
+            f"{has}: a run that is repeated or resumed draws other numbers; "
+            "tf.random.stateless_... with a seed draws the same numbers",
             stacklevel=2,
         )
         return
     raise SettingError(
-        f"--task={setup.task.name}: {has}, so a resumed run would put the same noise "
-        "on something else; use tf.random.stateless_… and TensorFlow's operations, or "
+        f"--task={setup.task.name}: {has}, so a resumed run would add the same noise "
+        "to other values; use tf.random.stateless_… and TensorFlow's operations, or "
         "leave the privacy out"
     )
 

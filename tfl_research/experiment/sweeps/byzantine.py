@@ -70,7 +70,7 @@ def rule_settings(
     if needs and needed > largest:
         return {**settings, **given}, (
             f"needs cohorts of at least {needed} clients where {byzantine} are "
-            f"malicious ({chosen.SOURCE}), has at most {largest}"
+            f"malicious ({chosen.SOURCE}), but a cohort has at most {largest}"
         )
     if needed <= largest:
         settings["byzantine"] = byzantine

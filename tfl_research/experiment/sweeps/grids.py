@@ -39,8 +39,9 @@ def check_base(base: Experiment) -> None:
     """
     if base.training.run_seed is not None:
         raise SettingError(
-            "--run_seed: runs that share it have the same noise, of which the "
-            "difference of two models is free; leave it out, and each run draws its own"
+            "--run_seed: runs with one run seed have the same noise, so the difference "
+            "of two models would have none; leave it out, and each run draws its own "
+            "seed"
         )
 
 
@@ -82,7 +83,8 @@ def check_higher_is_better(base: Experiment) -> None:
     if any(metric_of_column(name, {}).higher_is_better is False for name in names):
         raise base.training.refused(
             "selection_metric",
-            "the target is one that higher values reach; name accuracy or auc",
+            "the target needs a metric of which higher values are better; give "
+            "accuracy or auc",
         )
 
 

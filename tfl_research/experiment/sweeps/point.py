@@ -68,8 +68,8 @@ class Point:
             or pathlib.PurePath(self.name).name != self.name
         ):
             raise UserError(
-                f"a point's name is that of its folder, got {self.name!r}; leave "
-                "slashes out"
+                f"a point's name is also the name of its folder, got {self.name!r}; "
+                "leave slashes out"
             )
 
     @classmethod

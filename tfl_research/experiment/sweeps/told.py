@@ -80,8 +80,8 @@ class Told:
         alone = sum(_has_epsilon_alone(point) for point in self._points)
         if alone > 1:
             self._say(
-                f"each ε is of its point alone: {alone} points are private, and "
-                "choosing among them costs what they cost together, which "
+                f"each ε covers its own point only: {alone} points are private, and "
+                "choosing among them costs the ε of all together, which "
                 f"scripts/privacy_ledger show {points_folder}/*/ledger.jsonl computes"
             )
 

@@ -99,7 +99,8 @@ def ensure(
     except OSError as error:
         raise errors.UserError(
             f"cannot make the environment of {_NAMES[engine]} in {cache}: {error}; "
-            "free space or make the folder writable, or set XDG_CACHE_HOME to another"
+            "free space or make the folder writable, or set XDG_CACHE_HOME to another "
+            "folder"
         ) from error
     return Environment(engine, folder)
 

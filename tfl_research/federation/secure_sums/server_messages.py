@@ -24,7 +24,7 @@ def check_enough(terms: SumTerms, count: int, what: str) -> None:
     if count < terms.threshold:
         raise SumAbandonedError(
             f"the sum is abandoned: {count} of {len(terms.parties)} parties {what}, "
-            f"and its threshold is {terms.threshold}"
+            f"fewer than the threshold of {terms.threshold}"
         )
 
 

@@ -233,8 +233,8 @@ class SitePolicy:
             return
         if noise is None:
             raise Refused(
-                f"the run does not say its noise multiplier, but site.toml has {rule} "
-                f"= {getattr(self, rule):g}; give --{setting}"
+                "the run does not state its noise multiplier, but site.toml has "
+                f"{rule} = {getattr(self, rule):g}; give --{setting}"
             )
         if unit == _RECORD:
             self.check_record_noise(noise)

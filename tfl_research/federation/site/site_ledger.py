@@ -195,8 +195,8 @@ class SiteLedger:
 
     def _too_much(self, round_number: int) -> str:
         return (
-            f"round {round_number} would put ε of a client's records above that of "
-            f"site.toml: largest_epsilon = {self._policy.largest_epsilon:g}"
+            f"round {round_number} would put ε of a client's records above the limit "
+            f"in site.toml: largest_epsilon = {self._policy.largest_epsilon:g}"
         )
 
     def _unfit(self, error: ValueError) -> UserError:

@@ -178,7 +178,8 @@ class Exchange:
     def _asked(self, site: str, message: Message) -> _Asked:
         if site not in self._keys:
             raise ValueError(
-                f"site {site!r} has no key; there are {', '.join(self._keys)}"
+                f"site {site!r} has no key; the sites with keys are "
+                f"{', '.join(self._keys)}"
             )
         message.integer("round")
         message.integer("completed")

@@ -110,8 +110,8 @@ def _pure(module: Any, table: Any) -> PureTable:
     except (tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
         name = getattr(module, "name", type(module).__name__)
         raise ValueError(
-            f"layer {name!r} has a lookup table without a content; give the layer a "
-            "vocabulary, or adapt it in the model builder"
+            f"layer {name!r} has an empty lookup table; give the layer a vocabulary, "
+            "or adapt it in the model builder"
         ) from error
 
 

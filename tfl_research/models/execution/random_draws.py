@@ -38,8 +38,8 @@ class Draws:
         self.count += 1
         if not same_in_loops and _tff_compat.is_inside_loop(self._graph):
             raise ValueError(
-                f"{who} draws random numbers inside a loop, where every pass would "
-                "draw the same; expected draws outside of loops (dropout= and "
+                f"{who} draws random numbers inside a loop, and every pass would draw "
+                "the same numbers; expected draws outside of loops (dropout= and "
                 "recurrent_dropout= of Keras' own recurrent layers are)"
             )
         return stateless_random.fold_in(self._seed, place)

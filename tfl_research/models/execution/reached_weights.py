@@ -59,7 +59,7 @@ def check_reached(
     except tf.errors.OpError as error:
         interrupts.check()
         warnings.warn(
-            f"the model refuses made-up inputs ({one_line(error)}), so nobody tried "
+            f"the model refuses made-up inputs ({one_line(error)}), so it is not known "
             "whether tf.custom_gradient hides a weight of the model from training",
             stacklevel=2,
         )

@@ -181,9 +181,9 @@ def _check_pure(definition: Any, what: str, modules: Sequence[Any]) -> None:
         place = "" if layer is None else f" in layer {layer!r}"
         if kind in _RANDOM:
             raise ValueError(
-                f"{what} draws random numbers with {kind}{place}, which no seed of the "
-                "run decides; expected tf.random.normal or tf.random.uniform, called "
-                "when the layer is called, or a random layer of Keras"
+                f"{what} draws random numbers with {kind}{place}, which ignore the "
+                "seed of the run; expected tf.random.normal or tf.random.uniform, "
+                "called when the layer is called, or a random layer of Keras"
             )
         raise ValueError(
             f"{what} has the operation {kind}{place}, which is not a pure function of "

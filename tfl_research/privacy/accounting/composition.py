@@ -311,9 +311,14 @@ def _check_comparable(pairs: Sequence[tuple[Event, int]]) -> None:
         )
     relations = sorted({event.neighbouring_relation for event, _ in pairs})
     if len(relations) > 1:
-        fix = "no theorem joins them, so keep them in separate statements"
+        fix = (
+            "no theorem combines these relations, so keep the rounds in separate "
+            "statements"
+        )
         if convertible(relations):
-            fix = "privacy.composed_total joins runs of them, under replace_one"
+            fix = (
+                "use privacy.composed_total, which combines such runs under replace_one"
+            )
         raise ValueError(
             f"rounds under different neighbouring relations ({relations}) "
             f"cannot be composed: {fix}"

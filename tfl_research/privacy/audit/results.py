@@ -185,7 +185,8 @@ class AuditResult:
                 f"[{attack.auc_low:.3f}, {attack.auc_high:.3f}], advantage "
                 f"{attack.advantage:.3f} [{attack.advantage_low:.3f}, "
                 f"{attack.advantage_high:.3f}] over {attack.members} trained and "
-                f"{attack.non_members} other examples (of examples; ε is of clients)"
+                f"{attack.non_members} other examples (this attack is on examples; ε "
+                "protects clients)"
             )
         lines.append(self._verdict())
         return lines

@@ -174,5 +174,5 @@ def check_covers(event: Event, amplification: Amplification, rounds: int) -> Non
     if not event.composes_by_round and int(fields.get("rounds", rounds)) < rounds:
         raise ValueError(
             f"it is of {fields['rounds']} rounds, but {rounds} are planned; give an "
-            "event of as many"
+            f"event of {rounds} rounds"
         )

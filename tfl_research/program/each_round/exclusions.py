@@ -71,7 +71,7 @@ class Exclusions:
         except Exception as error:  # noqa: BLE001, the round itself went well.
             interrupts.check()
             warnings.warn(
-                "nobody knows which clients were excluded: "
+                "it is not known which clients were excluded: "
                 f"{message_for_command_line(error)}",
                 stacklevel=2,
             )

@@ -117,7 +117,9 @@ class SavedModelFiles:
             marked = _marked(spec, number)
             equal = [n for n, value in entries.items() if _is_equal(value, marked)]
             if len(equal) != 1:
-                raise ValueError(f"weight {number} is {len(equal)} times in the files")
+                raise ValueError(
+                    f"weight {number} occurs {len(equal)} times in the files"
+                )
             names += equal
         return names
 

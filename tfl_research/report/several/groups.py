@@ -270,17 +270,20 @@ def seeds_text(groups: Sequence[Group]) -> str:
     """Makes a sentence on how many seeds a mean and an interval have."""
     counts = sorted({len(group.runs) for group in groups})
     if counts == [1]:
-        return "One run of each setting: nothing here says how much a seed changes."
+        return (
+            "One run of each setting: these figures do not show how much the seed "
+            "changes results."
+        )
     text = f"Runs of each setting: {' or '.join(map(str, counts))}, which differ in "
     text += "their seed."
     if any(1 < count < LEAST_OF_AN_INTERVAL for count in counts):
         text += (
-            " Two runs are drawn both, beside their mean: an interval of two would "
-            "have one degree of freedom, and so is not shown."
+            " Of two runs, both and their mean are drawn. No interval is shown, "
+            "because an interval of two runs would have only one degree of freedom."
         )
     if counts[-1] >= LEAST_OF_AN_INTERVAL:
         text += (
-            " Of three and more, the band and ± are the 95% interval of the mean "
+            " Of three or more runs, the band and ± are the 95% interval of the mean "
             "(Student's t)."
         )
     return text

@@ -168,7 +168,7 @@ def _rendered(runs: Sequence[Run], page: pathlib.Path, title: str) -> str:
         title=title,
         facts=[
             words.counted(len(runs), "run"),
-            f"{words.counted(len(groups), 'setting')} beside the seed",
+            f"{words.counted(len(groups), 'setting')}, seeds not counted",
             f"task {', '.join(tasks)}",
         ],
         seeds=" ".join(notes),

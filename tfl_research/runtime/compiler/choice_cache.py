@@ -101,8 +101,8 @@ def remember(key_digest: str, choice: tuple[str, str, str]) -> None:
     path = _path()
     if path is None:
         warnings.warn(
-            "there is no home folder to remember how clients are executed, so that "
-            f"every run measures it; set {user_paths.VARIABLE}",
+            "there is no home folder in which to keep the fastest way to execute "
+            f"clients, so every run measures it again; set {user_paths.VARIABLE}",
             stacklevel=2,
         )
         return

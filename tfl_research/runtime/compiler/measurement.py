@@ -266,8 +266,8 @@ def measured(
             if seconds > _LONG_OPERATION_SECONDS:
                 return plain, (
                     f"each of {executed} operations of a client took "
-                    f"{1e6 * seconds:.0f} us, so that XLA, which would compile long, "
-                    "has little to save"
+                    f"{1e6 * seconds:.0f} us, so XLA could save little time, and would "
+                    "take long to compile"
                 )
     for mode in modes:
         build(mode)

@@ -268,9 +268,9 @@ class SeparateProcess:
         places = [p for p, argument in enumerate(forwarded) if argument == before]
         if not places:
             raise ValueError(
-                f"the clients' {member} is none of the tensors that they report, so "
-                "that nobody knows which of these stay with a client: expected a "
-                "computation that returns it as it is"
+                f"the clients' {member} is none of the tensors that they report, so it "
+                "is not known which of these tensors stay with a client: expected a "
+                f"computation that returns {member} unchanged"
             )
         return [kept for place in places for kept in (place - 1, place)]
 

@@ -104,7 +104,8 @@ class ExampleFiles:
             if not is_file or path.read_bytes() != content:
                 raise UserError(
                     f"{path} does not hold the examples that its name stands for: it "
-                    "was damaged or changed; remove it, and it is written again"
+                    "was damaged or changed; remove the file, and the run writes it "
+                    "again"
                 )
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from error

@@ -95,7 +95,9 @@ class WorkerPool:
         """Reports the newly lost workers, and the workers that answer again."""
         for index in sorted(self._lost - before):
             address = self.workers[index].address
-            self._on_change(f"no TFF worker answers at {address}; others do its part")
+            self._on_change(
+                f"no TFF worker answers at {address}; other workers compute its part"
+            )
         for index in sorted(before - self._lost):
             self._on_change(f"the TFF worker at {self.workers[index].address} is back")
 

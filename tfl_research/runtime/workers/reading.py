@@ -210,12 +210,12 @@ def file_error(
     path = known[found["name"]]
     if _CHANGED in message:
         return DataFileError(
-            f"the worker at {address}: {path} has another content there than the "
-            "driver wrote; copy the folder there again"
+            f"the worker at {address}: {path} has another content than the driver "
+            "wrote; copy the folder to the worker again"
         )
     if found["reason"] is None:
         return None
     return DataFileError(
-        f"the worker at {address}: {path}: {found['reason']}; the folder must be "
-        "reached there by the same path"
+        f"the worker at {address}: {path}: {found['reason']}; the worker must reach "
+        "the folder by the same path"
     )

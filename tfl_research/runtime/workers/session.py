@@ -166,9 +166,9 @@ class Session:
                     if losses < _MOST_LOSSES:
                         continue
                     raise UserError(
-                        f"a TFF worker ended {losses} times while it computed one "
-                        "part of a round; its output may say why; then give the same "
-                        "command again"
+                        f"a TFF worker ended {losses} times while it computed one part "
+                        "of a round; look for the reason in the worker's output, then "
+                        "give the same command again"
                     ) from error
                 if is_own and (is_new or has_failed or not is_call):
                     raise

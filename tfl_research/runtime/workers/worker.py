@@ -149,9 +149,9 @@ class Worker:
             self.close()
             if code == keeper.NOT_ISOLATED:
                 raise NotIsolated(
-                    f"the kernel allows no network namespace ({message}), so that "
-                    "TFF's worker would listen on all interfaces of this machine: "
-                    "whoever reaches its port could run programs as you"
+                    f"the kernel allows no network namespace ({message}), so TFF's "
+                    "worker would listen on all interfaces of this machine, and "
+                    "anybody who reaches its port could run programs as you"
                 )
             raise RuntimeError(f"TFF's worker did not start: {message}")
         self._pid = said["pid"]

@@ -162,7 +162,7 @@ def computed(kind: str, key: Mapping[str, Any], compute: Callable[[], bytes]) ->
         if stored is not None:
             return _content(stored, words)
     except (OSError, ValueError) as error:
-        problem = f"{path} is not usable ({error}); it is computed anew"
+        problem = f"{path} is not usable ({error}); it is computed again"
     content = compute()
     head = f"{words}\n{hashlib.sha256(content).hexdigest()}\n".encode()
     try:
@@ -196,7 +196,7 @@ def read(path: pathlib.Path) -> Optional[bytes]:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
-                raise OfAnotherUser("it is of another user")
+                raise OfAnotherUser("it belongs to another user")
             return file.read()
     except FileNotFoundError:
         return None  # Another process has removed it.
@@ -210,7 +210,7 @@ def _content(stored: bytes, words: str) -> bytes:
     """
     found, _, rest = stored.partition(b"\n")
     if found != words.encode():
-        raise ValueError("it is of other parameters")
+        raise ValueError("it is for other parameters")
     digest, _, content = rest.partition(b"\n")
     if digest != hashlib.sha256(content).hexdigest().encode():
         raise ValueError("its content is damaged")

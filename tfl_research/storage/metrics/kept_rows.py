@@ -205,7 +205,9 @@ def restored(
             f"{path} was damaged: {_rounds(changed)} restored from the copy in {COPY}"
         )
     elif table.damaged:
-        problems.append(f"{path} had lines that are no rows of it, which are dropped")
+        problems.append(
+            f"{path} had lines that are not rows of the table; these lines are dropped"
+        )
     if lost and not verified:
         problems.append(
             f"{path} lacks {len(lost)} of the {completed} rounds completed: "
@@ -213,8 +215,8 @@ def restored(
         )
     elif _unproven(digest, verified, rows, copy):
         problems.append(
-            f"{path} is not as it was written up to round {completed}: a cell or a row "
-            "was changed, and the copy that could tell which is damaged too"
+            f"{path} was changed in its rows up to round {completed}; nobody can tell "
+            "which cell or row, because the copy is missing or damaged"
         )
     return Restored(list(rows.values()), problems)
 

@@ -209,14 +209,14 @@ class MeasurementsLog:
         where = f" (lines {', '.join(map(str, damaged[:8]))})" if damaged else ""
         if digest is not None and digest != self.digest:
             warnings.warn(
-                f"{self._path} is not as it was written up to round "
-                f"{completed}{where}: measurements were lost or changed, and cannot "
-                "be made again; the readable lines are kept",
+                f"{self._path} was changed in its lines up to round "
+                f"{completed}{where}: measurements were lost or changed and cannot be "
+                "made again; the readable lines are kept",
                 stacklevel=4,
             )
         elif damaged and (digest is None or completed == 0):
             warnings.warn(
-                f"{self._path} has damaged lines{where}, which are dropped",
+                f"{self._path} has damaged lines{where}; these lines are dropped",
                 stacklevel=4,
             )
 

@@ -155,7 +155,7 @@ def _task(
         client_unit="silo (one file)",
         target=_target(data, label_column),
         source=f"{folder}; {scaling}",
-        licence="that of the files",
+        licence="the licence of the files",
         label_names=data.classes if len(data.classes) <= _MOST_NAMED_CLASSES else (),
         public_knowledge=_public_knowledge(data),
     )

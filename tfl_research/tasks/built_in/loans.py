@@ -64,9 +64,9 @@ SCHEMA = Schema(
 _TARGETS = {
     "risky_grade": (
         "whether the lender put the loan in its riskier grades D to G (1,851 of "
-        "10,000), from the application alone. The outcome itself is hardly "
-        "there: these loans were at most months old, and 178 were late or charged "
-        "off, under four a state (target=bad predicts it all the same)",
+        "10,000), from the application alone. There is little data on the outcome "
+        "itself: these loans were at most some months old, and 178 were late or "
+        "charged off, under four a state (target=bad predicts this outcome)",
         ("grade A to C", "grade D to G"),
     ),
     "bad": (

@@ -115,7 +115,7 @@ def is_batched(
         return False
     if any(shape.rank is None for shape in shapes.values()):
         raise ValueError(
-            f"{where}: components of unknown rank; say batched=True or batched=False"
+            f"{where}: components of unknown rank; give batched=True or batched=False"
         )
     first = {shape[0] for shape in shapes.values()}
     if len(first) > 1:
@@ -125,8 +125,8 @@ def is_batched(
         return True
     shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     raise ValueError(
-        f"{where}: the shapes of elements ({shown}) do not tell whether these are "
-        "batches; say batched=True or batched=False"
+        f"{where}: the shapes of elements ({shown}) do not tell whether the elements "
+        "are batches; give batched=True or batched=False"
     )
 
 

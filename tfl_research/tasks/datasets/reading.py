@@ -37,8 +37,8 @@ def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
             number += size
             if unknown and number > _MOST_OF_UNKNOWN:
                 raise ValueError(
-                    f"{where}: the dataset has gone on for {number} elements and does "
-                    "not tell their number; if it has an end, say so by "
+                    f"{where}: the dataset has given {number} elements and does not "
+                    "tell how many it has; if it has an end, declare their number by "
                     ".apply(tf.data.experimental.assert_cardinality(n))"
                 )
             yield element
@@ -113,7 +113,7 @@ class _OwnPadding:
             if before not in (None, shape[1:]) and self._has_rows[name]:
                 raise ValueError(
                     f"{self._where}: {name} has batches of rows of shape {before} and "
-                    f"{shape[1:]}, as padded_batch() makes them, and nothing says "
+                    f"{shape[1:]}, as padded_batch() makes them, so it is not known "
                     "which values are padding; leave padded_batch() out and give "
                     "sequences=tasks.Sequences(...), or pad every batch to one length "
                     "by padded_shapes="

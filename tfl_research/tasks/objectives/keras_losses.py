@@ -35,9 +35,9 @@ _BINARY = (
 
 
 _NO_MASKS = (
-    "it leaves labels out and takes the mean over the others of the whole batch, which "
-    "is no mean over examples; give examples a sample_weight of 0, or a function that "
-    "returns the mean over the labels of each example that count"
+    "it leaves labels out and takes the mean over the other labels of the whole batch, "
+    "not over examples; give examples a sample_weight of 0, or a function that returns "
+    "the mean over the labels of each example that count"
 )
 
 

@@ -77,13 +77,13 @@ def fresh_maker(metric: Any, rule: Rule) -> Any:
             made = type(given).from_config(dict(config))
         except Exception as error:
             raise ValueError(
-                f"metric {given.name!r} cannot be made anew from get_config() "
+                f"metric {given.name!r} cannot be made again from get_config() "
                 f"({last_line(error)}); give a function that returns a new metric"
             ) from error
         shapes = [[tuple(v.shape) for v in m.variables] for m in (given, made)]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"metric {given.name!r} made anew from get_config() has variables of "
+                f"metric {given.name!r} made again from get_config() has variables of "
                 f"shapes {shapes[1]}, expected {shapes[0]}; give a function that "
                 "returns a new metric"
             )

@@ -97,7 +97,7 @@ def difference(
     except Exception as error:  # noqa: BLE001 - of a user's model: any
         interrupts.check()
         if objective.is_assumed:
-            return f"the model's own fails for these labels: {one_line(error)}"
+            return f"the model's own loss fails for these labels: {one_line(error)}"
         return None
     for own, theirs in numbers:
         if not np.allclose(own, theirs, rtol=1e-5, atol=1e-6, equal_nan=True):

@@ -189,7 +189,7 @@ class OneHot(Rule):
         row = rows_where(wrong)
         if row is None:
             return None
-        return Wrong(row, "the label is no distribution over classes; give one-hot")
+        return Wrong(row, "the label is not a distribution over classes; give one-hot")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +221,8 @@ class Binary(Rule):
         wanted = without_unit_axis(output, given.ndim)
         if given.size != wanted.size or given.shape != wanted.shape:
             raise ValueError(
-                f"{shapes(labels, output)}; a loss of yes or no expects a label for "
-                "each output"
+                f"{shapes(labels, output)}; a binary loss expects a label for each "
+                "output"
             )
         is_probability = in_unit_interval(outputs)
         _check_activation(self, outputs, is_probability, "sigmoid")

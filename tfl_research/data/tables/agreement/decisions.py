@@ -78,8 +78,8 @@ class Decisions:
             for column in columns:
                 if column not in known:
                     raise ValueError(
-                        f"--{option}={column}: no draft has this column; there are "
-                        f"{', '.join(sorted(known))}"
+                        f"--{option}={column}: no draft has this column; the drafts "
+                        f"have {', '.join(sorted(known))}"
                     )
 
 

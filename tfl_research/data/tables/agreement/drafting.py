@@ -181,9 +181,9 @@ def _feature_columns(
         differing = [name for name in differing if name not in choices.dropped]
         if differing:
             raise ValueError(
-                f"{silo.path}: column {differing[0]!r} is not in both this file and "
-                f"{first.path.name}; make the files agree, or give --drop_columns="
-                f"{differing[0]}"
+                f"{silo.path}: only one of this file and {first.path.name} has the "
+                f"column {differing[0]!r}; make the files agree, or give "
+                f"--drop_columns={differing[0]}"
             )
     known = {name for silo in silos for name in silo.frame.columns}
     for option, given in (
@@ -194,12 +194,13 @@ def _feature_columns(
         for name in given:
             is_label = name == label_column and option != "notation"
             if name not in known or is_label:
-                raise ValueError(f"--{option}={name}: no feature column of the files")
+                raise ValueError(
+                    f"--{option}={name}: the files have no such feature column"
+                )
     names = [n for n in present if n != label_column and n not in choices.dropped]
     if not names:
         raise ValueError(
-            f"{first.path}: has no feature column besides the label; expected at "
-            "least one"
+            f"{first.path}: has no column besides the label; expected at least one"
         )
     return names
 

@@ -53,9 +53,9 @@ def _check_spellings(
     for group in spellings.alike(sorted(holders)):
         written = " and ".join(f"{v!r} ({', '.join(holders[v])})" for v in group)
         conflicts.append(
-            f"{what}: {written} differ by case, space, accent or the writing of a "
-            "number alone; correct the files of a site and draft again, or give "
-            f"--distinct={name} if they are different things"
+            f"{what}: {written} differ only in case, spaces, accents or the format of "
+            "a number; correct the files of a site and draft again, or give "
+            f"--distinct={name} if they mean different things"
         )
     if conflicts:
         raise ConflictError(*conflicts)
@@ -75,7 +75,8 @@ def classes(
         raise ConflictError(
             f"label {label_column!r}: the sites published "
             f"{', '.join(holders) or 'no class'}; expected at least two classes; give "
-            "the classes that too few rows have as --classes=NAME,..."
+            "all classes as --classes=NAME,..., since a draft leaves out classes of "
+            "too few rows"
         )
     _check_spellings(f"label {label_column!r}", label_column, holders, decisions)
     integers = [name for name in holders if _is_integer(name)]

@@ -35,7 +35,7 @@ def numeric(
         scale: [s for s, c in columns.items() if c.scale == scale]
         for scale in (RANGE, MEAN, NONE)
     }
-    known = f"give --range={name}=LOW:HIGH, known without the data"
+    known = f"give --range={name}=LOW:HIGH, which must be known without the data"
     if sites[RANGE] and sites[MEAN]:
         raise ConflictError(
             f"column {name!r} has a range at {', '.join(sites[RANGE])} and a mean "

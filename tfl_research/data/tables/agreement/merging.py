@@ -61,7 +61,7 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
         except ConflictError as error:
             conflicts += error.lines
     if not order.keys() - set(decisions.dropped):
-        conflicts.append("--drop_columns leaves no feature column; leave some in")
+        conflicts.append("--drop_columns leaves no feature column; keep at least one")
     try:
         classes = merged_levels.classes(label_column, drafts, decisions)
     except ConflictError as error:
@@ -74,8 +74,8 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
 
 def _written(what: str, site: str, first: str) -> str:
     return (
-        f"{what} is written in one way at {first} and in another at {site}; make the "
-        "files alike, and draft again with the same --notation"
+        f"the sites {first} and {site} write {what} in different ways; change the "
+        "files of one site, and draft again with the same --notation"
     )
 
 

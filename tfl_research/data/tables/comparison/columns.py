@@ -59,8 +59,8 @@ def _different(column: cells.ColumnCells) -> list[Finding]:
     if rows <= _FEW_ROWS or len({cell.text for cell in column.cells}) < rows:
         return []
     text = (
-        f"column {column.column!r} has another text in each of {rows} rows: if it is "
-        f"an identifier, leave it out by drop_columns={column.column}"
+        f"column {column.column!r} has a different text in each of {rows} rows: if it "
+        f"is an identifier, leave it out by drop_columns={column.column}"
     )
     return [Finding(column.column, text, NOTED)]
 

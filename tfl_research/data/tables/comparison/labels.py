@@ -30,7 +30,7 @@ def of_classes(column: ColumnCells) -> list[Finding]:
         break
     for cell in column.cells:
         if cell.kind == TYPED_DATE:
-            text = f"{column.at(cell)}: {cell.raw!r} is no class, it is a date"
+            text = f"{column.at(cell)}: {cell.raw!r} is a date, not a class"
             return [*found, _label(name, text, [])]
     listed = levels.found(column, f"label {name!r}", is_feature=False)
     found += [

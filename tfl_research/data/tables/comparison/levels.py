@@ -73,8 +73,8 @@ def _perhaps_missing(
     if not texts:
         return []
     text = (
-        f"{what}: {', '.join(texts)} is a level of its own; if it means no value, "
-        "declare missing_values in schema.json"
+        f"{what}: {', '.join(texts)} is a level of its own; if it stands for a missing "
+        "value, declare missing_values in schema.json"
     )
     return [Finding(column.column, text, SAID, is_feature=is_feature)]
 
@@ -111,8 +111,8 @@ def _alike(
     lines += [_raw(by_text[text]) for (text,) in padded]
     text = (
         f"{what}: {'; '.join(lines[:3])}{' and more' if len(lines) > 3 else ''} differ "
-        "by case, space, accent, quotation mark, number format or a doubled letter "
-        "alone"
+        "only in case, spaces, accents, quotation marks, number format or a doubled "
+        "letter"
     )
     if not settled:
         levels = sorted(by_text)
@@ -187,8 +187,8 @@ def words(column: ColumnCells) -> list[Finding]:
     rows = sum(cell.count for cell in column.words)
     listed = ", ".join(sorted({cell.text for cell in column.words}))
     text = (
-        f"{column.at(first)}: {listed} is taken for no value in {rows} rows; if it is "
-        "a level, declare it among the column's categories in schema.json"
+        f"{column.at(first)}: {listed} is read as a missing value in {rows} rows; if "
+        "it is a level, declare it among the column's categories in schema.json"
     )
     return [Finding(name, text, SAID)]
 

@@ -151,8 +151,8 @@ def looks(column: ColumnCells) -> list[Finding]:
         ]
     if len(texts) == rows:
         text = (
-            f"column {name!r} has another whole number in each of {rows} rows: if it "
-            f"is an identifier, leave it out by drop_columns={name}"
+            f"column {name!r} has a different whole number in each of {rows} rows: if "
+            f"it is an identifier, leave it out by drop_columns={name}"
         )
         return [Finding(name, text, SAID)]
     if 3 <= len(texts) <= 10:

@@ -63,7 +63,7 @@ def _sentinels(name: str, distinct: np.ndarray) -> list[Finding]:
         return []
     text = (
         f"column {name!r}: {' and '.join(found)} is far from all other numbers: if it "
-        "means no value, declare missing_values in schema.json"
+        "stands for a missing value, declare missing_values in schema.json"
     )
     return [Finding(name, text, SAID)]
 
@@ -84,7 +84,8 @@ def _magnitudes(
     text = (
         f"column {name!r}: half of the values are beyond {sizes[most]:g} in {most} and "
         f"{sizes[least]:g} in {least}, a factor of {sizes[most] / sizes[least]:.3g}: "
-        "are the units the same? Convert one, and declare a range in schema.json"
+        "are the units the same? If not, convert one of the files, and declare a range "
+        "in schema.json"
     )
     return [Finding(name, text, SAID)]
 

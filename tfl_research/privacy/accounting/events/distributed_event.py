@@ -168,7 +168,7 @@ class DistributedEvent(events.NoisedEvent):
             return [
                 *lines,
                 f"Sampling: exactly {self.cohort_size:g} of {self.population} clients, "
-                "drawn uniformly each round; which ones must stay unknown (Wang et "
+                "drawn uniformly each round; nobody must learn which ones (Wang et "
                 "al. 2019, arXiv 1808.00087, Theorem 9).",
             ]
         return [

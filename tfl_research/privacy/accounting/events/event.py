@@ -125,7 +125,9 @@ class Event(abc.ABC):
           ValueError: the event has no noise multiplier.
         """
         del noise_multiplier
-        raise ValueError(f"a {self.kind} event has no noise multiplier to look for")
+        raise ValueError(
+            f"a {self.kind} event has no noise multiplier that a search could choose"
+        )
 
     @abc.abstractmethod
     def rdp(self, rounds: int, orders: np.ndarray) -> np.ndarray:

@@ -228,13 +228,15 @@ class GaussianEvent(events.NoisedEvent):
         return [
             "Each client's update is clipped in l2 norm; what a round releases gets "
             f"Gaussian noise of effective noise multiplier {self.noise_multiplier:g}: "
-            f"its standard deviation over the l2 sensitivity to {change} "
+            f"the noise's standard deviation divided by the l2 sensitivity to {change} "
             "(McMahan et al. 2018, arXiv 1710.06963).",
             f"Sampling: {self._sampling_words()}.",
         ]
 
     def _sampling_words(self) -> str:
-        secret = "which clients took part must stay unknown (keep the sampler's seed)"
+        secret = (
+            "nobody must learn which clients took part (keep the sampler's seed secret)"
+        )
         if self.sampling != "none" and self.sampling_rate >= 1:
             return (
                 f"all of {self.population} clients take part in every round, so that "

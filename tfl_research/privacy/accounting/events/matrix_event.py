@@ -201,7 +201,7 @@ class MatrixEvent(CorrelatedEvent):
             lines.append(
                 f"Sampling: each of {self.population} clients has its turn every "
                 f"{self.min_separation} rounds, and then joins independently with "
-                f"probability {self.sampling_rate:g}; which clients took part must "
-                "stay unknown (keep the sampler's seed)."
+                f"probability {self.sampling_rate:g}; nobody must learn which clients "
+                "took part (keep the sampler's seed secret)."
             )
         return lines

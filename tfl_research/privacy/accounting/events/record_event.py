@@ -233,7 +233,8 @@ class RecordEvent(events.NoisedEvent):
                 f"{_range(rates)} in {len(record_counts)} clients of "
                 f"{_range(record_counts)} records"
                 + (
-                    "; which records did must stay unknown (keep the run seed)."
+                    "; nobody must learn which records joined (keep the run seed "
+                    "secret)."
                     if min(rates) < 1
                     else ": all take part, so that nothing is amplified."
                 )
@@ -242,9 +243,9 @@ class RecordEvent(events.NoisedEvent):
             f"Participation: every client is charged {self.local_steps} local steps "
             "in every round, whether or not it took part.",
             "What is covered: each client's records against the server, the other "
-            "clients and whoever sees the models of all rounds; the stated ε is that "
-            "of the client with the largest. The numbers of records are taken to be "
-            "public and stay as they are when a record is removed.",
+            "clients and whoever sees the models of all rounds; the stated ε is the "
+            "largest over the clients. The numbers of records are taken to be public "
+            "and stay as they are when a record is removed.",
         ]
         return lines
 

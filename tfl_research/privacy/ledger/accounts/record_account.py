@@ -125,8 +125,8 @@ class RecordAccount(RoundAccount):
         epsilons = self.client_epsilons(rounds)
         clients = zip(self.event.clients, self.event.sampling_rates, self.deltas)
         return [
-            "The numbers above are at one δ for all clients. Each client's own, after "
-            f"{rounds} rounds:",
+            f"The numbers above are at one δ for all clients. After {rounds} rounds, "
+            "each client has at its own δ:",
             *(
                 f"- {safe_text.printable(name)}: {records} records, sampling rate "
                 f"{rate:.4g}, ε = {rounded_up(epsilon)} at δ = {rounded_up(delta)}."

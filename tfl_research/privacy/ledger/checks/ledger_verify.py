@@ -17,9 +17,10 @@ from tfl_research.privacy.ledger.lines.entries import (
 from tfl_research.privacy.ledger.spending import DamageError, Spending
 
 _CANNOT = (
-    "A tail that was cut off together with the head file is found only with a run's "
-    "folder or an earlier --head; a file that was rewritten with new hashes throughout "
-    "only with the checkpoints of such a folder or with --head.\n"
+    "Two changes are found only with more input. If the last lines and the head file "
+    "were removed together: with the folder of a run or an earlier --head. If the "
+    "whole file was rewritten with new hashes: with the checkpoints in such a folder "
+    "or with --head.\n"
 )
 
 

@@ -222,12 +222,15 @@ def _noise(event: Event, rounds: int) -> list[str]:
         lines.append(f"Noise multiplier: z = {event.noise:g}.")
     total_noise = event.effective_noise_multiplier(rounds) if rounds else None
     if total_noise is not None:
-        # For sampled clients, the accountant's bound is tighter than this noise.
-        sampled = event.rate is not None
-        are = "were it known who took part, would be" if sampled else "are"
+        together = f"All {rounds} rounds together are"
+        if event.rate is not None:
+            # The accountant's bound for sampled clients is tighter than this noise.
+            together = (
+                f"If it were known who took part, all {rounds} rounds together would be"
+            )
         lines.append(
-            f"All {rounds} rounds together{', ' if sampled else ' '}{are} one Gaussian "
-            f"whose noise is {total_noise:.4g} times its sensitivity."
+            f"{together} one Gaussian whose noise is {total_noise:.4g} times its "
+            "sensitivity."
         )
     return lines
 
@@ -247,8 +250,8 @@ def _budget(
             f"Shared ledger {shared.path}: {shared.runs} "
             f"{'run' if shared.runs == 1 else 'runs'} with {shared.rounds} rounds in "
             f"all, together ε = {rounded_up(shared.epsilon)} at δ = "
-            f"{rounded_up(delta, 6)}. Whoever sees the models of all of them is given "
-            "this, not this run's ε."
+            f"{rounded_up(delta, 6)}. For whoever sees the models of all these runs, "
+            "this ε holds, not the ε of this run."
         )
     return lines
 
@@ -257,7 +260,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
     accountant = numbers.accountant
     lines = [
         f"Accountant: {words.ACCOUNTANTS[accountant]}; rounds are composed together, "
-        "never added."
+        "and their ε are not added."
     ]
     if not numbers.rounds:
         return lines
@@ -266,7 +269,7 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
         epsilon = numbers.epsilon(delta, accountant)
         cross_epsilon = numbers.epsilon(delta, cross_check)
         differ = (
-            "it differs by more than 5%, the accountant's bound being the tighter"
+            "they differ by more than 5%, and the accountant's bound is the smaller"
             if abs(cross_epsilon - epsilon) > _CROSS_CHECK * epsilon
             else "they agree within 5%"
         )
@@ -277,9 +280,9 @@ def _accounting(numbers: Numbers, delta: float) -> list[str]:
     rho = composed_zcdp(numbers.groups)
     if rho is not None and math.isfinite(rho):
         lines.append(
-            f"Zero-concentrated differential privacy: ρ = {rounded_up(rho)}. "
-            "Amplification by sampling is left out of it, so that it also holds "
-            "against those who know who took part."
+            f"Zero-concentrated differential privacy: ρ = {rounded_up(rho)}. ρ does "
+            "not count amplification by sampling, so it also holds against those who "
+            "know who took part."
         )
     return lines
 

@@ -109,8 +109,8 @@ def given_lines(given: GivenOut) -> list[str]:
     secret = [output.name for output in outputs.FILES if output.kind == SECRET]
     lines.append(f"Stays with the owner of the run: {', '.join(secret)}.")
     lines.append(
-        "Printed lines, the progress bar, callbacks, TensorBoard and MLflow have the "
-        "given columns alone."
+        "Printed lines, the progress bar, callbacks, TensorBoard and MLflow show only "
+        "the columns that are given out."
     )
     lines += [*_evaluations(given), _best(given)]
     return [f"- {line}" for line in lines]
@@ -131,7 +131,7 @@ def _evaluations(given: GivenOut) -> list[str]:
     if given.has("held_out_"):
         lines.append(
             "The metrics held_out_... are on clients that are never trained on. ε "
-            "protects the training clients, and no held-out client."
+            "protects the training clients, but not the held-out clients."
         )
     return lines or ["No evaluation is given out."]
 
@@ -183,8 +183,7 @@ def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[st
             "is not a cryptographic one."
             if event.releases_integers
             else "The noise comes from a floating-point generator of research grade: "
-            "it resists neither an attack on its low-order bits nor one on the "
-            "generator."
+            "it does not resist attacks on its low-order bits or on the generator."
         ),
     ]
     if not event.is_search:

@@ -29,8 +29,8 @@ THRESHOLDS = (
     "wherever an aggregator uses them."
 )
 SAMPLER_DELTA = (
-    "The second part of δ is there because noise is made of finitely many random bits: "
-    "it bounds what could follow if a number were not an exact draw, rounded."
+    "δ has a second part because noise is made of finitely many random bits: this part "
+    "bounds the effect of a number that is not an exact draw, rounded."
 )
 UNSEARCHED = {
     "client": "Hyperparameters that were chosen by runs on the same data: each such "

@@ -227,7 +227,8 @@ class BoundedWeight(MechanismSettings):
         super().check_cohorts(sampler, weighting)
         if self.clipped_denominator and sampler != "poisson":
             raise self.refused(
-                "clipped_denominator", "is analysed for --sampler=poisson; give that"
+                "clipped_denominator",
+                ("is analysed for --sampler=poisson only; give --sampler=poisson"),
             )
 
     def check_devices(self, devices: int) -> None:

@@ -235,8 +235,8 @@ def check(op: tf.Operation, *, at_once: bool) -> None:
     """
     if at_once and _gives_size(op):
         raise NotImplementedError(
-            f"the result of {op.type} ({op.name}) has a size that depends on data, and "
-            "clients that are executed at once have one size in common"
+            f"the result of {op.type} ({op.name}) has a size that depends on data, but "
+            "clients that are executed together must have the same size"
         )
     if op.type in _WRONG and _WRONG[op.type](op):
         raise NotImplementedError(

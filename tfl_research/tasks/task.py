@@ -174,7 +174,7 @@ class Task:
 
         Raises:
           UserError: the model's head does not fit the objective or the labels, or the
-            labels or tokens of a client in memory do not fit (`fitting`).
+            labels or tokens of a client in memory do not fit (see `fit_checks`).
         """
         from tfl_research import models
 

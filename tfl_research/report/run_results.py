@@ -92,9 +92,9 @@ class RunResults:
 
     @property
     def end(self) -> str:
-        """How the run ended, in a few words; "goes on" while there is no summary."""
+        """How the run ended, in a few words; "not ended" while there is no summary."""
         if not self.has_ended:
-            return "goes on"
+            return "not ended"
         reason = str(self.summary.get("stop_reason"))
         return _ENDS.get(reason, reason)
 

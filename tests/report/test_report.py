@@ -259,7 +259,7 @@ def test_a_table_that_is_not_as_it_was_written_is_refused(folder, row, now, prob
     path.write_text("".join(lines))
     with pytest.raises(ValueError, match=problem) as raised:
         report.write(folder)
-    assert str(raised.value).endswith("; the command of the run mends the file")
+    assert str(raised.value).endswith("; the command of the run repairs the file")
     # The live page notices too, and the former page stays.
     assert problem in Page(Client(Dashboard(Watched(folder))).get("/").text).text
     assert (folder / "report.html").read_bytes() == before

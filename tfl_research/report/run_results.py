@@ -229,7 +229,7 @@ def _check_copy(
             what = f"differs in round {number} from its copy in {kept_rows.COPY}"
         else:
             continue
-        raise ValueError(f"{path} {what}; the command of the run mends the file")
+        raise ValueError(f"{path} {what}; the command of the run repairs the file")
 
 
 def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -155,7 +155,7 @@ class Candidates:
                 else "evaluation_noise_multiplier"
             )
             raise UserError(
-                f"--{setting}: noises the {METRIC}, and this task's metrics are "
+                f"--{setting}: adds noise to the {METRIC}, but this task's metrics are "
                 f"{', '.join(metrics)}; leave it out"
             )
 

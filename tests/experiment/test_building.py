@@ -437,10 +437,10 @@ class TestFactoriesOfOnesOwn:
             (
                 {"privacy": UserLevelPrivacy(noise_multiplier=1.0)},
                 "--aggregator=Half: no bound is known for how far one client can move "
-                "its result, and gaussian noises a sum; give "
-                "--mechanism=local_gaussian, whose clients noise their own updates, "
-                "or register a mechanism that builds the factory and says what it "
-                "costs",
+                "its result, and gaussian adds noise to a sum; give "
+                "--mechanism=local_gaussian, whose clients add noise to their own "
+                "updates, or register a mechanism that builds the factory and says "
+                "what it costs",
             ),
             (
                 {
@@ -448,7 +448,7 @@ class TestFactoriesOfOnesOwn:
                     "cohorts": Cohorts("full"),
                     "weighting": Weighting("capped", 5),
                 },
-                "--client_weighting=capped: only updates are noised, so a rule that "
+                "--client_weighting=capped: only updates get noise, so a rule that "
                 "uses weights would see private weights; give "
                 "--client_weighting=uniform",
             ),

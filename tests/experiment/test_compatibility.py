@@ -131,8 +131,8 @@ REFUSED = {
         *(
             (
                 {"devices": Devices(9), "privacy": noised(name)},
-                f"--devices=9: {name} is noised by shares of its clients: a device "
-                "that is late takes its share along, and who is late depends on the "
+                f"--devices=9: {name} gets its noise in shares from its clients: the "
+                "share of a late device is missing, and who is late depends on the "
                 "data; give --mechanism=gaussian, or leave --devices out",
             )
             for name in ("skellam", "discrete_gaussian")
@@ -409,13 +409,13 @@ REFUSED = {
                 "privacy": noised(),
                 "aggregator": NormClipping(clip_radius=1, on_breakdown="skip"),
             },
-            "--aggregator=norm_clipping: gaussian noises a sum, for which no updates "
-            "are stacked; leave --byzantine, --bucket_size, --neighbour_mixing and "
-            "--on_breakdown out",
+            "--aggregator=norm_clipping: gaussian adds noise to a sum, for which no "
+            "updates are stacked; leave --byzantine, --bucket_size, --neighbour_mixing "
+            "and --on_breakdown out",
         ),
         (
             {**LOCAL, "weighting": CAPPED, "aggregator": CoordinateMedian()},
-            "--client_weighting=capped: only updates are noised, so a rule that uses "
+            "--client_weighting=capped: only updates get noise, so a rule that uses "
             "weights would see private weights; give --client_weighting=uniform",
         ),
     ],

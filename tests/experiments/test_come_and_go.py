@@ -410,7 +410,7 @@ class TestRecords:
             assert told in line
         assert len(lines) == 6
         text = " ".join((run.folder / "privacy.txt").read_text("utf-8").split())
-        assert "Every client is charged for every round all the same" in text
+        assert "Every client is still charged for every round" in text
         assert "fewer than 3 reports is abandoned" in text
 
     def test_a_budget_can_end_in_an_abandoned_round(self, run, start, tmp_path):

@@ -163,7 +163,7 @@ CASES = [
     ),
     (
         NOISED_DEVICES + "--mechanism=skellam",
-        ["--devices=9: skellam is noised by shares", "takes its share along"],
+        ["--devices=9: skellam gets its noise in shares", "a late device is missing"],
     ),
     (
         NOISED_DEVICES + "--mechanism=discrete_gaussian",

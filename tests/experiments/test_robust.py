@@ -326,7 +326,7 @@ DP = ("dp_fed_avg", "--noise_multiplier=1")
                 "--clip_radius=1",
                 "--on_breakdown=skip",
             ),
-            ["gaussian noises a sum", "--on_breakdown"],
+            ["gaussian adds noise to a sum", "--on_breakdown"],
         ),
         (
             (

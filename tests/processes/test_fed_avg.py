@@ -377,7 +377,7 @@ def test_reports_are_outside_of_a_plan(task):
     """A plan's noise covers updates, and the server would see the reports as well."""
     steps = clients.LocalSteps(sgd())
     arguments = {"aggregator": PlannedMean(), "max_cohort_size": 2}
-    with pytest.raises(ValueError, match="covers updates alone"):
+    with pytest.raises(ValueError, match="covers only updates"):
         processes.build_fed_avg(task, client_work=FedNovaClient(steps), **arguments)
     planned = processes.build_fed_avg(task, client_optimizer=sgd(), **arguments)
     assert planned.plan == "a plan"

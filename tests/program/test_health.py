@@ -271,7 +271,8 @@ class TestWhatDidNotHappen:
 
         _, out = run(tmp_path / "b", evaluator=Empty(), config=fake.config(rounds=2))
         assert (
-            "no best model: no evaluation has a value of the metric that chooses it"
+            "no best model: no evaluation has a value of the metric that chooses the "
+            "best model"
         ) in out
 
 

@@ -259,7 +259,7 @@ def test_a_table_that_is_not_as_it_was_written_is_refused(folder, row, now, prob
     path.write_text("".join(lines))
     with pytest.raises(ValueError, match=problem) as raised:
         report.write(folder)
-    assert str(raised.value).endswith("; the command of the run mends the file")
+    assert str(raised.value).endswith("; the command of the run repairs the file")
     # The live page notices too, and the former page stays.
     assert problem in Page(Client(Dashboard(Watched(folder))).get("/").text).text
     assert (folder / "report.html").read_bytes() == before
@@ -291,7 +291,7 @@ def test_many_clients_are_cut_and_said_so(folder):
     rows = "".join(f"final,eval,c{i},{i},0.5\n" for i in range(1000))
     (folder / "clients.csv").write_text("model,split,client_id,examples,loss\n" + rows)
     text = Page(report.write(folder).read_text()).text
-    assert "The 200 clients with the most examples of 1000" in text
+    assert "The table shows the 200 clients with the most examples, of 1000" in text
     assert "c999" in text
     assert "c1 " not in text
 

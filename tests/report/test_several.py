@@ -70,7 +70,7 @@ def test_two_seeds_have_no_interval_and_it_is_said(three, tmp_path):
     assert "0.5, 0.6" in text
     assert "±" not in text
     assert "an interval of two runs would have only one degree of freedom" in text
-    assert "The runs differ in their seeds alone." in text
+    assert "The runs differ only in their seeds." in text
     (group,) = groups.grouped(groups.read_runs(three[:2]))
     # The mean with points, and both runs; three of each are no curve.
     svg = figures.overlaid([group], "eval_accuracy", "k").svg
@@ -105,7 +105,7 @@ def test_a_setting_looks_alike_in_all_pictures(tmp_path):
     ]
     assert 'id="k-s1"' in picture.svg
     assert 'id="k-s0"' not in picture.svg
-    assert picture.caption.endswith("second alone has these values, 0.7 at the end.")
+    assert picture.caption.endswith("only second has these values: 0.7 at the end.")
     text = text_of(report.compare(folders, tmp_path / "page.html"))
     assert "The tasks differ, so the values of one metric do not compare." in text
 

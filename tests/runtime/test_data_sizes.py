@@ -214,7 +214,9 @@ def test_rounds_are_those_by_hand(kind, clients, compiler):
 
 
 def test_vectorised_clients_with_batches_of_other_sizes_are_refused():
-    with pytest.raises(runtime.UnsupportedProcess, match="one size in common") as found:
+    with pytest.raises(
+        runtime.UnsupportedProcess, match="must have the same size"
+    ) as found:
         after_a_round(None, Mode("vectorised", "xla"))
     assert len(str(found.value).splitlines()) == 1
 

@@ -214,7 +214,7 @@ class TestOtherTargets:
         assert code == 0
         assert "not applicable: targets are float32, not classes" in out
         assert "max 3; Gini 0.250" in out
-        assert "features are no numbers, or all the same" in out
+        assert "features are not numbers, or are all equal" in out
 
     def test_regression_is_not_drawn(self, described, tmp_path):
         code, _, error = described(

@@ -22,7 +22,7 @@ from tfl_research.storage.files import user_paths
 
 _WHAT = """For one run, writes report.html into the run's folder. For several runs or a
 sweep, writes a page that compares the runs: curves in the same plots, results, and the
-settings that differ. Runs that differ in their seed alone are shown by their mean."""
+settings that differ. Runs that differ only in their seed are shown by their mean."""
 
 
 def _parser() -> argparse.ArgumentParser:

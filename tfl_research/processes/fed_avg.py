@@ -262,8 +262,8 @@ def _check_private(model: models.FunctionalModel) -> None:
     if model.changing:
         raise SettingError(
             f"non_trainable: clients' statistics ({model.state_names[0]}) cannot be "
-            f"{model.non_trainable} under a privacy plan, because the plan clips and "
-            "noises only the updates of trainable weights; give "
+            f"{model.non_trainable} under a privacy plan, because the plan clips only "
+            "the updates of trainable weights and adds noise only to them; give "
             "non_trainable='frozen', or a model with GroupNormalization"
         )
 

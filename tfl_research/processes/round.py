@@ -75,7 +75,7 @@ def assemble(parts: RoundParts) -> FederatedProcess:
     if parts.plan is not None and (states is not None or size_in_bytes(report_type)):
         raise SettingError(
             "--algorithm: its clients report or keep more than their update, but a "
-            "privacy plan covers updates alone; give --algorithm=fed_avg or fed_prox, "
+            "privacy plan covers only updates; give --algorithm=fed_avg or fed_prox, "
             "or build the process without privacy"
         )
     adds_noise = "noise_stddev" in dict(

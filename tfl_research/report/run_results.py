@@ -92,9 +92,9 @@ class RunResults:
 
     @property
     def end(self) -> str:
-        """How the run ended, in a few words; "goes on" while there is no summary."""
+        """How the run ended, in a few words; "not ended" while there is no summary."""
         if not self.has_ended:
-            return "goes on"
+            return "not ended"
         reason = str(self.summary.get("stop_reason"))
         return _ENDS.get(reason, reason)
 
@@ -229,7 +229,7 @@ def _check_copy(
             what = f"differs in round {number} from its copy in {kept_rows.COPY}"
         else:
             continue
-        raise ValueError(f"{path} {what}; the command of the run mends the file")
+        raise ValueError(f"{path} {what}; the command of the run repairs the file")
 
 
 def _last_round(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -29,7 +29,7 @@ _WHOSE = (
     ("held_out_client_mean_", "mean of held-out clients"),
     ("held_out_", "held-out clients"),
     ("private_", "test examples, with noise"),
-    ("train_", "cohort, while it trains"),
+    ("train_", "cohort, during training"),
     ("eval_", "test examples"),
 )
 _COLUMNS = {

@@ -175,7 +175,7 @@ def test_a_tree_cannot_begin_or_go_on_within_another_run(ledger):
     unsampled = dataclasses.replace(
         sampling.Full(range(100)).amplification, neighbouring_relation="zero_out"
     )
-    with pytest.raises(ValueError, match="whose noise does not go on"):
+    with pytest.raises(ValueError, match="whose noise cannot continue"):
         account(ledger, amplification=unsampled)
 
 

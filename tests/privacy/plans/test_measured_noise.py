@@ -244,7 +244,7 @@ def test_an_empty_cohort_is_no_mismatch():
 
 def test_a_rule_in_place_of_a_noised_sum_is_refused():
     context = privacy.MechanismContext(noise_seed=1, rule=aggregators.mean())
-    with pytest.raises(SettingError, match="noises a sum"):
+    with pytest.raises(SettingError, match="adds noise to a sum"):
         plan_of("gaussian").build(context)
 
 

@@ -62,8 +62,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--server",
-        help="host at which sites reach FLARE's or Flower's server; localhost, the "
-        "default, listens on this machine alone, any other host on all interfaces",
+        help="host at which sites reach FLARE's or Flower's server; with localhost, "
+        "the default, the server listens only on this machine; with any other "
+        "host, on all interfaces",
     )
     parser.add_argument(
         "--port", type=int, help="port of the server (default: flare 8002, flower 8000)"

@@ -189,7 +189,7 @@ def _feature_lines(train: ClientData) -> list[str]:
     """Makes lines on how features differ between clients, also for equal labels."""
     statistic_values = feature_divergence(train)
     if not statistic_values:
-        reason = "not applicable: features are no numbers, or all the same"
+        reason = "not applicable: features are not numbers, or are all equal"
         if "x" not in train.specs:
             reason = "not applicable: features are in several arrays"
         return [_entry("feature statistics", reason)]

@@ -55,8 +55,8 @@ class EngineTrainer:
         if process.client_states is not None:
             raise SettingError(
                 f"--algorithm={experiment.chosen_algorithm.NAME}: clients keep a "
-                "state, but the engine's average covers weights alone; take part in "
-                "our rounds (scripts/run --runtime=federation) instead"
+                "state, but the engine's average covers only weights; take part in our "
+                "rounds (scripts/run --runtime=federation) instead"
             )
         self._task, self._setup = own, setup
         self._seed = experiment.training.seed
@@ -167,7 +167,7 @@ def check(experiment: Description) -> None:
     for name, given in needless.items():
         if given:
             raise SettingError(
-                f"--{name}: FLARE and Flower average the sites' models by themselves "
-                "and do not know of it; leave it out, or take part in our rounds over "
-                "the same engine (scripts/run --runtime=federation)"
+                f"--{name}: FLARE and Flower average the sites' models themselves and "
+                "do not know this setting; leave it out, or take part in our rounds "
+                "over the same engine (scripts/run --runtime=federation)"
             )

@@ -57,7 +57,7 @@ class NumPyRun(RunAtSite):
         algorithm = experiment.chosen_algorithm.NAME
         if algorithm not in ("fed_avg", "fed_prox"):
             raise SettingError(
-                f"--algorithm={algorithm}: a NumPyClient returns weights alone; give "
+                f"--algorithm={algorithm}: a NumPyClient returns only weights; give "
                 "fed_avg"
             )
         if model.state_specs:

@@ -193,6 +193,6 @@ def check(experiment: Description) -> None:
     ):
         raise SettingError(
             f"--mechanism={privacy.chosen.NAME}: each client adds only a part of the "
-            "noise, and the coordinator would see each client's numbers with that "
-            "part alone; give --secure_sums"
+            "noise, and the coordinator would see each client's numbers with only that "
+            "part of the noise; give --secure_sums"
         )

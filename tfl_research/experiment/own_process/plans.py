@@ -89,7 +89,7 @@ def _own_plan(
     if own.rounds != training.rounds:
         raise training.refused(
             "rounds",
-            (f"the process' plan is for {own.rounds} rounds; give rounds={own.rounds}"),
+            f"the process' plan is for {own.rounds} rounds; give rounds={own.rounds}",
         )
     return own
 

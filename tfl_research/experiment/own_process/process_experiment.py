@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 _DECLARE = (
-    "declare it by tfl.ProcessPrivacy(...), which is about clients and has a ledger of "
-    "the run alone"
+    "declare it by tfl.ProcessPrivacy(...), which is about clients and has only the "
+    "run's own ledger"
 )
 # The reasons why the privacy settings of a task do not fit a process.
 _OTHER_PRIVACY: dict[type[Any], str] = {

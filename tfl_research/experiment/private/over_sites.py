@@ -9,8 +9,8 @@ from tfl_research.sampling import Amplification
 _EVALUATIONS = (
     "The coordinator of --runtime=federation, in evaluations: for each client, it gets "
     "the number of test examples and the exact value of every metric on them, also of "
-    "metrics that the run withholds or noises. A site's policy (metrics in site.toml) "
-    "can refuse evaluations."
+    "metrics that the run withholds or adds noise to. A site's policy (metrics in "
+    "site.toml) can refuse evaluations."
 )
 
 

@@ -44,10 +44,11 @@ def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) 
     weights = str(experiment.resolved_weighting.client_weighting)
     if aggregator is None and not mechanism.noised_at_clients:
         raise SettingError(
-            f"--aggregator={experiment.aggregator_name}: no bound is known for how "
-            f"far one client can move its result, and {mechanism.NAME} noises a sum; "
-            "give --mechanism=local_gaussian, whose clients noise their own updates, "
-            "or register a mechanism that builds the factory and says what it costs"
+            f"--aggregator={experiment.aggregator_name}: no bound is known for how far "
+            f"one client can move its result, and {mechanism.NAME} adds noise to a "
+            "sum; give --mechanism=local_gaussian, whose clients add noise to their "
+            "own updates, or register a mechanism that builds the factory and says "
+            "what it costs"
         )
     if aggregator is not None:
         if aggregator.NAME == "mean":
@@ -56,14 +57,14 @@ def _aggregator_under_noise(experiment: Description, privacy: UserLevelPrivacy) 
     if mechanism.noised_at_clients:
         if weights != "uniform":
             raise SettingError(
-                f"--client_weighting={weights}: only updates are noised, so a rule "
-                "that uses weights would see private weights; give "
+                f"--client_weighting={weights}: only updates get noise, so a rule that "
+                "uses weights would see private weights; give "
                 "--client_weighting=uniform"
             )
     elif aggregator is not None and aggregator.stacked:
         raise SettingError(
-            f"--aggregator={aggregator.NAME}: {mechanism.NAME} noises a sum, for which "
-            "no updates are stacked; leave --byzantine, --bucket_size, "
+            f"--aggregator={aggregator.NAME}: {mechanism.NAME} adds noise to a sum, "
+            "for which no updates are stacked; leave --byzantine, --bucket_size, "
             "--neighbour_mixing and --on_breakdown out"
         )
 

@@ -163,7 +163,7 @@ def _silo_notes(sampler: Sampler) -> list[str]:
     return [
         f"A client is down in a round with probability {sampler.drop_out:g}, whatever "
         f"its data are, and a round with fewer than {sampler.minimum} reports is "
-        "abandoned. Every client is charged for every round all the same: what was "
+        "abandoned. Every client is still charged for every round, because what was "
         "sent in an abandoned round has been seen."
     ]
 

@@ -146,7 +146,7 @@ def worker_failures(settings: Runtime) -> Iterator[None]:
     """
     from tfl_research import runtime
 
-    resumes = "then give the same command again: the run goes on from its checkpoint"
+    resumes = "then give the same command again: the run continues from its checkpoint"
     try:
         yield
     except runtime.NotIsolated as error:

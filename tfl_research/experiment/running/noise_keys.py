@@ -119,8 +119,8 @@ def check_recharge(setup: Setup, seed_in_state: bool) -> None:
     if plan is not None and not seed_in_state:
         raise SettingError(
             f"--recharge: --mechanism={plan.mechanism.NAME} does not keep its noise "
-            "seed (an int64 tensor of two numbers) in the state alone, so a run "
-            "cannot change to new noise; choose another --output_dir"
+            "seed (an int64 tensor of two numbers) only in the state, so a run cannot "
+            "change to new noise; choose another --output_dir"
         )
 
 
@@ -149,8 +149,8 @@ def engine(
     if setup.facts is not None:
         raise SettingError(
             f"--mechanism={setup.user_level.mechanism.NAME}: does not keep its noise "
-            "seed in the state alone, so the sites would build a process other than "
-            "the coordinator's; leave it out with --runtime=federation"
+            "seed only in the state, so the sites would build a process other than the "
+            "coordinator's; leave it out with --runtime=federation"
         )
     process = building.process(setup, noise_seed=key)
     return opened.enter_context(

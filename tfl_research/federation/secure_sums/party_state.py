@@ -95,8 +95,8 @@ class PartyState:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise SecureSumError(
-                "a party's state cannot be read: the file is damaged, or is not such "
-                "a state"
+                "a party's state cannot be read: the file is damaged, or does not hold "
+                "such a state"
             ) from None
 
 

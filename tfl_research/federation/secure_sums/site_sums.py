@@ -76,8 +76,8 @@ class SiteSums:
         known = rounds.setdefault(str(number), _new_round())
         if known["plan"] not in (None, _plan(terms)):
             raise SecureSumError(
-                f"round {number} was begun with other parties, threshold or vectors; "
-                "a further attempt at it needs the same"
+                f"round {number} was begun with other parties, threshold or vectors; a "
+                "further attempt needs the same parties, threshold and vectors"
             )
         party = self._party(run)
         if party is None or party.terms.session != terms.session:

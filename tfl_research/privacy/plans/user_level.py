@@ -233,8 +233,8 @@ class UserLevelPlan:
         """
         if context.rule is not None and not self.mechanism.noised_at_clients:
             raise self.mechanism.refused_mechanism(
-                "noises a sum, which no other rule can replace; leave the rule out, "
-                "or give --mechanism=local_gaussian"
+                "adds noise to a sum, which no other rule can replace; leave the rule "
+                "out, or give --mechanism=local_gaussian"
             )
         import tensorflow_federated as tff
 

@@ -113,7 +113,7 @@ class Candidates:
             return "the budget does not cover its choice"
         if self.choice is None and self.selection is None:
             return NOTHING_DECIDES
-        return "no evaluation has a value of the metric that chooses it"
+        return "no evaluation has a value of the metric that chooses the best model"
 
     @property
     def lacks_accuracy(self) -> bool:
@@ -155,7 +155,7 @@ class Candidates:
                 else "evaluation_noise_multiplier"
             )
             raise UserError(
-                f"--{setting}: noises the {METRIC}, and this task's metrics are "
+                f"--{setting}: adds noise to the {METRIC}, but this task's metrics are "
                 f"{', '.join(metrics)}; leave it out"
             )
 

@@ -108,7 +108,7 @@ def overlaid(groups: Sequence[Group], column: str, key: str) -> Picture | None:
     best = best_first(chosen, column)[0]
     if len(groups) > 1 and len(chosen) == 1:
         caption += (
-            f"{best.label} alone has these values, {best.text(column)} at the end."
+            f"only {best.label} has these values: {best.text(column)} at the end."
         )
     else:
         caption += f"{best.label} is best at the end, {best.text(column)}."

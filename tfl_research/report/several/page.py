@@ -83,7 +83,7 @@ def _results(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
     private = any(math.isfinite(_epsilon(group)) for group in groups)
     timed = any(math.isfinite(_seconds(group)) for group in groups)
     traffic = any(math.isfinite(_traffic(group)) for group in groups)
-    head = ["runs of", "runs", *(words.column_name(column) for column in columns)]
+    head = ["setting", "runs", *(words.column_name(column) for column in columns)]
     head += [*(["ε, largest"] if private else []), "rounds"]
     head += [*(["time"] if timed else []), *(["traffic"] if traffic else []), "end"]
     rows = []

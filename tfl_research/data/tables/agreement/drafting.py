@@ -200,7 +200,8 @@ def _feature_columns(
     names = [n for n in present if n != label_column and n not in choices.dropped]
     if not names:
         raise ValueError(
-            f"{first.path}: has no column besides the label; expected at least one"
+            f"{first.path}: has no feature column besides the label; expected at least "
+            "one"
         )
     return names
 

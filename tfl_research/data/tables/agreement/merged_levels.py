@@ -75,7 +75,7 @@ def classes(
         raise ConflictError(
             f"label {label_column!r}: the sites published "
             f"{', '.join(holders) or 'no class'}; expected at least two classes; give "
-            "all classes as --classes=NAME,..., since a draft leaves out classes of "
+            "the other classes as --classes=NAME,...: a draft leaves out classes of "
             "too few rows"
         )
     _check_spellings(f"label {label_column!r}", label_column, holders, decisions)

@@ -33,8 +33,8 @@ def check_ledger(ledger: Ledger, event: Event) -> None:
         by_round = recorded.composes_by_round and event.composes_by_round
         if recorded != event and not by_round:
             raise ValueError(
-                f"{ledger.path} has rounds of {recorded}, whose noise does not go on "
-                f"with rounds of {event}: resume with the same privacy settings and "
+                f"{ledger.path} has rounds of {recorded}, whose noise cannot continue "
+                f"in rounds of {event}: resume with the same privacy settings and "
                 "number of rounds, or start a new run"
             )
 

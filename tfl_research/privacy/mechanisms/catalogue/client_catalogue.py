@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tfl_research.privacy.plans.user_level import UserLevelPlan
 
 _SHARES = (
-    "is noised by shares of its clients: a device that is late takes its share along, "
+    "gets its noise in shares from its clients: the share of a late device is missing, "
     "and who is late depends on the data"
 )
 

@@ -228,7 +228,7 @@ class BoundedWeight(MechanismSettings):
         if self.clipped_denominator and sampler != "poisson":
             raise self.refused(
                 "clipped_denominator",
-                ("is analysed for --sampler=poisson only; give --sampler=poisson"),
+                "is analysed for --sampler=poisson only; give --sampler=poisson",
             )
 
     def check_devices(self, devices: int) -> None:

@@ -6,10 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from tfl_research import outputs
-from tfl_research.experiment.private.releases.released import (
-    deciding_column,
-    release_of,
-)
+from tfl_research.experiment.private.releases import released
 from tfl_research.outputs.files import (
     BEST_BY_NOISE,
     BEST_MODEL,
@@ -39,14 +36,14 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
       folder: the folder of the run. The columns are those of its metrics.csv, or before
         the first round those of every metrics.csv.
     """
-    experiment, release = setup.experiment, release_of(setup)
+    experiment, release = setup.experiment, released.release_of(setup)
     columns, table = list(metrics_log.COLUMNS), folder.metrics_path
     if table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             columns = next(csv.reader(file), columns)
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
-    column = deciding_column(setup)
+    column = released.deciding_column(setup)
     decided_by = "" if column is None else selection_column(column)
     if experiment.release.selection_epsilon is not None:
         decided_by = deciding.PRIVATE_CHOICE

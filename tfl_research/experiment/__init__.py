@@ -2,8 +2,9 @@
 
 This package makes a run sound. It checks that the settings fit together, draws up the
 privacy plan, and writes records and privacy statements. `configs` has the settings,
-`sweeps` has sweeps, and `private` has the parts of private and audited runs. `cli` has
-the flags that describe an experiment, and `program` has the loop over rounds.
+`running` runs a checked experiment, `sweeps` has sweeps, and `private` has the parts of
+private and audited runs. `cli` has the flags that describe an experiment, and `program`
+has the loop over rounds.
 """
 
 from typing import TYPE_CHECKING

@@ -7,6 +7,7 @@ import functools
 import io
 import shutil
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ STDDEV = CLIP * NOISE / COHORT
 EVERY = 2
 # The activation of each model, by the function that builds the model.
 _ACTIVATIONS = {}
-seen = {"key": None}
+seen: dict[str, Any] = {"key": None}
 
 
 @functools.cache

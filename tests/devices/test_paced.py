@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_devices import Given, clients_of, five
+from few_devices import Given, clients_of, five
 
 from tfl_research import devices, privacy
 

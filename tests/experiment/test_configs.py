@@ -1,4 +1,4 @@
-"""What the parts of an experiment accept, refuse and build, without TensorFlow."""
+"""What the settings of cohorts, and all settings, accept and refuse."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import dataclasses
 import pathlib
 
 import pytest
+from refused_settings import refused
 
 from tfl_research import sampling, settings
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.errors import SettingError
 from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import (
-    Attack,
     Audit,
     Baseline,
     Batches,
     Cohorts,
-    Compression,
     Devices,
     RecordLevelPrivacy,
-    Runtime,
     Silos,
     TaskChoice,
     Training,
@@ -29,162 +26,11 @@ from tfl_research.experiment.configs import (
     Weighting,
 )
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
-from tfl_research.privacy import MECHANISMS, mechanisms
+from tfl_research.privacy import MECHANISMS
 from tfl_research.sampling import Full
 from tfl_research.settings import declared, kind_of
 
 IDS = tuple(f"client{i}" for i in range(20))
-
-
-def refused(build, *fragments: str) -> str:
-    """The message of a refusal: one line that has the fragments, with flags."""
-    with pytest.raises(SettingError) as raised:
-        build()
-    message = raised.value.for_command_line
-    assert "\n" not in message
-    for fragment in fragments:
-        assert fragment in message
-    return message
-
-
-class TestTask:
-    def test_only_given_options_are_passed(self):
-        assert TaskChoice("mnist").options() == {}
-        choice = TaskChoice(
-            "mnist",
-            partition="dirichlet",
-            dirichlet_alpha=0.1,
-            num_clients=7,
-            task_option=("model=cnn", "held_out_clients=2"),
-        )
-        assert choice.options() == {
-            "partition": "dirichlet",
-            "dirichlet_alpha": 0.1,
-            "num_clients": 7,
-            "model": "cnn",
-            "held_out_clients": 2,
-        }
-
-    def test_options_as_values(self):
-        options = {"partition": "dirichlet", "dirichlet_alpha": 0.1, "model": "cnn"}
-        choice = TaskChoice.of("mnist", {**options, "num_clients": 100})
-        # 100 clients are the default.
-        assert choice == TaskChoice(
-            "mnist",
-            partition="dirichlet",
-            dirichlet_alpha=0.1,
-            task_option=("model=cnn",),
-        )
-        assert choice.options() == options
-
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
-            ({}, "--task is missing; give one of shakespeare, heart, loans, taxi, "),
-            ({"task": "hart"}, "--task=hart: unknown task; give one of shakespeare, "),
-            (
-                {"task": "heart", "partition": "iid"},
-                "--partition=iid: task heart has no such option; leave it out (task "
-                "heart takes model, test_fraction",
-            ),
-            (
-                {"task": "heart", "task_option": ("model",)},
-                "--task_option=model: must be NAME=VALUE",
-            ),
-            (
-                {"task": "heart", "task_option": ("=mlp",)},
-                "--task_option==mlp: must be NAME=VALUE",
-            ),
-            (
-                {"task": "heart", "task_option": ("modell=mlp",)},
-                "--task_option=modell=mlp: task heart has no such option; it takes "
-                "model, test_fraction",
-            ),
-            (
-                {"task": "heart", "task_option": ("model=mlp", "model=logistic")},
-                "--task_option=model=logistic: model is given twice",
-            ),
-            (
-                {"task": "mnist", "num_clients": 5, "task_option": ("num_clients=6",)},
-                "--task_option=num_clients=6: num_clients is given twice",
-            ),
-            (
-                {"task": "heart", "task_option": ("test_fraction=x",)},
-                "--task_option: option 'test_fraction' of task 'heart' must be float, "
-                "got 'x'",
-            ),
-            (
-                {"task": "csv", "label_column": "y"},
-                "--data_dir: task 'csv' needs the option 'data_dir'",
-            ),
-            (
-                {"task": "csv", "data_dir": "x"},
-                "--label_column: task 'csv' needs the option 'label_column'",
-            ),
-        ],
-    )
-    def test_refusals(self, given, message):
-        found = refused(lambda: TaskChoice(**given))
-        assert found.startswith(message)
-
-    def test_what_the_task_refuses_names_the_task(self, tmp_path):
-        refused(
-            lambda: TaskChoice("heart", task_option=("model=tree",)).build(0),
-            "--task=heart: ",
-            "tree",
-        )
-        missing = tmp_path / "none"
-        refused(
-            lambda: TaskChoice("csv", data_dir=missing, label_column="y").build(0),
-            "--task=csv: ",
-            str(missing),
-        )
-
-    def test_files_of_the_users_own_have_a_digest(self, tmp_path):
-        assert TaskChoice("heart").files_digest() is None
-        (tmp_path / "a.csv").write_text("x,y\n1,0\n2,1\n")
-        choice = TaskChoice("csv", data_dir=tmp_path, label_column="y")
-        before = choice.files_digest()
-        assert len(before) == 64
-        (tmp_path / "a.csv").write_text("x,y\n1,0\n2,0\n")
-        assert choice.files_digest() != before
-
-
-@pytest.mark.parametrize(
-    ("partition", "option", "value"),
-    [
-        ("dirichlet", "dirichlet_alpha", 0.1),
-        ("shards", "shards_per_client", 3),
-        ("quantity", "quantity_alpha", 0.2),
-        ("rotation", "rotation_degrees", 0.0),
-        ("noise", "noise_level", 0.7),
-        ("concept_shift", "num_concepts", 2),
-    ],
-)
-def test_a_partitions_option_reaches_the_task(partition, option, value):
-    given = {"partition": partition, option: value}
-    choice = TaskChoice("mnist", num_clients=4, **given)
-    assert choice.options() == {**given, "num_clients": 4}
-    title = choice.build(0).card.title
-    assert title.endswith(f"{partition} partition, {option}={value}")
-    assert refused(lambda: TaskChoice("mnist", **{option: value})) == (
-        f"--{option}={value}: has no effect with --partition=iid; leave it out or give "
-        f"--partition={partition}"
-    )
-
-
-def test_a_task_option_given_in_vain():
-    found = refused(
-        lambda: TaskChoice("emnist", partition="iid", task_option=("num_concepts=2",))
-    )
-    assert found.startswith("--task_option=num_concepts=2: has no effect with")
-
-
-def test_a_mistyped_partition_is_one_line_about_the_task():
-    refused(
-        lambda: TaskChoice("mnist", partition="dirichelt").build(0),
-        "--task=mnist: partition must be one of iid",
-    )
 
 
 class TestBatches:
@@ -278,323 +124,6 @@ class TestCohorts:
             )
 
 
-class TestTraining:
-    def test_config_carries_every_value(self):
-        training = Training(
-            rounds=7,
-            seed=4,
-            evaluate_every=2,
-            max_evaluation_examples=50,
-            selection_metric="loss",
-            early_stopping_patience=3,
-            checkpoint_every=5,
-            keep_checkpoints=2,
-            print_every=6,
-            progress_bar=False,
-            report=False,
-            export=False,
-        )
-        config = training.config()
-        # The others are no part of the round loop.
-        others = {"run_seed", "client_weight", "tensorboard"}
-        for field in declared(Training):
-            if field.name not in others:
-                found = getattr(config, field.name)
-                assert found == getattr(training, field.name), field.name
-                assert found != field.default, field.name
-
-    def test_refusals(self):
-        refused(lambda: Training(rounds=0), "--rounds=0: must be a whole number, at l")
-        refused(lambda: Training(selection_metric="a:x"), "--selection_metric=a:x: ")
-
-    @pytest.mark.parametrize(
-        "secret", ["-3", "abcdefgh", str(2**128), [123, 456], b"abcdefgh", 1234.5]
-    )
-    def test_a_bad_run_seed_is_not_repeated(self, secret):
-        with pytest.raises(SettingError, match=r"^run_seed: must be") as raised:
-            Training(run_seed=secret)
-        for said in (str(raised.value), raised.value.for_command_line):
-            assert str(secret) not in said.replace("2^128", "")
-
-    @pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
-    def test_a_seed_that_no_model_takes(self, seed):
-        """It ended a run as an error that nobody foresaw, when the model was built."""
-        message = refused(lambda: Training(seed=seed))
-        assert message == (
-            f"--seed={seed}: must be a whole number, at least 0 and at most 4294967295"
-        )
-        assert Training(seed=2**32 - 1).seed == 2**32 - 1
-
-    def test_a_run_seed_may_be_a_number(self):
-        assert Training(run_seed=2**128 - 1).run_seed == str(2**128 - 1)
-
-    def test_weights_of_clients(self):
-        def weights(*texts):
-            return Training(client_weight=texts).client_weights(("a", "b=c"))
-
-        assert weights("a=2", "b=c=0") == {"a": 2.0, "b=c": 0.0}
-        for text in ("a", "a=", "a=x", "=2", "a=-1", "a=inf", "a=nan"):
-            assert refused(lambda text=text: weights(text)) == (
-                f"--client_weight={text}: must be NAME=WEIGHT, with a weight of at "
-                "least 0"
-            )
-        assert refused(lambda: weights("d=1")) == (
-            "--client_weight=d=1: the task has no client 'd'"
-        )
-        assert refused(lambda: weights("a=1", "a=2")) == (
-            "--client_weight=a=2: client a has a weight already; give each client one "
-            "weight"
-        )
-
-
-class TestUserLevelPrivacy:
-    def test_exactly_one_of_noise_and_epsilon(self):
-        assert refused(UserLevelPrivacy) == (
-            "--noise_multiplier or --target_epsilon is missing; give one of them"
-        )
-        assert refused(
-            lambda: UserLevelPrivacy(noise_multiplier=1, target_epsilon=2)
-        ) == (
-            "--target_epsilon=2: already decides the noise; leave it or "
-            "--noise_multiplier out"
-        )
-        assert UserLevelPrivacy(noise_multiplier=0).target_epsilon is None
-
-    @pytest.mark.parametrize("delta", [0, 1, -0.1, 1.5])
-    def test_delta_is_a_probability(self, delta):
-        for build in (
-            lambda: UserLevelPrivacy(noise_multiplier=1.0, delta=delta),
-            lambda: RecordLevelPrivacy(record_noise_multiplier=1, record_delta=delta),
-        ):
-            assert refused(build, "must be a number, above 0 and below 1").startswith(
-                ("--delta=", "--record_delta=")
-            )
-
-    def test_a_budget_below_the_target(self):
-        assert refused(
-            lambda: UserLevelPrivacy(target_epsilon=3, budget_epsilon=2)
-        ) == (
-            "--budget_epsilon=2: is below --target_epsilon=3, so the run would stop "
-            "early; leave it out or raise it"
-        )
-        assert UserLevelPrivacy(target_epsilon=3, budget_epsilon=3).budget_epsilon == 3
-
-    @pytest.mark.parametrize(
-        ("noise", "words"),
-        [
-            (1e-200, "must be 0, for no noise, or at least 1e-100"),
-            (1e300, "at most 1e+06"),
-            (-1, "at least 0"),
-        ],
-    )
-    def test_noise_that_no_arithmetic_bears(self, noise, words):
-        refused(
-            lambda: UserLevelPrivacy(noise_multiplier=noise),
-            f"--noise_multiplier={noise:g}: ",
-            words,
-        )
-        refused(
-            lambda: RecordLevelPrivacy(record_noise_multiplier=noise),
-            f"--record_noise_multiplier={noise:g}: ",
-            words,
-        )
-
-    def test_a_mechanism_by_name_or_by_its_settings(self):
-        given = UserLevelPrivacy("tree", noise_multiplier=1.0)
-        assert given == UserLevelPrivacy(mechanisms.Tree(), noise_multiplier=1.0)
-        assert given.chosen == mechanisms.Tree()
-        refused(
-            lambda: UserLevelPrivacy("laplace", noise_multiplier=1),
-            "--mechanism=laplace: must be one of gaussian, adaptive_gaussian",
-        )
-
-    @pytest.mark.parametrize("wrong", [3, None, ("tree",), mechanisms.Tree])
-    def test_what_is_no_mechanism(self, wrong):
-        refused(
-            lambda: UserLevelPrivacy(wrong, noise_multiplier=1.0),
-            "mechanism must be a name or MechanismSettings, got ",
-        )
-
-
-class TestRecordLevelPrivacy:
-    def test_refusals(self):
-        assert refused(RecordLevelPrivacy) == (
-            "--record_noise_multiplier or --record_target_epsilon is missing; give one "
-            "of them"
-        )
-        assert refused(
-            lambda: RecordLevelPrivacy(
-                record_noise_multiplier=1, record_target_epsilon=2
-            )
-        ) == (
-            "--record_target_epsilon=2: already decides the noise; leave it or "
-            "--record_noise_multiplier out"
-        )
-        refused(
-            lambda: RecordLevelPrivacy(
-                record_target_epsilon=3, record_budget_epsilon=2
-            ),
-            "--record_budget_epsilon=2: is below --record_target_epsilon=3",
-        )
-
-    def test_steps_of_a_round(self):
-        privacy = RecordLevelPrivacy(record_noise_multiplier=1)
-        assert privacy.steps(Batches()) == 10
-        assert privacy.steps(Batches(client_steps=3)) == 3
-
-
-class TestRuntime:
-    def test_addresses(self):
-        runtime = Runtime("remote", workers="a:1, b.c:65535")
-        assert runtime.addresses() == ["a:1", "b.c:65535"]
-
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
-            (
-                {"runtime": "tff", "client_execution": "folded_xla"},
-                "--client_execution=folded_xla: goes with --runtime=in_process and "
-                "--runtime=remote only; leave it out",
-            ),
-            (
-                {"runtime": "tff", "chunk_clients": 3},
-                "--chunk_clients=3: goes with --runtime=in_process only; leave it out",
-            ),
-            (
-                {"runtime": "remote"},
-                "--runtime=remote: needs --workers=HOST:PORT,...; scripts/worker "
-                "starts a worker",
-            ),
-            (
-                {"workers": "a:1"},
-                "--workers=a:1: goes with --runtime=remote only; leave it out",
-            ),
-            *(
-                (
-                    {"runtime": "remote", "workers": text},
-                    f"--workers={text}: '{text}': must be HOST:PORT with a port from "
-                    "1 to 65535",
-                )
-                for text in ("a", "a:", ":1", "a:0", "a:65536", "a:-1", "a:x")
-            ),
-            *(
-                (
-                    {"runtime": "remote", "workers": "a:1", "worker_data": folder},
-                    f"--worker_data={folder}: must be the path of a folder, as "
-                    "/shared/mnist; mount a store of another kind, and write your home "
-                    "folder out",
-                )
-                for folder in ("gs://bucket/mnist", "~/mnist", "~")
-            ),
-            (
-                {"runtime": "remote", "workers": "a:1,a:1"},
-                "--workers=a:1,a:1: 'a:1' is given twice",
-            ),
-        ],
-    )
-    def test_refusals(self, given, message):
-        assert refused(lambda: Runtime(**given)) == message
-
-
-class TestCompression:
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
-            (
-                {"compression_fraction": 0.1},
-                "--compression_fraction=0.1: goes with --compression=top_k or random_"
-                "k; leave it out",
-            ),
-            (
-                {"compression": "top_k", "compression_bits": 4},
-                "--compression_bits=4: goes with --compression=quantize; leave it out",
-            ),
-            (
-                {"compression": "quantize", "compression_rank": 4},
-                "--compression_rank=4: goes with --compression=low_rank; leave it out",
-            ),
-            (
-                {"error_feedback": False},
-                "--error_feedback=False: goes with --compression; leave it out",
-            ),
-        ],
-    )
-    def test_refusals(self, given, message):
-        assert refused(lambda: Compression(**given)) == message
-
-    def test_what_is_lost_is_fed_back_by_default_where_it_is_biased(self):
-        found = {
-            name: Compression(name).feeds_back
-            for name in ("top_k", "random_k", "low_rank", "quantize")
-        }
-        assert found == {
-            "top_k": True,
-            "random_k": True,
-            "low_rank": True,
-            "quantize": False,
-        }
-        assert Compression("quantize", error_feedback=True).feeds_back
-        assert not Compression("top_k", error_feedback=False).feeds_back
-
-
-class TestAttack:
-    @pytest.mark.parametrize(
-        ("wrong", "message"),
-        [
-            ({"attack": "evil"}, "--attack=evil: must be one of none, label_flip"),
-            (
-                {"malicious_fraction": 0.2},
-                "--malicious_fraction=0.2: there is no --attack; leave it out",
-            ),
-            ({"attack": "alie", "malicious_fraction": 0}, "above 0 and at most 1"),
-            (
-                {"attack": "mimic", "attack_scale": 2},
-                "--attack_scale=2: goes with --attack=backdoor, gaussian, sign_",
-            ),
-            ({"attack": "alie", "attack_scale": -1}, "--attack_scale=-1: must be"),
-            (
-                {"attack": "alie", "attack_perturbation": "std"},
-                "goes with --attack=min_max or min_sum, not with alie",
-            ),
-            (
-                {"attack": "alie", "label_flip": "reverse"},
-                "--label_flip=reverse: goes with --attack=label_flip",
-            ),
-            (
-                {"attack": "label_flip", "backdoor_target": 1},
-                "--backdoor_target=1: goes with --attack=backdoor, not with label_flip",
-            ),
-            ({"attack": "backdoor", "backdoor_share": 0}, "above 0 and at most 1"),
-            (
-                {
-                    "attack": "backdoor",
-                    "backdoor_trigger": "feature",
-                    "backdoor_patch_size": 2,
-                },
-                "--backdoor_patch_size=2: goes with --backdoor_trigger=patch",
-            ),
-            (
-                {
-                    "attack": "backdoor",
-                    "backdoor_trigger": "patch",
-                    "backdoor_feature": 2,
-                },
-                "--backdoor_feature=2: goes with --backdoor_trigger=feature",
-            ),
-        ],
-    )
-    def test_what_is_refused(self, wrong, message):
-        refused(lambda: Attack(**wrong), message)
-
-    def test_defaults(self):
-        assert Attack().is_none
-        assert Attack().fraction == 0
-        assert Attack("alie").fraction == 0.2
-        assert Attack("alie", malicious_fraction=0.1).fraction == 0.1
-        kinds = [Attack(name).kind for name in ("none", "backdoor", "scaled", "alie")]
-        assert kinds == ["none", "data", "local", "omniscient"]
-
-
 def test_settings_of_devices_need_devices():
     for name, value, shown in (
         ("drop_out", 0.5, "0.5"),
@@ -641,22 +170,24 @@ class TestBaseline:
         )
 
 
-def test_the_unit_of_canaries_weights():
-    assert Audit().weight_unit(Weighting("uniform")) == 1
-    assert Audit().weight_unit(Weighting("capped", 30)) == 30
-
-
 # Every group of settings, with what it cannot do without.
 GROUPS = {
     TaskChoice: {"task": "mnist"},
     UserLevelPrivacy: {"noise_multiplier": 1.0},
     RecordLevelPrivacy: {"record_noise_multiplier": 1.0},
 }
+
+
 for _group in (*Experiment.PLAIN.values(), Audit, ClientOptimizer, ServerOptimizer):
     GROUPS[_group] = {}
+
+
 for _choices in (ALGORITHMS, AGGREGATORS, MECHANISMS):
     GROUPS.update((chosen, {}) for _, chosen in _choices.items())
+
+
 NUMBER = ["x", "", [1], {}, True, float("nan"), float("inf"), object(), 1j]
+
 WRONG = {
     "integer": [*NUMBER, 1.5, 2.0, "1.5"],
     "number": NUMBER,
@@ -727,12 +258,3 @@ def test_paths_are_texts():
     )
     assert given.record_ledgers == "a/b"
     assert dataclasses.replace(given, record_ledgers=None).record_ledgers is None
-
-
-def test_more_threads_than_memory_holds():
-    """TensorFlow made them all: 20 GB, and no end by SIGTERM."""
-    message = refused(lambda: Runtime(operation_threads=1025))
-    assert message == (
-        "--operation_threads=1025: must be a whole number, at least 1 and at most 1024"
-    )
-    assert Runtime(operation_threads=1024).operation_threads == 1024

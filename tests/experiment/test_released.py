@@ -20,7 +20,7 @@ from tfl_research.experiment.configs import (
     Training,
     UserLevelPrivacy,
 )
-from tfl_research.experiment.private import released
+from tfl_research.experiment.private.releases import private_evaluation, released
 from tfl_research.outputs.columns import COHORT
 from tfl_research.tasks.task import Card, Task
 
@@ -267,7 +267,7 @@ class TestPlannedReleases:
         release = Release(evaluation_noise_multiplier=4.0, selection_epsilon=0.5)
         training = Training(rounds=25, evaluate_every=10)
         found = prepared(release=release, training=training)
-        (evaluation, times), (choice, once) = released.planned_releases(found)
+        (evaluation, times), (choice, once) = private_evaluation.planned_releases(found)
         # After rounds 10 and 20, and after the last.
         assert (times, once) == (3, 1)
         assert evaluation.sensitivity_multiplier == 4.0
@@ -275,12 +275,12 @@ class TestPlannedReleases:
         assert evaluation.neighbouring_relation == "add_or_remove_one"
         assert choice == privacy.PureEvent(0.5, "add_or_remove_one", population=60)
         assert found.plan.planned_releases == ((evaluation, 3), (choice, 1))
-        assert released.planned_releases(prepared()) == []
+        assert private_evaluation.planned_releases(prepared()) == []
 
     def test_the_noise_is_over_the_sensitivity_under_replace_one_too(self):
         release = Release(evaluation_noise_multiplier=4.0)
         found = prepared(cohorts=Cohorts("fixed", 10), release=release)
-        ((evaluation, _),) = released.planned_releases(found)
+        ((evaluation, _),) = private_evaluation.planned_releases(found)
         assert evaluation.neighbouring_relation == "replace_one"
         assert evaluation.sensitivity_multiplier == 4.0
         run = released.of_run(found, 7, None)

@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import L, Subclassed, sequential
 
 from tfl_research import models
 from tfl_research.models import modules
 
-L = tf.keras.layers
 SEED = tf.constant([3, 4])
-
-
-def sequential(*layers, shape=(6,), dtype=None):
-    return tf.keras.Sequential([L.Input(shape, dtype=dtype), *layers])
 
 
 def numbers(*shape):
@@ -54,21 +50,6 @@ def two_inputs_and_outputs():
     return tf.keras.Model([b, a], {"y": L.Dense(2)(joined), "z": L.Dense(1)(joined)})
 
 
-class Subclassed(tf.keras.Model):
-    """Adds a loss and a metric in its call, and holds batch normalization."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.norm = L.Dense(3), L.BatchNormalization()
-        self.last = L.Dense(2)
-
-    def call(self, x, training=None):
-        hidden = self.norm(self.first(x), training=training)
-        self.add_loss(tf.reduce_mean(hidden**2))
-        self.add_metric(tf.reduce_mean(hidden), name="mean")
-        return self.last(hidden)
-
-
 class Traced(L.Layer):
     """Is a `tf.function`, and changes a weight in it."""
 
@@ -93,6 +74,7 @@ class Table(L.Layer):
 
 
 WORDS = np.array([["a", "z", "b"], ["c", "c", "a"]], object)
+
 # Model, inputs, and the attributes in which it differs from a plain model.
 CASES = {
     "penalty": (
@@ -312,112 +294,3 @@ def test_redirected_numbers_have_their_distributions():
     assert set(integers) == {0, 1, 2}
     assert abs(integers.mean() - 1) < 0.05
     assert abs(categories.mean() - 0.8) < 0.03
-
-
-class Growing(L.Layer):
-    def call(self, x):
-        self.add_loss(lambda: 1.0)
-        return x
-
-
-SHARED = L.Dense(6, name="shared")
-SHARED.build([None, 6])
-
-REFUSED = {
-    "empty_table": (
-        lambda: sequential(
-            L.StringLookup(name="words"),
-            L.Embedding(5, 2),
-            L.Dense(2),
-            shape=(3,),
-            dtype=tf.string,
-        ),
-        "'words' has an empty lookup table; give the layer a vocabulary",
-    ),
-    "train_step": (
-        lambda: type("Own", (Subclassed,), {"train_step": lambda self, data: {}})(),
-        "Own.train_step is the model's own way to train",
-    ),
-    "test_step": (
-        lambda: type("Own", (Subclassed,), {"test_step": lambda self, data: {}})(),
-        "Own.test_step is the model's own way",
-    ),
-    "shared_layer": (
-        lambda: sequential(SHARED, L.Dense(2)),
-        "the weight kernel.* was there before",
-    ),
-    "loss_function": (
-        lambda: sequential(Growing(name="growing"), L.Dense(2)),
-        "'growing' gives add_loss a function when it is called",
-    ),
-    "builder": (
-        lambda: sequential(L.Lambda(lambda x: x @ tf.ones([7, 2]), name="wrong")),
-        "the model builder fails: Dimensions must be equal, .*6 and 7",
-    ),
-    "py_function": (
-        lambda: sequential(
-            L.Dense(3),
-            L.Lambda(
-                lambda x: tf.ensure_shape(
-                    tf.numpy_function(np.sin, [x], tf.float32), [None, 3]
-                ),
-                name="sine",
-            ),
-            L.Dense(2),
-        ),
-        "PyFunc in layer 'sine'",
-    ),
-    "generator": (
-        lambda: sequential(
-            L.Lambda(
-                lambda x: x + tf.random.get_global_generator().normal([6]), name="own"
-            ),
-            L.Dense(2),
-        ),
-        "RngReadAndSkip in layer 'own'",
-    ),
-    "loop": (
-        lambda: sequential(
-            L.Lambda(lambda x: tf.map_fn(lambda r: r + tf.random.normal([6]), x)),
-            L.Dense(2),
-        ),
-        "tf.random.normal draws random numbers inside a loop",
-    ),
-    "changing": (
-        lambda: sequential(L.BatchNormalization(name="bn"), L.Dense(2)),
-        "bn/moving_mean.*'averaged'.*GroupNormalization",
-    ),
-    "nothing_to_train": (lambda: sequential(L.Flatten()), "no trainable weights"),
-    "no_model": (lambda: L.Dense(2), "returned a Dense"),
-}
-
-
-@pytest.mark.parametrize("name", list(REFUSED))
-def test_what_cannot_be_honoured_is_refused_in_one_line(name):
-    build, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message) as refusal:
-        models.from_keras(build, tf.TensorSpec([None, 6]))
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_refused_model_leaves_the_scope_of_variables_as_it_was():
-    build, _ = REFUSED["loop"]
-    with pytest.raises(ValueError, match="inside a loop"):
-        models.from_keras(build, tf.TensorSpec([None, 6]))
-    assert tf.compat.v1.get_variable_scope().caching_device is None
-
-
-def test_a_model_that_was_there_before_is_refused():
-    model = sequential(L.Dense(2))
-    with pytest.raises(ValueError, match="same model each time"):
-        models.from_keras(lambda: model, tf.TensorSpec([None, 6]))
-
-
-def test_constraints_are_those_of_the_weights():
-    model = models.from_keras(
-        lambda: sequential(L.Dense(2, bias_constraint="non_neg")),
-        tf.TensorSpec([None, 6]),
-    )
-    kernel, bias = model.constrain([tf.fill([6, 2], -1.0), tf.constant([-1.0, 2.0])])
-    np.testing.assert_array_equal(kernel, np.full([6, 2], -1.0))
-    np.testing.assert_array_equal(bias, [0.0, 2.0])

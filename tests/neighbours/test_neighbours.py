@@ -20,7 +20,7 @@ import pytest
 import tfl_research as tfl
 from tfl_research import outputs
 from tfl_research.experiment import setup
-from tfl_research.experiment.private import released
+from tfl_research.experiment.private.releases import released
 from tfl_research.privacy import MECHANISMS, mechanisms
 from tfl_research.program.each_round import divergence
 

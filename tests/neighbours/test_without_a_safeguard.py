@@ -17,7 +17,8 @@ import pytest
 import tfl_research as tfl
 from tfl_research import privacy
 from tfl_research.data import hold_out
-from tfl_research.experiment.private import assumptions, fingerprints, released
+from tfl_research.experiment.private import assumptions, fingerprints
+from tfl_research.experiment.private.releases import released
 from tfl_research.privacy.ledger import hash_chain
 from tfl_research.privacy.ledger.checks import ledger_set, run_files
 from tfl_research.privacy.ledger.statements import statement

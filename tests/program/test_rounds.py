@@ -16,7 +16,7 @@ from test_loop import same_state
 
 from tfl_research import program
 from tfl_research.errors import RunInterrupted, UserError
-from tfl_research.program import loop
+from tfl_research.program import one_start
 
 
 def same_run(path, whole):
@@ -263,7 +263,9 @@ def test_a_signal_before_the_session_is_told(
     tmp_path, monkeypatch, capsys, number, call, is_given
 ):
     """While the evaluation is imported, for instance."""
-    monkeypatch.setattr(loop, "Session", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr(
+        one_start, "Session", lambda *_, **__: signal.raise_signal(number)
+    )
     stream = io.StringIO() if is_given else None
     with (
         fake.arguments(tmp_path, stream=stream) as given,

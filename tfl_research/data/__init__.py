@@ -1,9 +1,10 @@
 """Client data: examples by client, their splits, partitions and local steps.
 
-`partitions` makes simulated clients. `tables` reads silos. It needs pandas, so import
-`tfl_research.data.tables` by name. `hold_out` draws the held-out clients and examples
-of every task. `models` and `tasks` have the models, objectives and built-in data sets.
-Nothing in this package imports TensorFlow.
+`arrays` has what an example's arrays may be. `partitions` makes simulated clients.
+`tables` reads silos. It needs pandas, so import `tfl_research.data.tables` by name.
+`hold_out` draws the held-out clients and examples of every task. `models` and `tasks`
+have the models, objectives and built-in data sets. Nothing in this package imports
+TensorFlow.
 """
 
 from tfl_research.data import client_splits, hold_out, partitions

@@ -29,9 +29,9 @@ from tfl_research.experiment.private import (
     audited,
     fingerprints,
     record_level,
-    released,
     user_level,
 )
+from tfl_research.experiment.private.releases import released
 from tfl_research.federation.facts import AllFacts
 from tfl_research.privacy import Population, RecordLevelPlan, UserLevelPlan
 from tfl_research.sampling import Repeated, Sampler, Successive

@@ -9,8 +9,8 @@ A coordinator asks and sites answer; a site's data never leave the site.
 
 The modules of this package are the coordinator's side:
 
-- `engine`, `sites`, `facts`, `evaluator`, `summing`: rounds, evaluations and secure
-  sums over the sites, and what sites tell about themselves before a run.
+- `engine`, `sites`, `asking`, `facts`, `evaluator`, `summing`: rounds, evaluations and
+  secure sums over the sites, and what sites tell about themselves before a run.
 - `kept_totals`: the totals that the coordinator keeps before it adds noise, so that no
   noise is used for two different models.
 - `federation_file`: what `federation.toml` says about the sites.

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
 from tfl_research.errors import EvaluationUnavailable, UserError
 from tfl_research.federation.asked_round import AskedRound, ReportSpec, Restarts
+from tfl_research.federation.asking import Asking, Asks
 from tfl_research.federation.facts import AllFacts, SiteFacts
 from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
 from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.messages import Message, MessageError
-
-
-class Refusal(Protocol):
-    """A site's answer that it refuses the request."""
-
-    @property
-    def site(self) -> str: ...
-
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def kind(self) -> str: ...
-
-
-class Asks(Protocol):
-    """Sends requests to sites; see `exchange.Exchange`."""
-
-    def ask(
-        self, requests: Mapping[str, Message], seconds: float
-    ) -> Iterator[tuple[str, Union[Message, Refusal]]]:
-        """Sends a request to each site; yields the answers as they come."""
-        ...
-
 
 # The function by which steps of a secure sum send requests to sites.
 AskSites = Callable[[Mapping[str, Message], float], Iterator[tuple[str, Message]]]
@@ -83,14 +59,12 @@ class Sites:
         tells_values: bool = False,
     ):
         self._tells_values = tells_values
-        self._exchange = exchange
+        self._asking = Asking(exchange, start_deadline, say)
         self._names = names
         self._round_deadline = round_deadline
-        self._start_deadline = start_deadline
         self._say = say
         self._sums = sums
         self._site_of: dict[str, str] = {}
-        self._begin: dict[str, Message] = {}
         self._specs: Sequence[ReportSpec] = ()
         self._restarts = Restarts()
 
@@ -114,7 +88,7 @@ class Sites:
             "experiment": dict(experiment),
         }
         request = Message(questions.KIND, header)
-        answers = self._all(dict.fromkeys(self._names, request))
+        answers = self._asking.all(dict.fromkeys(self._names, request))
         return AllFacts(
             {site: SiteFacts.of(site, answers[site].header) for site in answers}
         )
@@ -150,8 +124,7 @@ class Sites:
             "compiler": compiler,
             "digests": dict(digests),
         }
-        self._begin = dict.fromkeys(facts.sites, Message("begin", header))
-        self._all(self._begin)
+        self._asking.begin(dict.fromkeys(facts.sites, Message("begin", header)))
 
     def restarted(self, restarts: Restarts) -> None:
         """Has the sites draw new noise for rounds that are repeated."""
@@ -161,7 +134,7 @@ class Sites:
         """The reports of a round's clients; see `engine.CollectsReports`."""
         requests = asked.requests(self._site_of, self._restarts)
         found: dict[str, list[np.ndarray]] = {}
-        for site, answer in self._answers(requests, self._round_deadline):
+        for site, answer in self._asking.in_time(requests, self._round_deadline):
             own = requests[site].texts("clients")
             try:
                 reports = self._reports_of(own, answer)
@@ -192,7 +165,7 @@ class Sites:
             )
             return (), ()
         done = self._sums.run(
-            asked.number, requests, self._round_deadline, self._answers
+            asked.number, requests, self._round_deadline, self._asking.in_time
         )
         if done is None:
             return (), ()
@@ -227,7 +200,7 @@ class Sites:
           EvaluationUnavailable: a site refuses or does not answer.
         """
         try:
-            answers = self._all(requests)
+            answers = self._asking.all(requests)
         except UserError as error:
             raise EvaluationUnavailable(error.for_command_line) from error
         yield from answers.items()
@@ -238,121 +211,9 @@ class Sites:
         A site that does not get the message keeps the run's state, but still answers
         other runs.
         """
-        requests = dict.fromkeys(
-            self._begin, Message("end", {"round": 0, "completed": 0})
-        )
-        for _ in self._exchange.ask(requests, min(5.0, self._round_deadline)):
-            pass
-
-    def _answers(
-        self, requests: Mapping[str, Message], seconds: float
-    ) -> Iterator[tuple[str, Message]]:
-        """The answers that come in time; prints refusals and leaves them out.
-
-        A site that was started again since the run began no longer has the process. It
-        gets the request to begin again, and then the same request, within the remaining
-        time. A site that needs longer is ready in a later round.
-        """
-        end = time.monotonic() + seconds
-        forgotten: dict[str, Message] = {}
-        for site, answer in self._exchange.ask(requests, seconds):
-            if not isinstance(answer, Message):
-                self._say(_told(site, answer))
-            elif answer.header.get("forgotten"):
-                forgotten[site] = requests[site]
-            else:
-                yield site, answer
-        again: dict[str, Message] = {}
-        for site, request in forgotten.items():
-            try:
-                self._all({site: self._begin[site]}, _left(end))
-            except UserError as error:
-                self._say(error.for_command_line)
-                continue
-            again[site] = request
-        if again:
-            for site, answer in self._exchange.ask(again, _left(end)):
-                if isinstance(answer, Message):
-                    yield site, answer
-                else:
-                    self._say(_told(site, answer))
-
-    def _all(
-        self, requests: Mapping[str, Message], seconds: Optional[float] = None
-    ) -> dict[str, Message]:
-        """The answers of all sites that were asked, in the order of the requests.
-
-        Args:
-          requests: the requests by site.
-          seconds: how long to wait; by default the start's deadline.
-
-        Raises:
-          UserError: a site refuses, or does not answer in time.
-        """
-        if seconds is None:
-            seconds = self._start_deadline
-        found = dict(self._answered(requests, seconds))
-        missing = [site for site in requests if site not in found]
-        if missing:
-            raise UserError(
-                f"site {', '.join(missing)}: no answer within {seconds:g} s; start it "
-                "with scripts/site --config=site.toml, then give the same command "
-                "again"
-            )
-        return {site: found[site] for site in requests}
-
-    def _answered(
-        self,
-        requests: Mapping[str, Message],
-        seconds: float,
-        again: Sequence[str] = (),
-    ) -> Iterator[tuple[str, Message]]:
-        """Yields the answers as they come; see `_all`.
-
-        Args:
-          requests: the requests by site.
-          seconds: how long to wait.
-          again: sites that have just begun the run again.
-
-        Raises:
-          UserError: a site refuses, or forgets the run at once.
-        """
-        for site, answer in self._exchange.ask(requests, seconds):
-            if not isinstance(answer, Message):
-                fix = ""
-                if answer.kind == "unreached":
-                    fix = "; start it with scripts/site --config=site.toml"
-                raise UserError(f"{_told(site, answer)}{fix}")
-            if answer.header.get("forgotten"):
-                request = self._begin.get(site)
-                if request is None or requests[site] is request:
-                    raise UserError(
-                        f"site {site}: has forgotten the run; give the same command "
-                        "again"
-                    )
-                if site in again:
-                    raise UserError(
-                        f"site {site}: has forgotten the run again, right after it "
-                        "began; a site keeps the latest runs only, so let other runs "
-                        "end, then give the same command again"
-                    )
-                self._all({site: request})
-                repeated = {site: requests[site]}
-                yield from self._answered(repeated, seconds, again=(site,))
-            else:
-                yield site, answer
+        message = Message("end", {"round": 0, "completed": 0})
+        self._asking.tell(message, min(5.0, self._round_deadline))
 
 
 def _all_finite(report: Sequence[np.ndarray]) -> bool:
     return all(np.all(np.isfinite(v)) for v in report if v.dtype.kind in "fc")
-
-
-def _left(end: float) -> float:
-    """Seconds until `end`; at least one, so that a site that is ready can answer."""
-    return max(1.0, end - time.monotonic())
-
-
-def _told(site: str, refusal: Refusal) -> str:
-    """Says in a line why a site has no answer."""
-    verb = {"refused": " refuses", "failed": " failed"}.get(refusal.kind, "")
-    return f"site {site}{verb}: {refusal.reason}"

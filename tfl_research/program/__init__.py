@@ -1,7 +1,9 @@
 """The round loop of a run: evaluation, selection, callbacks, progress, results.
 
 This package does not depend on the algorithm, on how ε is computed, or on how a cohort
-is drawn. `storage` writes and reads the files of a run folder.
+is drawn. `each_round` has the steps of a round, `evaluation` the evaluations and the
+choice of the best model, `results` what a finished run writes. `storage` writes and
+reads the files of a run folder.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,8 @@
 """Engines that execute TFF processes, and TFF's workers, which some engines start.
 
-`processes` assembles the processes.
+`graphs`, `tracing`, `conversion` and `compiler` make programs of a process. `rounds`
+executes a round by these programs, and `workers` lets workers execute it. `processes`
+assembles the processes.
 """
 
 from tfl_research.runtime.compiler.mode import Mode as Mode

@@ -2,8 +2,9 @@
 
 `registry` has tasks by name, and `built_in` has the tasks of the toolkit. `arrays`,
 `tables` (DataFrames, Parquet, Hugging Face) and `datasets` (tf.data, TFF) make tasks
-from your own data. `own_data` has their shared code. Only models and objectives import
-TensorFlow, when they are built, and only `tables` needs pandas.
+from your own data. `own_data` has their shared code, and `fit_checks` checks them. Only
+models and objectives import TensorFlow, when they are built, and only `tables` needs
+pandas.
 """
 
 from typing import TYPE_CHECKING

@@ -15,19 +15,19 @@ from tfl_research import runtime
 from tfl_research.data import CLIENT_SECRET, Cohort, client_secrets
 from tfl_research.errors import UserError
 from tfl_research.experiment import setup as setups
+from tfl_research.experiment.at_sites.state_rounds import state_rounds_of
+from tfl_research.experiment.at_sites.sums_at_site import SumsAtSite
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
 from tfl_research.experiment.running import building
 from tfl_research.experiment.running.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
 from tfl_research.federation.facts import AllFacts
-from tfl_research.federation.secure_sums import SiteSums, SumTerms, VectorSpec
-from tfl_research.federation.secure_sums.terms import LEAST_PARTIES
+from tfl_research.federation.secure_sums import SumTerms
 from tfl_research.federation.site.policy import EXAMPLES, SitePolicy
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.site.site_ledger import SiteLedger
 from tfl_research.federation.site.site_noise import SiteNoise, own_seed
-from tfl_research.federation.summing import SHARES, UNMASK
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
 from tfl_research.processes import FederatedProcess
@@ -108,7 +108,7 @@ class RunAtSite:
             path = folder / "client_states.sqlite"
             self._states = ClientStates(path, process.client_states)
         self._kept = self._process.kept_positions(POSITION)
-        self._site, self._run, self._say = site, folder.name, say
+        self._site, self._say = site, say
         self._has_secrets = process.client_secrets
         ledger: Optional[SiteLedger] = None
         if setup.record_level is not None:
@@ -121,16 +121,15 @@ class RunAtSite:
                 policy=site.policy,
                 say=say,
             )
-        self._sums = SiteSums(site.folder / "sums", site.name)
+        self._sums = SumsAtSite(site, folder.name, self._process)
         self._noise = SiteNoise(
             folder,
             secret,
             draws=process.client_secrets or ledger is not None,
             covers=covers,
             ledger=ledger,
-            forget=lambda after: self._sums.forget_after(self._run, after),
+            forget=self._sums.forget_after,
         )
-        self._summed: tuple[int, int, list[np.ndarray]] = (0, 0, [])
         self._repeatable = shared.repeatable_rounds(experiment)
         self._evaluator: Optional[Evaluator] = None
         self._evaluated_after: Mapping[str, int] = {}
@@ -180,7 +179,7 @@ class RunAtSite:
         state_rounds = state_rounds_of(request, client_ids)
         terms: Optional[tuple[int, SumTerms]] = None
         if self.setup.experiment.secure_sums.secure_sums:
-            terms = self._terms(number, request)
+            terms = self._sums.terms(number, request)
         self._site.policy.check_round(number)
         # This charges the round, so nothing may refuse the request after this line.
         self._noise.take(request)
@@ -194,53 +193,8 @@ class RunAtSite:
                 if position not in self._kept:
                     tensors[f"{place}/{position}"] = value
         if terms is not None:
-            return self._begun_sum(number, *terms, reports)
+            return self._sums.begin(number, *terms, reports)
         return Message("round", {"clients": client_ids}, tensors)
-
-    def _terms(self, number: int, request: Message) -> tuple[int, SumTerms]:
-        """Returns the attempt at a round's secure sum, and the proposed terms.
-
-        Raises:
-          MessageError: the request has no terms, or terms of another process.
-        """
-        try:
-            begun = request.mapping("sum")
-            attempt, terms = int(begun["attempt"]), SumTerms.from_json(begun["terms"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise MessageError(
-                f"round {number}: the request has no terms of a secure sum"
-            ) from error
-        expected = [
-            VectorSpec(shape, dtype.name, m)
-            for dtype, shape, m in self._process.secure_layout
-        ]
-        if list(terms.vectors) != expected or len(terms.parties) < LEAST_PARTIES:
-            raise MessageError(
-                f"round {number}: the terms of the secure sum do not fit this site's "
-                "process"
-            )
-        return attempt, terms
-
-    def _begun_sum(
-        self,
-        number: int,
-        attempt: int,
-        terms: SumTerms,
-        reports: Sequence[Sequence[np.ndarray]],
-    ) -> Message:
-        """Begins a secure sum: returns public keys, keeps the reports for masking."""
-        first = self._process.clients.num_plain_leaves
-        vectors = []
-        layout = self._process.secure_layout
-        for position, (dtype, _, modulus) in enumerate(layout):
-            total = reports[0][first + position]
-            for report in reports[1:]:
-                total = total + report[first + position]
-                if modulus < 2 ** (8 * dtype.itemsize):
-                    total = np.mod(total, np.asarray(modulus, dtype))
-            vectors.append(total)
-        self._summed = (number, attempt, vectors)
-        return Message("round", {}, self._sums.keys(self._run, number, attempt, terms))
 
     def sum_step(self, request: Message) -> Message:
         """Takes a further step of a secure sum.
@@ -248,20 +202,7 @@ class RunAtSite:
         Raises:
           SecureSumError: the step does not fit, or would show a single vector.
         """
-        number, attempt = request.integer("round"), request.integer("attempt")
-        arguments = (self._run, number, attempt, request.tensors)
-        if request.kind == SHARES:
-            answer = self._sums.shares(*arguments)
-        elif request.kind == UNMASK:
-            answer = self._sums.unmask(*arguments)
-        else:
-            if self._summed[:2] != (number, attempt):
-                raise Refused(
-                    f"round {number}: this site has started again since the secure "
-                    "sum began, and takes no further part in that sum"
-                )
-            answer = self._sums.masked(*arguments, self._summed[2])
-        return Message(request.kind, {}, answer)
+        return self._sums.step(request)
 
     def _report(
         self,
@@ -339,27 +280,10 @@ class RunAtSite:
 
     def close(self) -> None:
         """Closes the files."""
-        self._sums.end(self._run)
+        self._sums.end()
         if self._noise.ledger is not None:
             for line in self._noise.ledger.lines():
                 self._say(line)
         self._noise.close()
         if self._states is not None:
             self._states.close()
-
-
-def state_rounds_of(request: Message, client_ids: Sequence[str]) -> dict[str, int]:
-    """Reads the last round whose state counts, by client; 0 for no round.
-
-    Raises:
-      MessageError: a client has no round, or a value is no round number.
-    """
-    given = request.mapping("state_rounds")
-    for client_id in client_ids:
-        number = given.get(client_id)
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise MessageError(
-                f"client {client_id!r}: expected the number of the last round whose "
-                f"state counts, got {str(number)[:40]!r}"
-            )
-    return {client_id: given[client_id] for client_id in client_ids}

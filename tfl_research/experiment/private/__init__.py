@@ -1,5 +1,5 @@
 """Private and audited experiments: plans, secret cohorts, ledgers and statements.
 
-`experiment.configs` has the privacy settings. `tfl_research.privacy` has the plans,
-accountants and mechanisms.
+`releases` decides which outputs are released. `experiment.configs` has the privacy
+settings. `tfl_research.privacy` has the plans, accountants and mechanisms.
 """

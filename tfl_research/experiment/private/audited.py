@@ -14,7 +14,7 @@ from tfl_research import privacy
 from tfl_research.data import ClientData, derived_generator
 from tfl_research.data.arrays import structures
 from tfl_research.experiment.configs import Audit
-from tfl_research.experiment.private import released
+from tfl_research.experiment.private.releases import released
 from tfl_research.outputs.files import MEMBERSHIP
 from tfl_research.privacy import audit
 from tfl_research.privacy.audit import plots

@@ -15,10 +15,10 @@ from tfl_research.experiment.private import (
     assumptions,
     on_workers,
     over_sites,
-    released,
     run_seed,
     shared_ledgers,
 )
+from tfl_research.experiment.private.releases import given_out, released
 from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.privacy.accounting.rounding import rounded_up
 from tfl_research.privacy.ledger.statements.statement import (
@@ -238,7 +238,7 @@ def write_statement(
             *shared_ledgers.sentences(account, done),
         ],
         rounds=done,
-        given=released.given_out(setup, folder),
+        given=given_out.given_out(setup, folder),
         assumptions=assumptions.assumption_lines(setup),
         sampler_delta=sampler_delta(account, setup.asked, dimension),
     )

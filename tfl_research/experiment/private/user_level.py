@@ -16,9 +16,13 @@ from tfl_research.experiment.private import (
     on_workers,
     over_sites,
     recharging,
-    released,
     run_seed,
     shared_ledgers,
+)
+from tfl_research.experiment.private.releases import (
+    given_out,
+    private_evaluation,
+    released,
 )
 from tfl_research.experiment.private.sampler_delta import sampler_delta
 from tfl_research.privacy.ledger.statements.statement import (
@@ -65,7 +69,7 @@ def plan(setup: Setup) -> tuple[privacy.UserLevelPlan, Optional[privacy.Populati
         budget_epsilon=settings.budget_epsilon,
         expected_cohort_size=setup.asked.expected_cohort_size,
         model_dimension=dimension,
-        planned_releases=released.planned_releases(setup),
+        planned_releases=private_evaluation.planned_releases(setup),
     )
     return made, shared_ledgers.check(settings.ledger, setup.task, made.event)
 
@@ -204,12 +208,12 @@ def write_statement(
         notes=[
             *_notes(setup, made),
             *notes,
-            *released.notes(setup),
+            *private_evaluation.notes(setup),
             *shared_ledgers.sentences(account, done),
         ],
         rounds=done,
         planned_releases=made.planned_releases,
-        given=released.given_out(setup, folder),
+        given=given_out.given_out(setup, folder),
         assumptions=assumptions.assumption_lines(setup),
         sampler_delta=sampler_delta(account, setup.asked, dimension),
     )

@@ -19,7 +19,8 @@ from tfl_research import (
 )
 from tfl_research.algorithms import Algorithm, AlgorithmContext
 from tfl_research.experiment import attacked
-from tfl_research.experiment.private import audited, released
+from tfl_research.experiment.private import audited
+from tfl_research.experiment.private.releases import released
 from tfl_research.experiment.setup import Setup
 
 # A TFF aggregation factory, with weights or without.

@@ -21,9 +21,9 @@ from tfl_research.experiment.private import (
     fingerprints,
     recharging,
     record_level,
-    released,
     user_level,
 )
+from tfl_research.experiment.private.releases import released
 from tfl_research.experiment.private.statement_file import kept_up_to_date
 from tfl_research.experiment.running import engines
 from tfl_research.experiment.running.draws import Draws

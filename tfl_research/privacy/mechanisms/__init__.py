@@ -1,9 +1,9 @@
 """Mechanisms of user-level privacy: settings, and the aggregators that they build.
 
-The classes exported here are the settings. Each class has its parameters, its papers,
-its event, and the samplers and weights that fit. The other modules build TFF
-aggregators, which clip updates, sum them, and add noise. `privacy.accounting.events`
-has the events.
+The classes exported here are the settings, which `catalogue` has. Each class has its
+parameters, its papers, its event, and the samplers and weights that fit. The other
+modules build TFF aggregators, which clip updates, sum them, and add noise.
+`privacy.accounting.events` has the events.
 """
 
 from typing import TYPE_CHECKING

@@ -1,0 +1,77 @@
+"""Lists the outputs that a run gives out, for its privacy statement."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from tfl_research import outputs
+from tfl_research.experiment.private.releases import released
+from tfl_research.outputs.files import (
+    BEST_BY_NOISE,
+    BEST_MODEL,
+    CLIENTS,
+    HELD_OUT_CLIENTS,
+    MEMBERSHIP,
+)
+from tfl_research.privacy.ledger.statements.statement_outputs import (
+    OF_EVERY_RUN,
+    GivenOut,
+)
+from tfl_research.program.evaluation import deciding
+from tfl_research.program.evaluation.selection import selection_column
+from tfl_research.storage import RunFolder
+from tfl_research.storage.files import atomic
+from tfl_research.storage.metrics import metrics_log
+
+if TYPE_CHECKING:
+    from tfl_research.experiment.setup import Setup
+
+
+def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
+    """Returns the outputs that a run releases, for its statement.
+
+    Args:
+      setup: the setup of the run.
+      folder: the folder of the run. The columns are those of its metrics.csv, or before
+        the first round those of every metrics.csv.
+    """
+    experiment, release = setup.experiment, released.release_of(setup)
+    columns, table = list(metrics_log.COLUMNS), folder.metrics_path
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), columns)
+    if setup.task.held_out is None:
+        columns = [name for name in columns if not name.startswith("held_out_")]
+    column = released.deciding_column(setup)
+    decided_by = "" if column is None else selection_column(column)
+    if experiment.release.selection_epsilon is not None:
+        decided_by = deciding.PRIVATE_CHOICE
+    if folder.summary_path.exists() and not (folder.export_path / "best").exists():
+        # The run has ended without a choice.
+        decided_by = ""
+    files = [CLIENTS]
+    if setup.task.held_out is not None:
+        files.append(HELD_OUT_CLIENTS)
+    if decided_by == deciding.PRIVATE_CHOICE:
+        files.append(BEST_BY_NOISE)
+    elif decided_by:
+        files.append(BEST_MODEL)
+    if experiment.training.tensorboard:
+        files.append("logdir")
+    if experiment.audit is not None:
+        files += ["audit.json", "canaries.svg", MEMBERSHIP]
+    return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
+
+
+def _further(folder: RunFolder, known: list[str]) -> list[str]:
+    """Returns files in the folder that are in no other list: the user's callbacks'."""
+    heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
+    return sorted(
+        path.name
+        for path in folder.path.iterdir()
+        if path.name not in heads
+        and outputs.file(path.name).kind not in (outputs.SECRET, outputs.DERIVED)
+        and not path.name.startswith(".")
+        and not path.name.endswith(atomic.TEMPORARY_SUFFIX)
+    )

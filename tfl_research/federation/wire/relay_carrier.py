@@ -29,6 +29,8 @@ from tfl_research.federation.wire.sockets import Connection, FrameError, Listene
 ANNOUNCEMENT = b"sites\n"
 _LENGTH = struct.Struct(">H")
 _NUMBER = struct.Struct(">Q")
+# What a frame has before the message, at most.
+_FRONT_BYTES = _LENGTH.size + 2**16 + _NUMBER.size
 
 
 def relayed(site: str, number: int, message: bytes) -> bytes:
@@ -96,7 +98,7 @@ class RelayCarrier:
         """
         self._say = say
         self._patience = patience
-        self._listener = Listener(path, limit_bytes)
+        self._listener = Listener(path, limit_bytes + _FRONT_BYTES)
         self._relays: dict[str, Connection] = {}
         self._number = secrets.randbits(62)
         self._selector = selectors.DefaultSelector()

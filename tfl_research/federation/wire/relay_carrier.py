@@ -22,7 +22,7 @@ from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.wire.authentication import check_name
-from tfl_research.federation.wire.carriers import PATIENCE, PAUSE
+from tfl_research.federation.wire.carriers import LONGEST_WAIT, PATIENCE, PAUSE
 from tfl_research.federation.wire.messages import LIMIT_BYTES
 from tfl_research.federation.wire.sockets import Connection, FrameError, Listener
 
@@ -130,7 +130,7 @@ class RelayCarrier:
                 return
             tries = [r.next_try for r in waiting.values() if r.relay is None]
             until = min([end, *tries]) - time.monotonic()
-            replies = self._step(max(0.0, until))
+            replies = self._step(min(max(0.0, until), LONGEST_WAIT))
             now = time.monotonic()
             for site, number, message in replies:
                 request = waiting.get(site)

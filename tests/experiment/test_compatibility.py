@@ -281,8 +281,8 @@ REFUSED = {
         ),
         (
             {"compression": Compression("quantize"), "aggregator": "compression"},
-            "--compression=quantize: --aggregator=compression codes the updates too; "
-            "leave one of them out",
+            "--compression=quantize: --aggregator=compression compresses the updates "
+            "too; leave one of them out",
         ),
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},
@@ -498,7 +498,7 @@ REFUSED = {
         ),
         (
             {"attack": Attack("sign_flip"), "compression": Compression("quantize")},
-            "--attack=sign_flip: is not simulated on coded updates; leave "
+            "--attack=sign_flip: is not simulated on compressed updates; leave "
             "--compression out",
         ),
         (

@@ -127,7 +127,7 @@ class FedExp(AlgorithmSettings):
     SUMMARY = "extrapolated server step"
     PAPERS = ("Jhunjhunwala et al. 2023, arXiv 2301.09604",)
     REPORTS = "the norm of their update"
-    REPORTS_UNCODED = "the norm of their update as it was before the code"
+    REPORTS_UNCODED = "the norm of their update as it was before compression"
     OWN_SERVER_STEP = True
 
     exp_epsilon: float = settings.real(

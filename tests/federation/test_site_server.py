@@ -278,8 +278,23 @@ class TestFiles:
             SiteServer(tmp_path / "nord/site.sock", "nord", KEY, tmp_path / "nord")
 
     def test_a_second_server(self, server):
+        other = server._folder.parent / "other"
         with pytest.raises(UserError, match="another process listens at"):
-            SiteServer(server._folder / "site.sock", "nord", KEY, server._folder)
+            SiteServer(server._folder / "site.sock", "nord", KEY, other)
+
+    def test_a_second_server_of_one_state(self, server, tmp_path):
+        """It would take a request that the first one has answered."""
+        path = tmp_path / "elsewhere" / "site.sock"
+        for _ in range(2):
+            with pytest.raises(UserError, match="another process serves a site from"):
+                SiteServer(path, "nord", KEY, server._folder)
+
+    def test_a_refused_server_leaves_no_lock(self, server, tmp_path):
+        state = tmp_path / "other"
+        with pytest.raises(UserError, match="another process listens at"):
+            SiteServer(server._folder / "site.sock", "nord", KEY, state)
+        SiteServer(state / "site.sock", "nord", KEY, state).close()
+        SiteServer(state / "site.sock", "nord", KEY, state).close()
 
     def test_another_file_than_a_socket_stays(self, tmp_path):
         tmp_path.chmod(0o700)

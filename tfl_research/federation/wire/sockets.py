@@ -154,29 +154,17 @@ class Listener:
                 f"{_NAME_LIMIT} bytes; give a shorter name"
             )
         private_folder(path.parent)
-        lock = path.with_name(path.name + ".lock")
-        try:
-            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {lock} ({error.strerror}); remove it, or give another "
-                "path of the socket"
-            ) from error
+        self._lock = locked(
+            path.with_name(path.name + ".lock"), f"another process listens at {path}"
+        )
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove_socket(path)
             with _address(path) as address:
                 self.socket.bind(address)
             os.chmod(path, 0o600)
             self.socket.listen(128)
             self.socket.setblocking(False)
-        except BlockingIOError as error:
-            self._release()
-            raise UserError(
-                f"another process listens at {path}; end that process, or give "
-                "another path"
-            ) from error
         except OSError as error:
             self._release()
             raise UserError(
@@ -247,6 +235,38 @@ def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
         connecting.close()
         raise
     return _checked(connecting, name, limit_bytes)
+
+
+def locked(path: pathlib.Path, taken: str) -> int:
+    """Locks a file, which is made if it is missing, for as long as it is open.
+
+    Args:
+      path: the path of the file, in a folder that only this user can enter.
+      taken: says what it means that another process has the lock.
+
+    Returns:
+      The descriptor of the open file; close it to release the lock.
+
+    Raises:
+      UserError: another process has the lock, or the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); remove it, or give another path"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"{taken}; end that process, or give another path") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"cannot lock {path} ({error.strerror}); use a file system that has locks"
+        ) from error
+    return descriptor
 
 
 def private_folder(folder: pathlib.Path) -> None:

@@ -274,7 +274,7 @@ def test_a_code_below_is_what_is_sent(six_clients):
 
 
 def test_a_code_without_feedback_leaves_a_clients_state(six_clients):
-    """SCAFFOLD's variates still sum up, although the model takes coded updates."""
+    """SCAFFOLD's variates still sum up, although the model takes compressed updates."""
     algorithm = rounds.ALGORITHMS["scaffold_2"]()
     work = clients.CompressedWork(algorithm.client_work, clients.Quantized(2))
     process = dataclasses.replace(algorithm, client_work=work).build(

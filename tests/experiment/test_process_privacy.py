@@ -231,7 +231,7 @@ def test_what_the_event_does_not_cover_is_withheld(tmp_path):
     )
     assert given.metrics["exact"].notna().all()
     statement = " ".join((tmp_path / "given" / "privacy.txt").read_text().split())
-    assert "Exact, outside of ε: exact." in statement
+    assert "Exact, not covered by ε: exact." in statement
     stream = io.StringIO()
     run(SEEDED, tmp_path / "public", stream, rounds=1, public_data=True)
     assert "not covered: cohort" in stream.getvalue()

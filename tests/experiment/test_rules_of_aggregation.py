@@ -45,7 +45,7 @@ REFUSED = {
         ),
         (
             {"attack": Attack("sign_flip"), "compression": Compression("quantize")},
-            "--attack=sign_flip: is not simulated on coded updates; leave "
+            "--attack=sign_flip: is not simulated on compressed updates; leave "
             "--compression out",
         ),
         (

@@ -244,8 +244,8 @@ REFUSED = {
         ),
         (
             {"compression": Compression("quantize"), "aggregator": "compression"},
-            "--compression=quantize: --aggregator=compression codes the updates too; "
-            "leave one of them out",
+            "--compression=quantize: --aggregator=compression compresses the updates "
+            "too; leave one of them out",
         ),
         (
             {"compression": Compression("top_k"), "aggregator": CoordinateMedian()},

@@ -312,7 +312,7 @@ class TestDevices:
             " ".join((r.folder / "privacy.txt").read_text(encoding="utf-8").split())
             for r in (mixed, run)
         ]
-        exact = [text.split("Exact, outside of ε: ")[1] for text in texts]
+        exact = [text.split("Exact, not covered by ε: ")[1] for text in texts]
         assert "cohort_size, " in exact[0].split(". ")[0]
         assert exact[1].startswith("nothing. ")
         for text in texts:

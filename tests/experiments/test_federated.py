@@ -186,7 +186,8 @@ def test_silos_that_are_down(train, tmp_path):
         ),
         (
             ["--compression=quantize", "--aggregator=compression"],
-            "--compression=quantize: --aggregator=compression codes the updates too",
+            "--compression=quantize: --aggregator=compression compresses the "
+            "updates too",
         ),
         (["--algorithm=ifca", "--aggregator=clipping"], "an update for each cluster"),
         (

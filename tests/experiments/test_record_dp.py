@@ -63,7 +63,7 @@ class TestRecordDPFedAvg:
         assert "one record of one client" in text
         assert "- Switzerland: 91 records" in text
         assert "Done: 3 rounds" in text
-        assert "Exact, outside of ε: examples, excluded_clients, train_loss" in text
+        assert "Exact, not covered by ε: examples, excluded_clients, train_loss" in text
         assert "do not leave the clients" not in text
         assert "run seed, which was chosen by --run_seed" in text
 

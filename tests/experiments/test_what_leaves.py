@@ -176,7 +176,7 @@ class TestDataOfOnesOwn:
     def test_the_statement_lists_what_was_given_out(self, withheld):
         folder, _, _ = withheld
         text = " ".join((folder / "privacy.txt").read_text("utf-8").split())
-        assert "Exact, outside of ε: nothing." in text
+        assert "Exact, not covered by ε: nothing." in text
         assert (
             "Withheld: cohort_size, examples, excluded_clients, excluded_by_client, "
             in text
@@ -214,7 +214,7 @@ class TestDataOfOnesOwn:
         assert result.summary["best"]["selected_by"] == "eval_accuracy"
         assert (tmp_path / "run" / "clients.csv").exists()
         text = " ".join((tmp_path / "run" / "privacy.txt").read_text("utf-8").split())
-        assert "Exact, outside of ε: eval_accuracy, clients.csv." in text
+        assert "Exact, not covered by ε: eval_accuracy, clients.csv." in text
         assert "What is given out exactly: eval_accuracy, clients.csv." in text
         assert "chosen by eval_accuracy, which is exact" in text
 
@@ -276,8 +276,8 @@ class TestPublicData:
         assert "untrained | not covered: eval loss" in output
         assert "(not covered by ε)" in output
         page = (tmp_path / "run" / "report.html").read_text("utf-8")
-        assert "exact: outside of ε" in page
-        assert "exact, outside of ε</summary>" in page
+        assert "exact: not covered by ε" in page
+        assert "exact, not covered by ε</summary>" in page
         assert f"Done: {ROUNDS} rounds." in page
         assert result.summary["best"]["selected_by"] == "eval_auc"
 

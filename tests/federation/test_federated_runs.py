@@ -312,7 +312,7 @@ def test_the_statement_gives_out_nothing_that_the_coordinator_keeps(
     # The exact sums are there, so that a round can be repeated.
     assert list((result.path / "federation/totals").glob("*.npz"))
     text = " ".join((result.path / "privacy.txt").read_text().split())
-    assert "Exact, outside of ε: nothing." in text
+    assert "Exact, not covered by ε: nothing." in text
     owner = text.partition("Stays with the owner of the run: ")[2]
     assert " federation," in owner.partition("- Printed")[0]
     assert "it sees each client's exact update" in text

@@ -67,6 +67,7 @@ def test_other_carriers_need_no_socket(tmp_path):
         ('name = "wards"', 'name = "w"\ncarrier = "ftp"', "carrier must be one of"),
         ("round_deadline = 30", "round_deadline = 0", "round_deadline must be seconds"),
         ("round_deadline = 30", "start_deadline = inf", "start_deadline must be seco"),
+        ("= 30", "= 1" + 400 * "0", "round_deadline must be seconds above 0"),
         ("round_deadline", "deadline", "unknown entry 'deadline'; expected name"),
         ('key = "keys/north.key"', "key = 3", "north: key must be a path, got 3"),
         ("[federation]", "[coordinator]", "unknown entry 'coordinator'"),

@@ -52,6 +52,11 @@ def test_sites_evaluate_only_where_the_statement_says_so(
     said = "in evaluations: for each client, it gets the number of test examples"
     assert ("evaluate" in north.kinds) is bool(released)
     assert (said in statement) is bool(released)
+    # Sites compute the accuracy, not the task's own metric, which is the AUC.
+    chosen = "The best model is chosen by eval_accuracy, which is exact"
+    assert (chosen in statement) is bool(released)
+    assert ("export/best" in statement) is bool(released)
+    assert (tmp_path / "run/export/best").exists() is bool(released)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,70 @@ def test_a_largest_epsilon_forbids_exact_metrics_of_training(federation, tmp_pat
             experiment.run(tmp_path / "run")
     finally:
         federation.policy("south", "")
+
+
+class Away:
+    """A site that fails in every round."""
+
+    def __init__(self, work):
+        self._work, self.rounds = work, 0
+
+    def handle(self, request):
+        if request.kind == "round":
+            self.rounds += 1
+            raise RuntimeError("away")
+        return self._work.handle(request)
+
+
+@pytest.mark.parametrize(
+    "cohorts",
+    [tfl.Cohorts("poisson", cohort_size=3), tfl.Cohorts("fixed", cohort_size=3)],
+)
+def test_nothing_that_is_given_out_tells_who_takes_part(
+    federation, tmp_path, capsys, cohorts
+):
+    """A site that is down is seen only by those who know that it was drawn."""
+    north = Away(SiteWork(federation.site_file("north"), federation.lines.append))
+    federation.stop("north")
+    federation.start("north", north)
+    experiment = federation.experiment(
+        privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0),
+        cohorts=cohorts,
+        training={"rounds": 4},
+        execution="separate_graph",
+    )
+    try:
+        result = experiment.run(tmp_path / "run")
+    finally:
+        federation.stop("north")
+        federation.start("north")
+    assert north.rounds > 0
+    printed = "".join(capsys.readouterr())
+    assert "north" not in printed
+    assert not {"cohort_size", "bytes_up", "bytes_down"} & set(result.metrics)
+    kept = tmp_path / "run/federation/lines.txt"
+    assert f"lines about sites that do not answer are in {kept}" in printed
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.read_text().count("without 'north'") == north.rounds
+
+
+def test_public_cohorts_and_their_sites_are_printed(federation, tmp_path, capsys):
+    north = Away(SiteWork(federation.site_file("north"), federation.lines.append))
+    federation.stop("north")
+    federation.start("north", north)
+    experiment = federation.experiment(
+        privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0),
+        training={"rounds": 1},
+        execution="separate_graph",
+    )
+    try:
+        result = experiment.run(tmp_path / "run")
+    finally:
+        federation.stop("north")
+        federation.start("north")
+    assert "round 1: without 'north'" in capsys.readouterr().err
+    assert result.metrics["cohort_size"].tolist() == [3]
+    assert not (tmp_path / "run/federation/lines.txt").exists()
 
 
 def test_names_of_clients_that_take_no_part_stay_at_the_site(federation):

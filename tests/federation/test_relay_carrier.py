@@ -119,6 +119,16 @@ class TestRelays:
             assert set(answers) == set(handlers)
         assert all(len(one.requests) == 2 for one in handlers.values())
 
+    @pytest.mark.parametrize("seconds", [3e6, 1e12, 1e300])
+    def test_a_deadline_longer_than_the_kernel_waits(self, relayed_sites, seconds):
+        sites, carrier, start = relayed_sites
+        sites.start("nord")
+        start("nord")
+        for one in (carrier, sites.carrier()):
+            exchange = sites.exchange(one)
+            ((_, answer),) = exchange.ask({"nord": asked()}, seconds)
+            assert isinstance(answer, Message)
+
     def test_a_site_that_no_relay_reaches(self, relayed_sites):
         sites, carrier, start = relayed_sites
         sites.start("nord")

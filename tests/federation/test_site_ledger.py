@@ -197,7 +197,6 @@ class TestRefusals:
         [
             {"seed": 6},
             {"plan": _plan(RecordEvent(3.0, 100.0, 3, 1, _EVENT.clients))},
-            {"plan": _plan(RecordEvent(2.0, 100.0, 3, 1, (("a", 999), ("b", 2000))))},
         ],
     )
     def test_another_run_in_the_same_folder(self, opened, changes):
@@ -206,6 +205,19 @@ class TestRefusals:
             opened(**changes)
         assert opened.lines[-1].startswith("the ledger of this site: ")
         assert len(opened.lines) == 1
+
+    @pytest.mark.parametrize("run", ["run1", "run2"])
+    def test_another_number_of_records(self, opened, run):
+        """Another seed draws other training records, and rows may be added."""
+        opened().charge(1)
+        other = RecordEvent(2.0, 100.0, 3, 1, (("a", 999), ("b", 2000)))
+        with pytest.raises(Refused, match="number of training records; give the seed"):
+            opened(run, plan=_plan(other))
+        assert "about another population (of 1000" in opened.lines[0]
+        assert "give the client's file another name" in opened.lines[1]
+        # Nothing was charged, and the ledger goes on.
+        assert opened().charge(2) == pytest.approx(_epsilon(2))
+        assert len(opened.lines) == 2
 
     def test_a_ledger_that_lost_its_last_line(self, opened):
         opened().charge(2)

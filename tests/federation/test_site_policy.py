@@ -189,6 +189,7 @@ class TestPolicy:
             ({"least_examples": -1}, "least_examples = -1"),
             ({"largest_epsilon": 0.0}, "largest_epsilon = 0.0: expected a number"),
             ({"largest_epsilon": float("inf")}, "largest_epsilon = inf"),
+            ({"largest_epsilon": 10**400}, "largest_epsilon = 1000"),
             ({"largest_epsilon": 1.0, "delta": 1.0}, "delta = 1.0: .*below 1"),
             ({"delta": 1e-5}, "give both, or neither"),
             ({"least_user_noise_multiplier": "1"}, "expected a number above 0"),
@@ -252,6 +253,13 @@ class TestSiteFile:
         assert (site.options, site.clients, site.plugin) == ({}, None, None)
         assert site.policy == SitePolicy()
         site.load_plugin()
+
+    def test_a_file_of_a_windows_editor(self, tmp_path):
+        make_key(tmp_path / "own.key")
+        text = "\ufeff" + _WHOLE.lstrip().replace("\n", "\r\n")
+        (tmp_path / "site.toml").write_bytes(text.encode())
+        site = SiteFile.read(tmp_path / "site.toml")
+        assert site.policy == SitePolicy(tasks=("csv",), most_rounds=7)
 
     def test_a_plugin_that_is_missing(self, tmp_path):
         make_key(tmp_path / "own.key")

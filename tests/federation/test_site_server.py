@@ -270,8 +270,52 @@ class TestFiles:
             SiteServer(tmp_path / "nord/site.sock", "nord", KEY, tmp_path / "nord")
 
     def test_a_second_server(self, server):
+        other = server._folder.parent / "other"
         with pytest.raises(UserError, match="another process listens at"):
-            SiteServer(server._folder / "site.sock", "nord", KEY, server._folder)
+            SiteServer(server._folder / "site.sock", "nord", KEY, other)
+
+    def test_a_second_server_of_one_state(self, server, tmp_path):
+        """It would take a request that the first one has answered."""
+        path = tmp_path / "elsewhere" / "site.sock"
+        for _ in range(2):
+            with pytest.raises(UserError, match="another process serves a site from"):
+                SiteServer(path, "nord", KEY, server._folder)
+
+    def test_a_refused_server_leaves_no_lock(self, server, tmp_path):
+        state = tmp_path / "other"
+        with pytest.raises(UserError, match="another process listens at"):
+            SiteServer(server._folder / "site.sock", "nord", KEY, state)
+        SiteServer(state / "site.sock", "nord", KEY, state).close()
+        SiteServer(state / "site.sock", "nord", KEY, state).close()
+
+    def test_another_file_than_a_socket_stays(self, tmp_path):
+        tmp_path.chmod(0o700)
+        (tmp_path / "data.csv").write_text("rows")
+        (tmp_path / "link.sock").symlink_to(tmp_path / "data.csv")
+        (tmp_path / "folder").mkdir()
+        for name in ("data.csv", "link.sock", "folder"):
+            with pytest.raises(UserError, match="another file than a socket"):
+                SiteServer(tmp_path / name, "nord", KEY, tmp_path / "state")
+            assert (tmp_path / name).exists()
+        assert (tmp_path / "data.csv").read_text() == "rows"
+
+    def test_a_socket_that_a_killed_process_left(self, sites):
+        sites.socket("nord").parent.mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(sites.socket("nord")))
+        sites.start("nord")
+        ((_, answer),) = sites.exchange().ask({"nord": asked()}, 5.0)
+        assert isinstance(answer, Message)
+
+    def test_a_name_that_no_socket_can_have(self, tmp_path):
+        tmp_path.chmod(0o700)
+        for length in (81, 300):
+            path = tmp_path / ("x" * length)
+            with pytest.raises(UserError, match="more than 80 bytes; give a shorter"):
+                SiteServer(path, "nord", KEY, tmp_path / "state")
+        (tmp_path / "a.sock.lock").mkdir()
+        with pytest.raises(UserError, match=r"cannot write .*a\.sock\.lock \(Is a dir"):
+            SiteServer(tmp_path / "a.sock", "nord", KEY, tmp_path / "state")
 
     def test_a_path_that_is_longer_than_the_kernel_takes(self, sites):
         sites.folder = sites.folder / ("long" * 30)

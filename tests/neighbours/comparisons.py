@@ -122,7 +122,7 @@ def check_statement(folder: pathlib.Path) -> None:
     titles = {
         outputs.PRIVATE: "Private, covered by ε: ",
         outputs.PUBLIC: "Public, the same for any data: ",
-        outputs.EXACT: "Exact, outside of ε: ",
+        outputs.EXACT: "Exact, not covered by ε: ",
     }
     missing = []
     for name in columns:

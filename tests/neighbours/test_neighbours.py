@@ -137,7 +137,7 @@ def kind_of(item: str, release: outputs.Release) -> str:
 def check(one: dict[str, Any], other: dict[str, Any], release: outputs.Release) -> None:
     """Fails if the runs differ in more than is private, or gave out what is exact."""
     exact = [n for n in {*one, *other} if kind_of(n, release) == outputs.EXACT]
-    assert not exact, f"given out though outside of ε: {sorted(exact)}"
+    assert not exact, f"given out though not covered by ε: {sorted(exact)}"
     allowed = (outputs.PRIVATE, outputs.SECRET, outputs.DERIVED)
     wrong = {
         name: (one.get(name), other.get(name))
@@ -279,7 +279,7 @@ class TestTheComparisonItself:
         # on the noise, whose key covers the sources.
         monkeypatch.setattr(divergence, "LARGEST_LOSS", float("inf"))
         first, second = given_out(one), given_out(other)
-        with pytest.raises(AssertionError, match="outside of ε") as found:
+        with pytest.raises(AssertionError, match="not covered by ε") as found:
             check(first, second, release)
         for name in ("excluded_clients", "cohort_size", "examples", "bytes_up"):
             assert f"metrics.csv: {name}" in str(found.value)
@@ -295,5 +295,5 @@ class TestTheComparisonItself:
 
     def test_a_file_that_nobody_classified(self) -> None:
         release = outputs.Release(is_private=True, withholds=True)
-        with pytest.raises(AssertionError, match="outside of ε"):
+        with pytest.raises(AssertionError, match="not covered by ε"):
             check({"new.txt": "1"}, {"new.txt": "1"}, release)

@@ -195,7 +195,7 @@ def test_a_private_run_whose_first_round_diverged_has_its_guarantee(folder):
     assert "no privacy guarantee" not in text
     wanted = "ε = 0.75 at δ = 0.001 after 0 rounds and the round that diverged."
     assert wanted in text
-    assert "; exact, outside of ε" in text
+    assert "; exact, not covered by ε" in text
 
 
 def test_a_private_run_without_a_round_has_spent_nothing(folder):

@@ -42,7 +42,8 @@ def _algorithm(experiment: Description) -> None:
     if aggregator.NAME == "compression":
         raise compression.refused(
             "compression",
-            "--aggregator=compression codes the updates too; leave one of them out",
+            "--aggregator=compression compresses the updates too; leave one of them "
+            "out",
         )
     if compression.is_sparse:
         try:
@@ -92,7 +93,7 @@ def _attack(experiment: Description) -> None:
         )
     if experiment.compression.compression != NONE:
         raise attack.refused(
-            "attack", "is not simulated on coded updates; leave --compression out"
+            "attack", "is not simulated on compressed updates; leave --compression out"
         )
     if experiment.devices.devices is not None:
         raise attack.refused(

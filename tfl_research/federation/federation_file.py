@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -173,6 +173,7 @@ def _path(
 
 def _deadline(where: str, field: str, value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
+    # Whole numbers of TOML may be larger than any float.
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise UserError(f"{where}: {field} must be seconds above 0, got {value!r}")
     return float(value)

@@ -31,6 +31,8 @@ from tfl_research.storage.files import atomic
 
 # Kinds of the requests of the steps. The answer to the kind "round" has the keys.
 SHARES, MASKED, UNMASK = "secure_shares", "secure_masked", "secure_unmask"
+# How often a sum is begun if wrong shares do not open it.
+_TRIES = 2
 
 
 class SecureSums:
@@ -90,9 +92,34 @@ class SecureSums:
 
         Returns:
           The sites that are in the sum, and the sum of each vector; None if too few
-          sites answered.
+          sites answered, or the sum cannot be opened.
         """
         end = time.monotonic() + seconds
+        for _ in range(_TRIES):
+            try:
+                return self._opened(round_number, requests, end, ask)
+            except SumAbandonedError as error:
+                self._say(f"round {round_number}: {error}")
+                break
+            except SecureSumError as error:
+                # A site sent wrong shares and dropped out. The next attempt is for
+                # the survivors alone.
+                self._say(f"round {round_number}: {error}")
+        return None
+
+    def _opened(
+        self,
+        round_number: int,
+        requests: Mapping[str, Message],
+        end: float,
+        ask: AskSites,
+    ) -> Optional[tuple[tuple[str, ...], list[np.ndarray]]]:
+        """Makes one attempt at a sum, until a time; see `run`.
+
+        Raises:
+          SumAbandonedError: too few sites answered.
+          SecureSumError: the sites' shares do not open the sum.
+        """
         names = tuple(requests)
         attempt, only = self._next_attempt(round_number)
         terms = SumTerms(
@@ -129,32 +156,28 @@ class SecureSums:
             for site, m in requests.items()
             if only is None or site in only
         }
-        try:
-            asked(first, collector.add_keys)
-            keys = collector.key_list()
-            present = collector.answered["keys"]
-            asked(step(SHARES, dict.fromkeys(present, keys)), collector.add_shares)
-            asked(step(MASKED, collector.shares()), collector.add_masked)
-            survivors = collector.survivors()
-            present = collector.answered["masked"]
-            there = sum(len(requests[site].texts("clients")) for site in present)
-            if there < self._least_clients:
-                self._say(
-                    f"round {round_number}: {there} clients have less noise together "
-                    f"than the noise of {self._least_clients} clients, which is "
-                    "charged; the sum is not opened"
-                )
-                return None
-            self._keep(round_number, attempt, present)
-            asked(
-                step(UNMASK, dict.fromkeys(present, survivors)),
-                collector.add_unmask,
-                share=1.0,
+        asked(first, collector.add_keys)
+        keys = collector.key_list()
+        present = collector.answered["keys"]
+        asked(step(SHARES, dict.fromkeys(present, keys)), collector.add_shares)
+        asked(step(MASKED, collector.shares()), collector.add_masked)
+        survivors = collector.survivors()
+        present = collector.answered["masked"]
+        there = sum(len(requests[site].texts("clients")) for site in present)
+        if there < self._least_clients:
+            self._say(
+                f"round {round_number}: {there} clients have less noise together "
+                f"than the noise of {self._least_clients} clients, which is "
+                "charged; the sum is not opened"
             )
-            return tuple(present), collector.sums()
-        except SumAbandonedError as error:
-            self._say(f"round {round_number}: {error}")
             return None
+        self._keep(round_number, attempt, present)
+        asked(
+            step(UNMASK, dict.fromkeys(present, survivors)),
+            collector.add_unmask,
+            share=1.0,
+        )
+        return tuple(present), collector.sums()
 
     def _next_attempt(self, round_number: int) -> tuple[int, Optional[tuple[str, ...]]]:
         """The attempt's number, and the only sites that may take part."""

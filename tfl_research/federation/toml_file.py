@@ -23,7 +23,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows editors begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not TOML: {error}") from None
     except OSError as error:

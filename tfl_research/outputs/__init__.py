@@ -3,7 +3,7 @@
 `columns` has the columns of metrics.csv. The printed lines, callbacks, TensorBoard,
 MLflow, summary.json and the report are made from these columns. `files` has the files
 of a run's folder. `release.Release` decides for one run which outputs are released.
-An output that is not in the table counts as exact, that is, outside of ε.
+An output that is not in the table counts as exact, so ε does not cover it.
 """
 
 from tfl_research.outputs.columns import (

@@ -13,7 +13,7 @@ DERIVED = "derived"
 CLASSES = {
     PRIVATE: "covered by ε",
     PUBLIC: "the same for any data",
-    EXACT: "outside of ε",
+    EXACT: "not covered by ε",
     SECRET: "stays with the owner",
     DERIVED: "made of the columns that are given out",
 }
@@ -30,8 +30,8 @@ class Output:
     Attributes:
       name: the name of the column or file; a name that ends in "*" is a pattern.
       kind: `PRIVATE` (covered by ε), `PUBLIC` (does not depend on data), `EXACT`
-        (outside of ε), `SECRET` (stays with the owner of the run) or `DERIVED` (a file
-        that is made from the released columns, and has their classes).
+        (not covered by ε), `SECRET` (stays with the owner of the run) or `DERIVED` (a
+        file that is made from the released columns, and has their classes).
       what: one sentence that describes the output.
       whose: whose data the output depends on: `TRAINING`, `HELD_OUT` or `NOBODY`.
       paid_by: which charge covers a private output: "rounds", "evaluation" or

@@ -17,7 +17,7 @@ class FederatedProcess(tff.templates.IterativeProcess):
       client_states: the state that each client keeps between rounds; None if clients
         keep no state.
       download_bytes: bytes that the server sends to a client in a round.
-      upload_bytes: bytes of the coded update and the coded report that a client sends.
+      upload_bytes: bytes of the compressed update and report that a client sends.
         The client's weight and counts, a few numbers, are left out.
       plan: the privacy plan that the process was built from, as the aggregator or the
         client work declares the plan; None without a plan.

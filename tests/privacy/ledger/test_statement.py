@@ -313,7 +313,7 @@ class TestOutputs:
         for words in (
             "Private, covered by ε: held_out_loss, clip_norm, export/final.",
             "Public, the same for any data: round, hparams.json, ",
-            "Exact, outside of ε: cohort_size, eval_loss, clients.csv.",
+            "Exact, not covered by ε: cohort_size, eval_loss, clients.csv.",
             "Withheld: nothing.",
             "Stays with the owner of the run: run_seed, checkpoints, ",
             "The metrics eval_... are on the training clients' own test examples",
@@ -328,7 +328,7 @@ class TestOutputs:
     def test_what_was_withheld(self):
         given = given_out(WITHHELD, "held_out_loss")
         text, _ = stated(PLAIN, planned_rounds=4, given=given)
-        assert "Exact, outside of ε: nothing." in text
+        assert "Exact, not covered by ε: nothing." in text
         assert (
             "Withheld: cohort_size, examples, excluded_clients, excluded_by_client, "
             in text
@@ -344,7 +344,7 @@ class TestOutputs:
     def test_a_file_of_a_callback_is_there_though_exact_ones_are_withheld(self):
         given = GivenOut(WITHHELD, (), ("clients.csv", "mine.npz", "mlflow.json"))
         text, _ = stated(PLAIN, planned_rounds=4, given=given)
-        assert "Exact, outside of ε: mine.npz." in text
+        assert "Exact, not covered by ε: mine.npz." in text
         assert "What is given out exactly: mine.npz." in text
         assert "mlflow.json" in text.split("Public, the same")[1].split("Exact")[0]
 

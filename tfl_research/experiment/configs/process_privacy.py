@@ -33,7 +33,7 @@ class ProcessPrivacy:
       budget_epsilon: the run stops before the round that would exceed this ε.
       covers: names, or beginnings of names, of metrics in metrics.csv and
         measurements.jsonl that the event covers, because the process computes them from
-        noised values. All other metrics are exact, outside of ε.
+        noised values. All other metrics are exact, not covered by ε.
 
     Raises:
       SettingError: neither or both of event and noise multiplier are given, or a value

@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import pathlib
 import secrets
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Optional
 
 from tfl_research.errors import SettingError, UserError
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
+from tfl_research.experiment.federated.lines import Lines
 from tfl_research.federation import federation_file
 from tfl_research.federation.asked_round import ReportSpec, Restarts
 from tfl_research.federation.facts import AllFacts
@@ -35,20 +35,18 @@ if TYPE_CHECKING:
     from tfl_research.federation.evaluator import FederatedEvaluator
 
 FOLDER = "federation"
+# Lines about sites, if they are not printed.
+LINES_FILE = "lines.txt"
 # Seconds between two checks of which sites are connected.
 _PAUSE = 0.2
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
-def _carrier(file: FederationFile) -> Carrier:
+def _carrier(file: FederationFile, say: Callable[[str], None]) -> Carrier:
     # A site that is started again comes back within this time.
     patience = min(PATIENCE, file.round_deadline / 10)
     if file.carrier == federation_file.LOCAL:
-        return LocalCarrier(file.sockets(), _say, patience=patience)
-    return RelayCarrier(file.coordinator_socket, _say, patience=patience)
+        return LocalCarrier(file.sockets(), say, patience=patience)
+    return RelayCarrier(file.coordinator_socket, say, patience=patience)
 
 
 @contextlib.contextmanager
@@ -56,6 +54,7 @@ def opened_sites(
     file: FederationFile,
     run: str,
     sequence_path: Optional[pathlib.Path],
+    say: Callable[[str], None],
     sums: Optional[SumsOfSites] = None,
     tells_values: bool = False,
 ) -> Iterator[Sites]:
@@ -66,21 +65,22 @@ def opened_sites(
       run: the run's id.
       sequence_path: the file that keeps the number of the next request; None for a
         question before the run.
+      say: prints a line for the user.
       sums: makes the secure sums of the run.
       tells_values: whether printed lines may show values that clients report.
 
     Raises:
       UserError: a site does not connect in time.
     """
-    carrier = _carrier(file)
+    carrier = _carrier(file, say)
     try:
-        _wait_for_all(carrier, file)
+        _wait_for_all(carrier, file, say)
         yield Sites(
-            Exchange(carrier, file.keys(), run, sequence_path, _say),
+            Exchange(carrier, file.keys(), run, sequence_path, say),
             file.site_names,
             round_deadline=file.round_deadline,
             start_deadline=file.start_deadline,
-            say=_say,
+            say=say,
             sums=sums,
             tells_values=tells_values,
         )
@@ -88,7 +88,9 @@ def opened_sites(
         carrier.close()
 
 
-def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
+def _wait_for_all(
+    carrier: Carrier, file: FederationFile, say: Callable[[str], None]
+) -> None:
     """Waits until all sites are connected, for at most the start's deadline.
 
     Raises:
@@ -101,7 +103,7 @@ def _wait_for_all(carrier: Carrier, file: FederationFile) -> None:
         if not missing:
             return
         if not told:
-            _say(
+            say(
                 f"waits up to {file.start_deadline:g} s for site {', '.join(missing)}; "
                 "start it with scripts/site --config=site.toml"
             )
@@ -125,7 +127,7 @@ def described(experiment: Description) -> tuple[Task, AllFacts]:
     task = shared.blueprint(experiment)
     file = file_of(experiment)
     _remove_old_questions(file.folder / "questions")
-    with opened_sites(file, questions.new_id(), None) as sites:
+    with opened_sites(file, questions.new_id(), None, Lines()) as sites:
         facts = sites.facts(
             shared.settings(experiment), {shared.SOURCES: shared.source_digest()}
         )
@@ -162,6 +164,7 @@ class Coordinated:
       process: the process of the run.
       folder: the folder of the run.
       opened: the exit stack that closes the connections.
+      tells_who: whether printed lines may show who takes part in a round.
     """
 
     def __init__(
@@ -170,6 +173,8 @@ class Coordinated:
         process: tff.templates.IterativeProcess,
         folder: RunFolder,
         opened: contextlib.ExitStack,
+        *,
+        tells_who: bool = True,
     ):
         from tfl_research import runtime
         from tfl_research.federation.engine import FederationEngine, Rules
@@ -183,6 +188,7 @@ class Coordinated:
         experiment, facts = setup.experiment, setup.facts
         if facts is None:
             raise TypeError("expected what the sites tell of themselves")
+        say = Lines()
         own = folder.path / FOLDER
         own.mkdir(mode=0o700, exist_ok=True)
         file = file_of(experiment)
@@ -205,10 +211,12 @@ class Coordinated:
             shares = None if plan is None else plan.distributed
             least = 1 if shares is None else shares.minimum_cohort_size
             noised = process.client_secrets or setup.record_level is not None
-            sums = SecureSums(run, vectors, own, _say, least, noised)
+            sums = SecureSums(run, vectors, own, say, least, noised)
         self._sums = sums
         sites = opened.enter_context(
-            opened_sites(file, run, own / "sequence", sums, experiment.privacy is None)
+            opened_sites(
+                file, run, own / "sequence", say, sums, experiment.privacy is None
+            )
         )
         self._sites = sites
         plain = len(prepared.report_layout) - len(layout)
@@ -229,7 +237,7 @@ class Coordinated:
         # The run may be ended at sites in any case, since a site begins an ended run
         # again when it gets a request.
         opened.callback(sites.end)
-        _say_if_rule_skips(setup)
+        _say_if_rule_skips(setup, say)
         self.engine: FederationEngine = FederationEngine(
             prepared,
             sites,
@@ -240,7 +248,7 @@ class Coordinated:
                 kept,
                 exchanges=experiment.chosen_algorithm.EXCHANGES,
             ),
-            _say,
+            say,
         )
         opened.enter_context(self.engine)
         self.evaluator: FederatedEvaluator = FederatedEvaluator(
@@ -248,12 +256,14 @@ class Coordinated:
             sites,
             facts.site_of,
             setup.client_weights,
-            _say,
+            say,
             self.totals.state_rounds,
         )
         self.task = _with_selection(
-            setup.task, self.evaluator, experiment.training.selection_metric
+            setup.task, self.evaluator, experiment.training.selection_metric, say
         )
+        if not tells_who:
+            say.keep(own / LINES_FILE)
 
     def goes_on(self, folder: RunFolder, restarts: int) -> None:
         """Continues the run after its folder has accepted the start.
@@ -272,7 +282,7 @@ class Coordinated:
         self._sites.restarted(Restarts(restarts, folder.attempts.after))
 
 
-def _say_if_rule_skips(setup: Setup) -> None:
+def _say_if_rule_skips(setup: Setup, say: Callable[[str], None]) -> None:
     """Prints that a robust rule skips rounds with few clients, if there may be any."""
     aggregator = setup.experiment.chosen_aggregator
     least = setup.experiment.silos.minimum_clients
@@ -281,7 +291,7 @@ def _say_if_rule_skips(setup: Setup) -> None:
     try:
         aggregator.check_cohort(least, setup.reporting.maximum_cohort_size)
     except SettingError as error:
-        _say(
+        say(
             "a round in which few clients answer does not change the model, and is "
             f"charged if the run is private: {error.for_command_line}; or give a "
             "larger --minimum_clients"
@@ -289,13 +299,16 @@ def _say_if_rule_skips(setup: Setup) -> None:
 
 
 def _with_selection(
-    task: Task, evaluator: FederatedEvaluator, given: Optional[str]
+    task: Task,
+    evaluator: FederatedEvaluator,
+    given: Optional[str],
+    say: Callable[[str], None],
 ) -> Task:
     """Returns the task with a selection metric that sites compute; prints a change."""
     if given is not None or task.selection_metric in evaluator.metrics:
         return task
     found = "accuracy" if "accuracy" in evaluator.metrics else "loss"
-    _say(
+    say(
         f"the best model is chosen by {found}, because the task's own metric, "
         f"{task.selection_metric}, needs all clients' predictions"
     )

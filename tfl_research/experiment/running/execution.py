@@ -182,7 +182,9 @@ def _opened(
         with engines.worker_failures(experiment.runtime):
             coordinated: Optional[coordinator.Coordinated] = None
             if setup.facts is not None:
-                coordinated = coordinator.Coordinated(setup, process, folder, stack)
+                coordinated = coordinator.Coordinated(
+                    setup, process, folder, stack, tells_who=released.tells_who(setup)
+                )
                 public: Any = coordinated.engine
             else:
                 public = stack.enter_context(
@@ -202,6 +204,8 @@ def _opened(
             )
             if coordinated is not None:
                 coordinated.goes_on(folder, recharging.restarts(account))
+                # The statement names the metric that chooses the best model.
+                setup = dataclasses.replace(setup, task=coordinated.task)
             if draws is None:
                 draws = Draws(folder.attempts.key(folder.run_seed))
             setup = draws.applied_to(setup)
@@ -228,7 +232,7 @@ def _opened(
                 account,
                 cohorts,
                 {
-                    "task": coordinated.task if coordinated else setup.task,
+                    "task": setup.task,
                     "engine": engine,
                     "process_plan": process.plan,
                     # Clients of a federation keep their states at their sites.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional, Protocol
 
@@ -129,9 +129,9 @@ class SitePolicy:
                 continue
             if self.metrics is None:
                 raise Refused(
-                    f"the metric {name!r} is exact and outside of ε, but site.toml has "
-                    f"largest_epsilon = {self.largest_epsilon:g}; the site allows it "
-                    "by metrics in site.toml"
+                    f"the metric {name!r} is exact and not covered by ε, but site.toml "
+                    f"has largest_epsilon = {self.largest_epsilon:g}; the site allows "
+                    "it by metrics in site.toml"
                 )
             raise Refused(
                 f"the metric {name!r} must not leave the site: site.toml has metrics = "
@@ -273,7 +273,8 @@ def _check_positive(name: str, value: Any) -> None:
     if value is None:
         return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (value > 0 and math.isfinite(value)):
+    # Whole numbers of TOML may be larger than any float.
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise _unfit(name, value, "a number above 0")
 
 

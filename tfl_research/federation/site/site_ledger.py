@@ -32,12 +32,21 @@ from tfl_research.privacy.ledger.clients.other_clients import beside_lines
 from tfl_research.privacy.ledger.identity import run_id
 from tfl_research.privacy.ledger.ledger import Ledger
 from tfl_research.privacy.ledger.lines.header import RunIdentity
+from tfl_research.privacy.ledger.shared.shared_checks import PopulationError
 from tfl_research.privacy.ledger.spending import Spending, read_ledger
 from tfl_research.privacy.plans.record_level import RecordLevelPlan
 
 LEDGERS = "ledgers"
 LEDGER_FILE = "ledger.jsonl"
 TABLE_FILE = "client_epsilon.csv"
+# What the site's people can do if a ledger counts another number of records.
+_OTHER_RECORDS = (
+    "a client's ledger is about one set of training records, and another --seed or "
+    "other task options draw another set: the run must have those of the earlier runs; "
+    "if the records themselves have changed, give the client's file another name: its "
+    "new ledger begins at ε = 0, and ε of records that are in both ledgers is at most "
+    "the sum (at the sum of the δ)"
+)
 
 
 class SiteLedger:
@@ -116,6 +125,15 @@ class SiteLedger:
             for line in beside_lines(shared):
                 say(line)
             left = self.account.would_exceed(len(ledger) + 1)
+        except PopulationError as error:
+            self._opened.close()
+            say(f"the ledger of this site: {error}")
+            say(_OTHER_RECORDS)
+            raise Refused(
+                "the ledger of a client counts another number of training records; "
+                "give the --seed and the task options of the earlier runs, or ask the "
+                "site whether its records have changed"
+            ) from error
         except ValueError as error:
             self._opened.close()
             raise self._unfit(error) from error

@@ -41,6 +41,7 @@ from tfl_research.federation.wire.sockets import (
     Connection,
     FrameError,
     Listener,
+    locked,
     private_folder,
 )
 from tfl_research.interrupts import Interrupt, raised_on_signals
@@ -101,7 +102,8 @@ class SiteServer:
           limit_bytes: the length of the longest accepted request.
 
         Raises:
-          UserError: another process listens at the path, or a folder does not fit.
+          UserError: another process listens at the path or uses the state folder, or a
+            folder does not fit.
         """
         self.site = check_name(site, "the site's name")
         self._key = key
@@ -111,7 +113,15 @@ class SiteServer:
         self._runs: dict[str, Union[Requests, Question]] = {}
         private_folder(state_folder)
         private_folder(state_folder / "runs")
-        self._listener = Listener(socket_path, limit_bytes)
+        # Another process could answer a request that was answered here.
+        self._lock = locked(
+            state_folder / "lock", f"another process serves a site from {state_folder}"
+        )
+        try:
+            self._listener = Listener(socket_path, limit_bytes)
+        except BaseException:
+            os.close(self._lock)
+            raise
         # Nobody else serves the site now.
         remove_questions(state_folder / "runs")
         self._wake, self._woken = socket.socketpair()
@@ -146,6 +156,7 @@ class SiteServer:
         for requests in self._runs.values():
             requests.close()
         self._listener.close()
+        os.close(self._lock)
 
     def _accept(self) -> None:
         try:

@@ -19,6 +19,8 @@ PATIENCE = 10.0
 PAUSE = 0.1
 # How often a request is sent to a site that closes the connection without a reply.
 ATTEMPTS = 5
+# The longest wait for the kernel, which takes no wait of more than 24 days.
+LONGEST_WAIT = 86400.0
 
 
 class Carrier(Protocol):
@@ -143,7 +145,8 @@ class LocalCarrier:
                         return
                     tries = [r.next_try for r in waiting.values() if not r.connection]
                     until = min([end, *tries]) - time.monotonic()
-                    for key, _ in selector.select(max(0.0, until)):
+                    wait = min(max(0.0, until), LONGEST_WAIT)
+                    for key, _ in selector.select(wait):
                         reply = self._reply(key.data, waiting[key.data], selector)
                         if reply is not None:
                             del waiting[key.data]

@@ -22,13 +22,15 @@ from typing import Optional
 
 from tfl_research.errors import UserError
 from tfl_research.federation.wire.authentication import check_name
-from tfl_research.federation.wire.carriers import PATIENCE, PAUSE
+from tfl_research.federation.wire.carriers import LONGEST_WAIT, PATIENCE, PAUSE
 from tfl_research.federation.wire.messages import LIMIT_BYTES
 from tfl_research.federation.wire.sockets import Connection, FrameError, Listener
 
 ANNOUNCEMENT = b"sites\n"
 _LENGTH = struct.Struct(">H")
 _NUMBER = struct.Struct(">Q")
+# What a frame has before the message, at most.
+_FRONT_BYTES = _LENGTH.size + 2**16 + _NUMBER.size
 
 
 def relayed(site: str, number: int, message: bytes) -> bytes:
@@ -96,7 +98,7 @@ class RelayCarrier:
         """
         self._say = say
         self._patience = patience
-        self._listener = Listener(path, limit_bytes)
+        self._listener = Listener(path, limit_bytes + _FRONT_BYTES)
         self._relays: dict[str, Connection] = {}
         self._number = secrets.randbits(62)
         self._selector = selectors.DefaultSelector()
@@ -128,7 +130,7 @@ class RelayCarrier:
                 return
             tries = [r.next_try for r in waiting.values() if r.relay is None]
             until = min([end, *tries]) - time.monotonic()
-            replies = self._step(max(0.0, until))
+            replies = self._step(min(max(0.0, until), LONGEST_WAIT))
             now = time.monotonic()
             for site, number, message in replies:
                 request = waiting.get(site)

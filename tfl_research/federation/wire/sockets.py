@@ -19,6 +19,8 @@ _CREDENTIALS = struct.Struct("3i")
 _CHUNK = 2**18
 # The longest path of a socket; the kernel accepts at most 107 bytes.
 _PATH_LIMIT = 100
+# The longest name of a socket, behind "/proc/self/fd/NUMBER/".
+_NAME_LIMIT = 80
 
 
 class FrameError(UserError):
@@ -129,8 +131,8 @@ class Listener:
     """A listening socket at a path, which only this user can reach.
 
     The file PATH.lock in the same folder is locked while the listener exists, so that a
-    second process cannot take over the path. A path that a killed process left is
-    replaced.
+    second process cannot take over the path. A socket that a killed process left is
+    replaced. Any other file stays, and is refused.
 
     Attributes:
       socket: the socket, for a selector.
@@ -141,34 +143,36 @@ class Listener:
         """Listens; connections wait until `accept` takes them.
 
         Raises:
-          UserError: another process listens at the path, other users can enter the
-            folder, or the socket cannot be made.
+          UserError: another process listens at the path, there is another file than a
+            socket, other users can enter the folder, or the socket cannot be made.
         """
         self.path = path
         self._limit = limit_bytes
+        if len(os.fsencode(path.name)) > _NAME_LIMIT:
+            raise UserError(
+                f"cannot listen at {path}: the name of the socket's file has more than "
+                f"{_NAME_LIMIT} bytes; give a shorter name"
+            )
         private_folder(path.parent)
-        lock = path.with_name(path.name + ".lock")
-        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = locked(
+            path.with_name(path.name + ".lock"), f"another process listens at {path}"
+        )
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+            _remove_socket(path)
             with _address(path) as address:
                 self.socket.bind(address)
             os.chmod(path, 0o600)
             self.socket.listen(128)
             self.socket.setblocking(False)
-        except BlockingIOError as error:
-            self._release()
-            raise UserError(
-                f"another process listens at {path}; end that process, or give "
-                "another path"
-            ) from error
         except OSError as error:
             self._release()
             raise UserError(
                 f"cannot listen at {path} ({error.strerror}); give another path"
             ) from error
+        except UserError:
+            self._release()
+            raise
 
     def accept(self) -> Connection | None:
         """The next connection; None if none waits.
@@ -192,6 +196,24 @@ class Listener:
         os.close(self._lock)
 
 
+def _remove_socket(path: pathlib.Path) -> None:
+    """Removes the socket that a killed process left.
+
+    Raises:
+      UserError: there is another file, which may be a user's.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UserError(
+            f"cannot listen at {path}: there is another file than a socket; give "
+            "another path, or move the file away"
+        )
+    path.unlink(missing_ok=True)
+
+
 def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
     """A connection to the process of this user that listens at the path.
 
@@ -213,6 +235,38 @@ def connected(path: pathlib.Path, name: str, limit_bytes: int) -> Connection:
         connecting.close()
         raise
     return _checked(connecting, name, limit_bytes)
+
+
+def locked(path: pathlib.Path, taken: str) -> int:
+    """Locks a file, which is made if it is missing, for as long as it is open.
+
+    Args:
+      path: the path of the file, in a folder that only this user can enter.
+      taken: says what it means that another process has the lock.
+
+    Returns:
+      The descriptor of the open file; close it to release the lock.
+
+    Raises:
+      UserError: another process has the lock, or the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); remove it, or give another path"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"{taken}; end that process, or give another path") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"cannot lock {path} ({error.strerror}); use a file system that has locks"
+        ) from error
+    return descriptor
 
 
 def private_folder(folder: pathlib.Path) -> None:

@@ -26,7 +26,7 @@ def _title(model: str, split: str, total: int, *, is_private: bool) -> str:
     }.get(split, f"split {split}")
     title = f"{words.capital(model)} model, {whose} ({words.counted(total, 'client')})"
     exact = is_private and split != "held_out"
-    return f"{title}; exact, outside of ε" if exact else title
+    return f"{title}; exact, not covered by ε" if exact else title
 
 
 def _examples(row: Mapping[str, str]) -> int:
@@ -75,7 +75,7 @@ def tables(results: RunResults) -> list[dict[str, Any]]:
         total = words.counted(len(results.personal), "client")
         title = f"Global and personal models, clients' test splits ({total})"
         if results.is_private:
-            title += "; exact, outside of ε"
+            title += "; exact, not covered by ε"
         found.append(_table(title, results.personal, columns, "personal_clients.csv"))
     if results.spent:
         columns = [n for n in results.spent[0] if n != "round"]

@@ -28,7 +28,8 @@ def release_of(setup: Setup) -> outputs.Release:
     Cohort sizes are public if settings alone decide them. This is so under record-level
     privacy, whose neighbours have the same clients, and if every cohort has the same
     size without simulated devices. The size of a Poisson cohort depends on whether a
-    client takes part.
+    client takes part. In a federation, a size also tells whether a site took part that
+    does not answer, unless every cohort has all clients.
     """
     experiment = setup.experiment
     if experiment.privacy is None:
@@ -39,6 +40,10 @@ def release_of(setup: Setup) -> outputs.Release:
     if isinstance(experiment.privacy, RecordLevelPrivacy) or (
         experiment.devices.devices is None
         and asked.minimum_cohort_size == asked.maximum_cohort_size
+        and (
+            setup.facts is None
+            or asked.minimum_cohort_size == len(setup.task.train.client_ids)
+        )
     ):
         public = frozenset(COHORT)
     if isinstance(experiment.privacy, UserLevelPrivacy):
@@ -50,6 +55,12 @@ def release_of(setup: Setup) -> outputs.Release:
         public=public,
         unproven=unproven,
     )
+
+
+def tells_who(setup: Setup) -> bool:
+    """Whether a run's printed lines may show who takes part in a round."""
+    release = release_of(setup)
+    return not release.withholds or release.covers("cohort_size")
 
 
 def _unproven(mechanism: privacy.MechanismSettings) -> frozenset[str]:

@@ -86,11 +86,11 @@ class CoordinatorRelay(Controller):
                     lost += 1
                     continue
                 lost = 0
-                if reply["known"]:
-                    content = {"number": content["number"], "message": None}
-                elif content["message"] is None:
+                # The site decides what the reply has, so any entry may be missing.
+                if not reply.get("known"):
                     break  # The site's relay began anew in the meantime.
-                if reply["reply"] is not None:
+                content = {"number": content["number"], "message": None}
+                if reply.get("reply") is not None:
                     return reply["reply"]
             print(f"{name}: cannot be reached", flush=True)
             return b""
@@ -104,7 +104,7 @@ class CoordinatorRelay(Controller):
                 names = [client.name for client in engine.get_clients()]
                 replies = send(names, {"number": None}, _WAIT_SECONDS)
                 coordinator.announce(
-                    {name for name, reply in replies.items() if reply["listens"]}
+                    {name for name, reply in replies.items() if reply.get("listens")}
                 )
                 if len(replies) == len(names) or time.monotonic() > until:
                     started.set()

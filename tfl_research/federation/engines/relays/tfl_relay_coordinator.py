@@ -18,6 +18,10 @@ _NUMBER = struct.Struct(">Q")
 # How long a relay waits before it tries again to reach a coordinator that does not
 # answer.
 _PAUSE = 0.3
+# The longest message that the coordinator takes, as in `wire.messages`.
+_LONGEST_REPLY = 1 << 30
+# How bytes begin that say why there is no reply, as in `wire.authentication`.
+_NO_REPLY = b"tflunfit"
 
 
 class Coordinator:
@@ -30,7 +34,8 @@ class Coordinator:
     Args:
       path: the coordinator's socket.
       ask: called with a site's name and a message, in a thread of its own; returns the
-        site's reply, or no bytes if the site cannot be reached.
+        site's reply, or no bytes if the site cannot be reached. The site decides what
+        the reply is, so it may be of any type and length.
     """
 
     def __init__(self, path, ask):
@@ -84,7 +89,25 @@ class Coordinator:
         begin = _ENVELOPE.size + length
         name = frame[_ENVELOPE.size : begin].decode("utf-8")
         body = begin + _NUMBER.size
-        self._send(connection, frame[:body], self._ask(name, frame[body:]))
+        self._send(connection, frame[:body], self._asked(name, frame[body:]))
+
+    def _asked(self, name, message):
+        """The site's reply; no bytes or a reason if it is none that can be carried."""
+        try:
+            reply = self._ask(name, message)
+        except Exception as error:  # noqa: BLE001 -- the other sites must go on
+            print(f"{name}: no answer ({type(error).__name__}: {error})", flush=True)
+            return b""
+        if not isinstance(reply, bytes):
+            print(f"{name}: the reply is a {type(reply).__name__}", flush=True)
+            return _NO_REPLY + b"the reply is not bytes"
+        if len(reply) > _LONGEST_REPLY:
+            print(f"{name}: the reply has {len(reply)} bytes", flush=True)
+            return _NO_REPLY + b"a reply of %d bytes, above the limit of %d" % (
+                len(reply),
+                _LONGEST_REPLY,
+            )
+        return reply
 
     def _announce(self, connection):
         names = "\n".join(sorted(self._sites)).encode("utf-8")

@@ -6,16 +6,25 @@ number of bytes. `tfl_research.federation.wire.carriers` documents the frames. A
 changes nothing in them and reads no message.
 """
 
+import contextlib
 import os
 import socket
 import struct
 
 _LENGTH = struct.Struct(">Q")
 _MOST_BYTES = 1 << 32
+# The longest path that the kernel takes has 107 bytes.
+_PATH_LIMIT = 100
 
 
 def send(connection, *parts):
-    """Sends the parts, joined, as one frame."""
+    """Sends the parts, joined, as one frame; TypeError if a part is not bytes.
+
+    Nothing is sent then, because half a frame would shift all later frames.
+    """
+    for part in parts:
+        if not isinstance(part, (bytes, bytearray)):
+            raise TypeError(f"expected bytes, got {type(part).__name__}")
     connection.sendall(_LENGTH.pack(sum(len(part) for part in parts)))
     for part in parts:
         connection.sendall(part)
@@ -33,7 +42,8 @@ def connect(path):
     """A connection to a process of this user; OSError if none listens there."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(path)
+        with _address(path) as address:
+            connection.connect(address)
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         _, user, _ = struct.unpack("3i", peer)
         if user not in (os.getuid(), 0):
@@ -52,7 +62,7 @@ def ask(path, message):
         with connect(path) as connection:
             send(connection, message)
             return receive(connection)
-    except OSError as error:
+    except (OSError, TypeError) as error:
         print(f"{path}: no answer ({error})", flush=True)
         return b""
 
@@ -64,6 +74,20 @@ def reachable(path):
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _address(path):
+    """A path of the socket that is short enough for the kernel."""
+    if len(os.fsencode(path)) <= _PATH_LIMIT:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{opened}/{name}"
+    finally:
+        os.close(opened)
 
 
 def _exactly(connection, length):

@@ -56,5 +56,9 @@ class Request:
         threading.Thread(target=self._ask, args=(path, message), daemon=True).start()
 
     def _ask(self, path, message):
-        self.reply = frames.ask(path, message)
-        self.done.set()
+        try:
+            self.reply = frames.ask(path, message)
+        finally:
+            # The engine's server waits, also if the message was not one.
+            self.reply = self.reply or b""
+            self.done.set()

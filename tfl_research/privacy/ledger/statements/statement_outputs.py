@@ -99,7 +99,7 @@ def given_lines(given: GivenOut) -> list[str]:
     for kind, title in (
         (PRIVATE, "Private, covered by ε"),
         (PUBLIC, "Public, the same for any data"),
-        (EXACT, "Exact, outside of ε"),
+        (EXACT, "Exact, not covered by ε"),
         (DERIVED, "Made of the above"),
     ):
         names = given.names(kind)
@@ -142,7 +142,7 @@ def _best(given: GivenOut) -> str:
     if not given.release.covers(given.decided_by):
         return (
             f"The best model is chosen by {given.decided_by}, which is exact: the "
-            "choice is outside of ε, and so is a stop by it."
+            "choice is not covered by ε, and so is a stop by it."
         )
     return f"The best model is chosen by {given.decided_by}, which ε covers."
 

@@ -1,5 +1,7 @@
 """The server's side: asks sites what the coordinator asks."""
 
+import collections
+import re
 import threading
 import time
 
@@ -14,6 +16,8 @@ _SECONDS = 24 * 3600.0
 _NAME_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 _PULL_SECONDS = 0.1
+# As in `wire.authentication`.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 app = ServerApp()
 
@@ -41,6 +45,9 @@ def main(grid, context):
 class Nodes:
     """The connected nodes by the names of their sites.
 
+    A node says its name by itself. So a node may say no name, or that of another site.
+    The seals of the messages show who has answered.
+
     Attributes:
       names: the site of each node, by the node's number.
     """
@@ -48,29 +55,51 @@ class Nodes:
     def __init__(self, grid):
         self.names = {}
         self._grid = grid
+        # The nodes that have been asked for their names.
+        self._asked = set()
+        # How often each site was asked.
+        self._turns = collections.Counter()
         # Flower's connection is not made for several threads.
         self._lock = threading.Lock()
 
     def sites(self):
         """The sites whose nodes are connected; asks new nodes for their names."""
         present = self._present()
-        for node in present - set(self.names):
-            reply = self._exchange(node, ConfigRecord({}), _NAME_SECONDS)
-            if reply is not None:
-                self.names[node] = str(reply["site"])
-                print(f"node {node} is site {self.names[node]}", flush=True)
-        return {name for node, name in self.names.items() if node in present}
+        for node in present - self._asked:
+            # A node that does not answer must not hold up the others.
+            self._asked.add(node)
+            threading.Thread(target=self._learn, args=(node,), daemon=True).start()
+        return {name for node, name in list(self.names.items()) if node in present}
 
     def ask(self, name, message):
         """The reply of a site's process, or no bytes if it cannot be reached."""
         present = self._present()
-        for node, site in self.names.items():
-            if site == name and node in present:
-                request = ConfigRecord({"message": message})
-                reply = self._exchange(node, request, _SECONDS)
-                return b"" if reply is None else reply["reply"]
-        print(f"{name}: no node of this site is connected", flush=True)
-        return b""
+        nodes = [n for n, site in list(self.names.items()) if site == name]
+        nodes = [node for node in nodes if node in present]
+        if not nodes:
+            print(f"{name}: no node of this site is connected", flush=True)
+            return b""
+        if len(nodes) > 1:
+            print(f"{name}: the nodes {nodes} say that they are this site", flush=True)
+        # The coordinator asks again if the reply has another site's seal.
+        node = nodes[self._turns[name] % len(nodes)]
+        self._turns[name] += 1
+        request = ConfigRecord({"message": message})
+        reply = self._exchange(node, request, _SECONDS)
+        return b"" if reply is None else reply.get("reply", b"")
+
+    def _learn(self, node):
+        """Asks a node for its name."""
+        reply = self._exchange(node, ConfigRecord({}), _NAME_SECONDS)
+        if reply is None:
+            self._asked.discard(node)
+            return
+        name = str(reply.get("site", ""))
+        if _NAME.fullmatch(name):
+            self.names[node] = name
+            print(f"node {node} is site {name}", flush=True)
+        else:
+            print(f"node {node} has no name of a site: {name[:80]!r}", flush=True)
 
     def _present(self):
         with self._lock:
@@ -95,7 +124,7 @@ class Nodes:
                 if reply.has_error():
                     print(f"node {node}: {reply.error.reason}", flush=True)
                     return None
-                return reply.content.config_records["relay"]
+                return reply.content.config_records.get("relay", ConfigRecord({}))
             if time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()
                 if node not in self._present():

@@ -44,10 +44,10 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
     Weighting,
 )
-from tfl_research.experiment.configs.cohorts import SAMPLERS
 from tfl_research.models.optimizers import SGD, Adam, ClientOptimizer
 from tfl_research.privacy import MECHANISMS, MechanismSettings, mechanisms
 from tfl_research.registry import registered
+from tfl_research.sampling import NAMES as SAMPLERS
 
 UNIFORM, CAPPED = Weighting("uniform"), Weighting("capped", 10)
 RECORDS = RecordLevelPrivacy(record_noise_multiplier=1.0)

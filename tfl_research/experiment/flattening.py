@@ -14,6 +14,7 @@ from tfl_research.algorithms import ALGORITHMS
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     Audit,
+    Cohorts,
     RecordLevelPrivacy,
     TaskChoice,
     UserLevelPrivacy,
@@ -21,6 +22,7 @@ from tfl_research.experiment.configs import (
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.privacy import MECHANISMS
 from tfl_research.registry import SettingsRegistry
+from tfl_research.sampling import OWN_SAMPLERS
 from tfl_research.settings import NamedSettings, Settings, declared
 from tfl_research.tasks import Task
 
@@ -36,7 +38,12 @@ _UNITS: dict[Any, Optional[type[Settings]]] = {
     "record": RecordLevelPrivacy,
 }
 _UNIT_NAMES = ("client", "record")
-_CHOICES: tuple[SettingsRegistry[Any], ...] = (ALGORITHMS, AGGREGATORS, MECHANISMS)
+_CHOICES: tuple[SettingsRegistry[Any], ...] = (
+    ALGORITHMS,
+    AGGREGATORS,
+    MECHANISMS,
+    OWN_SAMPLERS,
+)
 _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
     ("client_optimizer", ClientOptimizer),
     ("server_optimizer", ServerOptimizer),
@@ -81,6 +88,7 @@ def _plugins(experiment: Description) -> list[str]:
     parts: list[tuple[SettingsRegistry[Any], Any]] = [
         (ALGORITHMS, experiment.algorithm),
         (AGGREGATORS, experiment.aggregator),
+        (OWN_SAMPLERS, experiment.cohorts.own),
     ]
     if isinstance(experiment.privacy, UserLevelPrivacy):
         parts.append((MECHANISMS, experiment.privacy.mechanism))
@@ -211,7 +219,11 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
     ]
     for part, kind in kinds:
         own: Any = getattr(experiment, part)
-        if isinstance(own, kind):
+        if isinstance(own, Cohorts):
+            changed = take(_names(Cohorts) | {*OWN_SAMPLERS.parameters()})
+            if changed:
+                parts[part] = own.with_changes(changed)
+        elif isinstance(own, kind):
             changed = take(_names(kind))
             if changed:
                 parts[part] = kind.from_flat({**own.flat(), **changed})

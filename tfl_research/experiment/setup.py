@@ -107,8 +107,18 @@ class Setup:
             "expected_cohort_size": self.reporting.expected_cohort_size,
             "num_train_clients": len(self.asked.client_ids),
             **self._data_digest(),
+            **self._cohorts_digest(),
             **attacked,
         }
+
+    def _cohorts_digest(self) -> dict[str, str]:
+        """Returns a digest of the first cohorts of a sampler of a user's own.
+
+        The seed is public, so that the digest says nothing about a run's own cohorts.
+        """
+        return self.experiment.resolved_cohorts.digest(
+            self.asked.client_ids, self.experiment.training.seed
+        )
 
     def _data_digest(self) -> dict[str, str]:
         """Returns the digest of a user's data, so that no run resumes on other data.

@@ -86,7 +86,7 @@ class TestCohorts:
             drawn_by(lambda *_: drawn).sample(2)
 
     def test_an_error_of_the_draw_names_the_sampler_and_the_round(self):
-        with pytest.raises(tfl.SettingError, match="round 3: failed [(]KeyError"):
+        with pytest.raises(tfl.SettingError, match="round 3: failed"):
             drawn_by(lambda *_: {}["a"]).sample(3)
 
     def test_cohorts_may_be_smaller_only_if_the_class_says_so(self):

@@ -18,7 +18,8 @@ from tfl_research import (
     runtime,
 )
 from tfl_research.algorithms import Algorithm, AlgorithmContext
-from tfl_research.experiment import attacked
+from tfl_research.errors import naming_own_parts
+from tfl_research.experiment import attacked, flattening
 from tfl_research.experiment.private import audited, released
 from tfl_research.experiment.setup import Setup
 
@@ -45,7 +46,8 @@ def process(
     """
     if secure is None:
         secure = has_secure_sums(setup)
-    return _built(setup, noise_seed, secure, work)
+    with naming_own_parts(flattening.own_parts(setup.experiment)):
+        return _built(setup, noise_seed, secure, work)
 
 
 def _built(

@@ -85,6 +85,16 @@ def flat(experiment: Description) -> dict[str, Any]:
 
 def _plugins(experiment: Description) -> list[str]:
     """Returns the modules that registered the experiment's parts."""
+    origins = {choices.origin(part.NAME) for choices, part in _registered(experiment)}
+    if isinstance(experiment.task, TaskChoice):
+        origins.add(tasks.origin(str(experiment.task.task)))
+    return sorted(origin for origin in origins if origin is not None)
+
+
+def _registered(
+    experiment: Description,
+) -> list[tuple[SettingsRegistry[Any], NamedSettings]]:
+    """Returns the registered parts of an experiment, each with its registry."""
     parts: list[tuple[SettingsRegistry[Any], Any]] = [
         (ALGORITHMS, experiment.algorithm),
         (AGGREGATORS, experiment.aggregator),
@@ -92,14 +102,20 @@ def _plugins(experiment: Description) -> list[str]:
     ]
     if isinstance(experiment.privacy, UserLevelPrivacy):
         parts.append((MECHANISMS, experiment.privacy.mechanism))
-    origins = {
-        choices.origin(part.NAME)
+    return [
+        (choices, part)
         for choices, part in parts
         if isinstance(part, NamedSettings) and part.NAME in choices
+    ]
+
+
+def own_parts(experiment: Description) -> dict[str, str]:
+    """Returns the modules of a user's own parts, for `errors.naming_own_parts`."""
+    return {
+        f"--{choices.setting}={part.NAME}": type(part).__module__
+        for choices, part in _registered(experiment)
+        if choices.origin(part.NAME) is not None
     }
-    if isinstance(experiment.task, TaskChoice):
-        origins.add(tasks.origin(str(experiment.task.task)))
-    return sorted(origin for origin in origins if origin is not None)
 
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:

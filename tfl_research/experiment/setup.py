@@ -12,9 +12,11 @@ from typing import Any, Optional
 from tfl_research.aggregators import SumFormats
 from tfl_research.data import ClientData, SiteClients
 from tfl_research.devices import PacedRounds
+from tfl_research.errors import naming_own_parts
 from tfl_research.experiment import (
     attacked,
     compatibility,
+    flattening,
     server_root,
     simulated_devices,
 )
@@ -142,6 +144,11 @@ def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
     Raises:
       SettingError: two settings do not fit together; see `Experiment.check`.
     """
+    with naming_own_parts(flattening.own_parts(experiment)):
+        return _prepared(experiment, source)
+
+
+def _prepared(experiment: Description, source: Optional[Task]) -> Setup:
     compatibility.check(experiment)
     seed = experiment.training.seed
     facts: Optional[AllFacts] = None

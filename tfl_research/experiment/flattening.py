@@ -58,8 +58,7 @@ def flat(experiment: Description) -> dict[str, Any]:
         **_task_settings(experiment.task, experiment.training.seed),
         ALGORITHMS.setting: algorithm.NAME,
         **algorithm.flat(),
-        **experiment.client_optimizer.flat(),
-        **experiment.server_optimizer.flat(),
+        **_optimizers(experiment),
         PRIVACY_UNIT: _unit_of(privacy),
         **({} if privacy is None else privacy.flat()),
     }
@@ -80,6 +79,24 @@ def flat(experiment: Description) -> dict[str, Any]:
         values.update(experiment.audit.flat())
     values[PERSONAL] = experiment.personal_evaluation
     values[PLUGINS] = _plugins(experiment)
+    return values
+
+
+def _optimizers(experiment: Description) -> dict[str, Any]:
+    """Returns the settings of the optimizers, None where an own algorithm has its own.
+
+    The toolkit's algorithms keep the settings, so that runs of earlier versions resume.
+    """
+    algorithm, client = experiment.chosen_algorithm, experiment.clients
+    values = {**client.flat(), **experiment.server.flat()}
+    name = algorithm.NAME
+    if name not in ALGORITHMS or ALGORITHMS.origin(name) is None:
+        return values
+    if algorithm.OWN_CLIENT_STEP:
+        unused = [client.PREFIX + field for field in client.of_steps()]
+        values.update(dict.fromkeys(unused))
+    if algorithm.OWN_SERVER_STEP:
+        values.update(dict.fromkeys(experiment.server.flat()))
     return values
 
 
@@ -116,6 +133,19 @@ def own_parts(experiment: Description) -> dict[str, str]:
         for choices, part in _registered(experiment)
         if choices.origin(part.NAME) is not None
     }
+
+
+def own_server_parts(experiment: Description) -> str:
+    """Writes a user's own aggregator and algorithm in words; "" without such parts."""
+    found = []
+    for choices, part in _registered(experiment):
+        if choices in (ALGORITHMS, AGGREGATORS) and choices.origin(part.NAME):
+            found.append(f"the {choices.what} {part.NAME}")
+    if not isinstance(experiment.aggregator, NamedSettings):
+        kind = type(experiment.aggregator)
+        if not kind.__module__.startswith("tensorflow_federated."):
+            found.append(f"the {AGGREGATORS.what} {kind.__name__}")
+    return " or ".join(found)
 
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import pathlib
 import re
 import signal
-from collections.abc import Sequence
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
 
+_TOOLKIT = pathlib.Path(__file__).parent
 # Matches a setting as it is typed on a command line, "--rounds=3", but not a flag of
 # another program, such as that of "scripts/worker --port=PORT".
 _FLAG = re.compile(r"(?P<command>scripts/\S+ .*?)?(?<![\w-])--(?P<name>[a-z]\w*)")
@@ -46,8 +52,10 @@ def in_python(text: str) -> str:
 
 
 def message_for_command_line(error: Exception) -> str:
-    """Returns the error's message; a `UserError` names settings by their flags."""
-    return error.for_command_line if isinstance(error, UserError) else str(error)
+    """Returns the error's message; errors of this module name settings by flags."""
+    if isinstance(error, (UserError, OwnPartError)):
+        return error.for_command_line
+    return str(error)
 
 
 def _without_dashes(found: re.Match[str]) -> str:
@@ -64,6 +72,70 @@ class SettingError(UserError):
       ...     print(error)
       cohort_size=3: sampler=full takes every client; leave it out
     """
+
+
+class OwnPartError(RuntimeError):
+    """Code of a user's own part failed; `__cause__` is its exception.
+
+    Attributes:
+      for_command_line: the message with flags.
+    """
+
+    def __init__(self, message: str):
+        self.for_command_line = message
+        super().__init__(in_python(message))
+
+
+@contextlib.contextmanager
+def naming_own_parts(parts: Mapping[str, str]) -> Iterator[None]:
+    """Names the user's own part whose code raises an exception in the block.
+
+    A ValueError of one line that the code or the toolkit raises becomes a
+    `SettingError`. Other exceptions become an `OwnPartError`, which says the line. An
+    exception in which no part has a share is left as it is.
+
+    Args:
+      parts: the module of each own part, by the setting that chose it as it is typed,
+        such as "--algorithm=mine".
+    """
+    try:
+        yield
+    except (UserError, OwnPartError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        for setting, module in parts.items():
+            file = getattr(sys.modules.get(module), "__file__", None)
+            place = None if file is None else _place(error, file)
+            if file is None or place is None:
+                continue
+            text = str(error)
+            last = traceback.extract_tb(error.__traceback__)[-1].filename
+            said = last == file or _TOOLKIT in pathlib.Path(last).parents
+            if isinstance(error, ValueError) and said and "\n" not in text:
+                raise SettingError(f"{setting}: {text}") from error
+            line = next((t.strip() for t in reversed(text.splitlines()) if t), "")
+            kind = type(error).__name__
+            line = line if line.startswith(kind) else f"{kind}: {line}"
+            raise OwnPartError(
+                f"{setting}: its code failed in {place} ({line:.300})"
+            ) from error
+        raise
+
+
+def _place(error: Exception, file: str) -> Optional[str]:
+    """Returns the last line of a file that an exception went through, or None."""
+    frames = [
+        (frame.lineno, frame.name)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == file
+    ]
+    # AutoGraph runs converted code, and lists the user's own lines in the message.
+    told = re.findall(rf'File "{re.escape(file)}", line (\d+), in (\w+)', str(error))
+    found = [*frames, *told]
+    if not found:
+        return None
+    number, function = found[-1]
+    return f"{function}, line {number} of {pathlib.Path(file).name}"
 
 
 class TrainingDivergedError(UserError):

@@ -38,10 +38,10 @@ from tfl_research.experiment.configs import (
     UserLevelPrivacy,
     Weighting,
 )
-from tfl_research.experiment.configs.cohorts import SAMPLERS
 from tfl_research.models.optimizers import ClientOptimizer
 from tfl_research.privacy import MECHANISMS, MechanismSettings, mechanisms
 from tfl_research.registry import registered
+from tfl_research.sampling import NAMES as SAMPLERS
 
 # By rule: parts of an experiment, and what is said of them on a command line.
 REFUSED = {

@@ -147,6 +147,7 @@ class Damped(algorithms.AlgorithmSettings):
     NAME = "damped"
     SUMMARY = "a part of the update"
     ONLY_UPDATES_LEAVE = True
+    OWN_SERVER_STEP = True
 
     damping: float = settings.real(0.5, "Part of the update that is taken.", above=0)
 

@@ -183,6 +183,14 @@ class TestDivergence:
                 "updates, in another --output_dir"
             )
 
+    def test_own_parts_that_got_finite_updates_are_named(self):
+        for value, named in ((math.nan, True), (2e19, False)):
+            with pytest.raises(TrainingDivergedError) as raised:
+                divergence.check_weights(
+                    3, [np.float32([value])], "nothing is good", "the aggregator mine"
+                )
+            assert ("what the aggregator mine returned" in str(raised.value)) == named
+
     @pytest.mark.parametrize(
         ("row", "untrained", "diverged"),
         [

@@ -69,7 +69,9 @@ class AlgorithmSettings(NamedSettings):
         the server must add up exactly what was sent.
       EXCHANGES: number of rounds of the process, all with the same cohort, in one round
         of the paper.
-      OWN_SERVER_STEP: whether the algorithm replaces the server optimizer.
+      OWN_CLIENT_STEP: whether the algorithm replaces the client optimizer. Then the
+        client optimizer cannot be set, and the run's record does not name it.
+      OWN_SERVER_STEP: whether the algorithm replaces the server optimizer, likewise.
       PERSONAL: whether clients end up with personal models.
       ONLY_UPDATES_LEAVE: whether clients send only an update of the whole model and
         keep no state. A user-level mechanism bounds and noises updates only, so its
@@ -83,6 +85,7 @@ class AlgorithmSettings(NamedSettings):
       ...     NAME = "halved"
       ...     SUMMARY = "FedAvg with a part of the update"
       ...     ONLY_UPDATES_LEAVE = True
+      ...     OWN_SERVER_STEP = True
       ...     factor: float = tfl.settings.real(0.5, "Part of the update.", above=0)
       ...
       ...     def build(self, context):
@@ -106,6 +109,7 @@ class AlgorithmSettings(NamedSettings):
     STATEFUL: ClassVar[bool] = False
     KEEPS_SENT: ClassVar[bool] = False
     EXCHANGES: ClassVar[int] = 1
+    OWN_CLIENT_STEP: ClassVar[bool] = False
     OWN_SERVER_STEP: ClassVar[bool] = False
     PERSONAL: ClassVar[bool] = False
     ONLY_UPDATES_LEAVE: ClassVar[bool] = False
@@ -149,6 +153,21 @@ class AlgorithmSettings(NamedSettings):
         Raises:
           SettingError: the algorithm does not allow the client optimizer.
         """
+
+    def check_client_step(self, client: ClientOptimizer) -> None:
+        """Refuses a client optimizer if the algorithm has an optimizer of its own.
+
+        Raises:
+          SettingError: a setting that an algorithm with its own client step ignores.
+        """
+        if not self.OWN_CLIENT_STEP:
+            return
+        for field in client.of_steps():
+            if getattr(client, field) != getattr(type(client)(), field):
+                raise client.refused(
+                    field,
+                    f"{self.NAME} has a client optimizer of its own; leave it out",
+                )
 
     def check_weighting(self, kind: str) -> None:
         """Refuses a client weighting other than the algorithm's own.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
 from tfl_research.cli import streams
-from tfl_research.errors import UserError
+from tfl_research.errors import OwnPartError, UserError
 from tfl_research.storage.files import safe_text
 
 USAGE_ERROR = 2
@@ -68,9 +68,14 @@ def guarded(
         if error.filename is not None:
             text = f"{_words(error)}; correct this, then give the same command again"
             return say(program, text, USAGE_ERROR)
-        return say(program, f"{_words(error)}; {_kept(error, folder())}", UNFORESEEN)
+        text = f"{_words(error)}; this error was not expected; {_kept(error, folder())}"
+        return say(program, text, UNFORESEEN)
+    except OwnPartError as error:
+        text = f"{error.for_command_line}; {_kept(error, folder())}"
+        return say(program, text, UNFORESEEN)
     except Exception as error:  # noqa: BLE001, the traceback is kept.
-        return say(program, f"{_words(error)}; {_kept(error, folder())}", UNFORESEEN)
+        text = f"{_words(error)}; this error was not expected; {_kept(error, folder())}"
+        return say(program, text, UNFORESEEN)
 
 
 def exit_with(program: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -124,7 +129,7 @@ def _kept(error: Exception, folder: Optional[pathlib.Path]) -> str:
     except OSError as failed:
         sys.stderr.write(content.decode())
         return f"the traceback could not be kept ({failed.strerror}) and is above"
-    return f"this error was not expected; the traceback is in {path}"
+    return f"the traceback is in {path}"
 
 
 def _written(content: bytes, folder: Optional[pathlib.Path]) -> pathlib.Path:

@@ -29,6 +29,7 @@ def _algorithm(experiment: Description) -> None:
     """Checks the algorithm with weights, optimizers, aggregator and compression."""
     algorithm = experiment.chosen_algorithm
     algorithm.check_weighting(str(experiment.resolved_weighting.client_weighting))
+    algorithm.check_client_step(experiment.clients)
     algorithm.check_clients(experiment.clients)
     algorithm.check_server(experiment.server)
     aggregator = experiment.chosen_aggregator

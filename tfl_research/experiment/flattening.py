@@ -14,6 +14,7 @@ from tfl_research.algorithms import ALGORITHMS
 from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import (
     Audit,
+    Cohorts,
     RecordLevelPrivacy,
     TaskChoice,
     UserLevelPrivacy,
@@ -21,6 +22,7 @@ from tfl_research.experiment.configs import (
 from tfl_research.models.optimizers import ClientOptimizer, ServerOptimizer
 from tfl_research.privacy import MECHANISMS
 from tfl_research.registry import SettingsRegistry
+from tfl_research.sampling import OWN_SAMPLERS
 from tfl_research.settings import NamedSettings, Settings, declared
 from tfl_research.tasks import Task
 
@@ -36,7 +38,12 @@ _UNITS: dict[Any, Optional[type[Settings]]] = {
     "record": RecordLevelPrivacy,
 }
 _UNIT_NAMES = ("client", "record")
-_CHOICES: tuple[SettingsRegistry[Any], ...] = (ALGORITHMS, AGGREGATORS, MECHANISMS)
+_CHOICES: tuple[SettingsRegistry[Any], ...] = (
+    ALGORITHMS,
+    AGGREGATORS,
+    MECHANISMS,
+    OWN_SAMPLERS,
+)
 _OPTIMIZERS: tuple[tuple[str, type[Settings]], ...] = (
     ("client_optimizer", ClientOptimizer),
     ("server_optimizer", ServerOptimizer),
@@ -51,8 +58,7 @@ def flat(experiment: Description) -> dict[str, Any]:
         **_task_settings(experiment.task, experiment.training.seed),
         ALGORITHMS.setting: algorithm.NAME,
         **algorithm.flat(),
-        **experiment.client_optimizer.flat(),
-        **experiment.server_optimizer.flat(),
+        **_optimizers(experiment),
         PRIVACY_UNIT: _unit_of(privacy),
         **({} if privacy is None else privacy.flat()),
     }
@@ -76,22 +82,70 @@ def flat(experiment: Description) -> dict[str, Any]:
     return values
 
 
+def _optimizers(experiment: Description) -> dict[str, Any]:
+    """Returns the settings of the optimizers, None where an own algorithm has its own.
+
+    The toolkit's algorithms keep the settings, so that runs of earlier versions resume.
+    """
+    algorithm, client = experiment.chosen_algorithm, experiment.clients
+    values = {**client.flat(), **experiment.server.flat()}
+    name = algorithm.NAME
+    if name not in ALGORITHMS or ALGORITHMS.origin(name) is None:
+        return values
+    if algorithm.OWN_CLIENT_STEP:
+        unused = [client.PREFIX + field for field in client.of_steps()]
+        values.update(dict.fromkeys(unused))
+    if algorithm.OWN_SERVER_STEP:
+        values.update(dict.fromkeys(experiment.server.flat()))
+    return values
+
+
 def _plugins(experiment: Description) -> list[str]:
     """Returns the modules that registered the experiment's parts."""
-    parts: list[tuple[SettingsRegistry[Any], Any]] = [
-        (ALGORITHMS, experiment.algorithm),
-        (AGGREGATORS, experiment.aggregator),
-    ]
-    if isinstance(experiment.privacy, UserLevelPrivacy):
-        parts.append((MECHANISMS, experiment.privacy.mechanism))
-    origins = {
-        choices.origin(part.NAME)
-        for choices, part in parts
-        if isinstance(part, NamedSettings) and part.NAME in choices
-    }
+    origins = {choices.origin(part.NAME) for choices, part in _registered(experiment)}
     if isinstance(experiment.task, TaskChoice):
         origins.add(tasks.origin(str(experiment.task.task)))
     return sorted(origin for origin in origins if origin is not None)
+
+
+def _registered(
+    experiment: Description,
+) -> list[tuple[SettingsRegistry[Any], NamedSettings]]:
+    """Returns the registered parts of an experiment, each with its registry."""
+    parts: list[tuple[SettingsRegistry[Any], Any]] = [
+        (ALGORITHMS, experiment.algorithm),
+        (AGGREGATORS, experiment.aggregator),
+        (OWN_SAMPLERS, experiment.cohorts.own),
+    ]
+    if isinstance(experiment.privacy, UserLevelPrivacy):
+        parts.append((MECHANISMS, experiment.privacy.mechanism))
+    return [
+        (choices, part)
+        for choices, part in parts
+        if isinstance(part, NamedSettings) and part.NAME in choices
+    ]
+
+
+def own_parts(experiment: Description) -> dict[str, str]:
+    """Returns the modules of a user's own parts, for `errors.naming_own_parts`."""
+    return {
+        f"--{choices.setting}={part.NAME}": type(part).__module__
+        for choices, part in _registered(experiment)
+        if choices.origin(part.NAME) is not None
+    }
+
+
+def own_server_parts(experiment: Description) -> str:
+    """Writes a user's own aggregator and algorithm in words; "" without such parts."""
+    found = []
+    for choices, part in _registered(experiment):
+        if choices in (ALGORITHMS, AGGREGATORS) and choices.origin(part.NAME):
+            found.append(f"the {choices.what} {part.NAME}")
+    if not isinstance(experiment.aggregator, NamedSettings):
+        kind = type(experiment.aggregator)
+        if not kind.__module__.startswith("tensorflow_federated."):
+            found.append(f"the {AGGREGATORS.what} {kind.__name__}")
+    return " or ".join(found)
 
 
 def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> Described:
@@ -211,7 +265,11 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
     ]
     for part, kind in kinds:
         own: Any = getattr(experiment, part)
-        if isinstance(own, kind):
+        if isinstance(own, Cohorts):
+            changed = take(_names(Cohorts) | {*OWN_SAMPLERS.parameters()})
+            if changed:
+                parts[part] = own.with_changes(changed)
+        elif isinstance(own, kind):
             changed = take(_names(kind))
             if changed:
                 parts[part] = kind.from_flat({**own.flat(), **changed})

@@ -12,9 +12,11 @@ from typing import Any, Optional
 from tfl_research.aggregators import SumFormats
 from tfl_research.data import ClientData, SiteClients
 from tfl_research.devices import PacedRounds
+from tfl_research.errors import naming_own_parts
 from tfl_research.experiment import (
     attacked,
     compatibility,
+    flattening,
     server_root,
     simulated_devices,
 )
@@ -107,8 +109,18 @@ class Setup:
             "expected_cohort_size": self.reporting.expected_cohort_size,
             "num_train_clients": len(self.asked.client_ids),
             **self._data_digest(),
+            **self._cohorts_digest(),
             **attacked,
         }
+
+    def _cohorts_digest(self) -> dict[str, str]:
+        """Returns a digest of the first cohorts of a sampler of a user's own.
+
+        The seed is public, so that the digest says nothing about a run's own cohorts.
+        """
+        return self.experiment.resolved_cohorts.digest(
+            self.asked.client_ids, self.experiment.training.seed
+        )
 
     def _data_digest(self) -> dict[str, str]:
         """Returns the digest of a user's data, so that no run resumes on other data.
@@ -132,6 +144,11 @@ def prepare(experiment: Description, *, source: Optional[Task] = None) -> Setup:
     Raises:
       SettingError: two settings do not fit together; see `Experiment.check`.
     """
+    with naming_own_parts(flattening.own_parts(experiment)):
+        return _prepared(experiment, source)
+
+
+def _prepared(experiment: Description, source: Optional[Task]) -> Setup:
     compatibility.check(experiment)
     seed = experiment.training.seed
     facts: Optional[AllFacts] = None

@@ -188,6 +188,14 @@ class Optimizer(Settings):
         }
         return builders[self.optimizer](learning_rate=self.learning_rate, **arguments)
 
+    def of_steps(self) -> tuple[str, ...]:
+        """Returns the fields that only the optimizer's own steps read.
+
+        A schedule, which other optimizers can follow too, reads the learning rate.
+        """
+        names = ("optimizer", *_ARGUMENTS)
+        return names if self.scheduled else (*names, "learning_rate")
+
 
 @dataclasses.dataclass(frozen=True)
 class ClientOptimizer(Optimizer):

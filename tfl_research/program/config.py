@@ -41,6 +41,8 @@ class RunConfig:
       export: whether the final and the best model are written when the run ends.
       progress_bar: whether a progress bar is drawn; by default on a terminal.
       print_every: rounds from one printed line to the next, without a progress bar.
+      own_server_parts: words for a user's own parts that can change the model at the
+        server, which the error of a diverged model names; empty without such parts.
 
     Raises:
       ValueError: a number is below its minimum.
@@ -66,6 +68,7 @@ class RunConfig:
     export: bool = True
     progress_bar: Optional[bool] = None
     print_every: int = 1
+    own_server_parts: str = ""
 
     def __post_init__(self) -> None:
         for name in (

@@ -11,6 +11,15 @@ from tfl_research.sampling.amplification import (
     Amplification,
 )
 from tfl_research.sampling.min_separation import CyclicPoisson, MinSeparation
+from tfl_research.sampling.own import (
+    ACCOUNTED_LIKE,
+    NAMES,
+    OWN_SAMPLERS,
+    OwnCohorts,
+    SamplerSettings,
+    names,
+    register,
+)
 from tfl_research.sampling.repeated import Repeated
 from tfl_research.sampling.samplers import (
     FixedSize,
@@ -21,29 +30,25 @@ from tfl_research.sampling.samplers import (
 )
 from tfl_research.sampling.successive import Successive
 
-# What settings and mechanisms call the samplers.
-NAMES = (
-    "poisson",
-    "fixed",
-    "shuffled",
-    "full",
-    "min_separation",
-    "cyclic_poisson",
-)
-
 __all__ = [
+    "ACCOUNTED_LIKE",
     "KINDS",
     "NAMES",
     "NEIGHBOURING_RELATIONS",
+    "OWN_SAMPLERS",
     "Accompanied",
     "Amplification",
     "CyclicPoisson",
     "FixedSize",
     "Full",
     "MinSeparation",
+    "OwnCohorts",
     "Poisson",
     "Repeated",
     "Sampler",
+    "SamplerSettings",
     "Shuffled",
     "Successive",
+    "names",
+    "register",
 ]

@@ -89,7 +89,10 @@ _FIELDS = {
 _DIGEST = "digest"
 _UNSET = "not set"
 # Explanations of settings that users do not give by name, for messages.
-_MEANING = {"data_sha256": " (the digest of all clients' examples)"}
+_MEANING = {
+    "data_sha256": " (the digest of all clients' examples)",
+    "cohorts_sha256": " (the digest of the cohorts that your sampler draws first)",
+}
 _SHOWN = 3
 
 

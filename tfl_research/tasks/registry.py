@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Optional, Union
 
+from tfl_research.errors import naming_own_parts
 from tfl_research.registry import Registry
 from tfl_research.tasks import option_texts
 from tfl_research.tasks.task import Task, TaskRecipe
@@ -202,7 +203,8 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
     build = _resolve(name)
     known = _options_of(build)
     _check_options(name, known, options)
-    task: object = build(seed=seed, **options)
+    with naming_own_parts(_own(name, build)):
+        task: object = build(seed=seed, **options)
     if not isinstance(task, Task):
         raise ValueError(
             f"the builder of task {name!r} must return a Task, got "
@@ -211,6 +213,13 @@ def get(name: str, *, seed: int = 0, **options: Any) -> Task:
     defaults = {option: parameter.default for option, parameter in known.items()}
     recipe = TaskRecipe(name, seed, {**defaults, **options}, task.data_sources)
     return dataclasses.replace(task, recipe=recipe)
+
+
+def _own(name: str, build: Build) -> dict[str, str]:
+    """Returns the module of the builder of a user's own task, for errors."""
+    if TASKS.origin(name) is None:
+        return {}
+    return {f"--task={name}": getattr(build, "__module__", "")}
 
 
 def blueprint(name: str, *, seed: int = 0, **options: Any) -> Task:

@@ -19,7 +19,9 @@ from tfl_research.errors import (
     UserError,
     message_for_command_line,
 )
+from tfl_research.experiment.configs import Cohorts
 from tfl_research.registry import SettingsRegistry
+from tfl_research.sampling import OWN_SAMPLERS
 from tfl_research.settings import (
     Kind,
     Repeated,
@@ -131,6 +133,8 @@ def define(preset: Preset) -> Defined:
                 field.default,
                 help_of(field),
             )
+        if group is Cohorts:
+            _define_parameters(OWN_SAMPLERS, Cohorts.TITLE, add)
     return Defined(values, sections)
 
 
@@ -149,6 +153,11 @@ def _define_choice(choices: SettingsRegistry[Any], add: Any) -> None:
     )
     text = "\n".join([which, *lines])
     add(title, choices.setting, [names], members[0].NAME, text)
+    _define_parameters(choices, title, add)
+
+
+def _define_parameters(choices: SettingsRegistry[Any], title: str, add: Any) -> None:
+    """Defines the parameters of every choice."""
     for parameter, owners in choices.parameters().items():
         fields = [
             (owner, field)

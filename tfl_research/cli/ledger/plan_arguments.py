@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tfl_research import registry, settings
+from tfl_research import registry, sampling, settings
 from tfl_research.cli.arguments import Parser
-from tfl_research.cli.ledger import planned_event
 from tfl_research.privacy.accounting.events import ACCOUNTANTS
 from tfl_research.privacy.ledger import ledger_plots
 from tfl_research.privacy.mechanisms.catalogue.registry import MECHANISMS
@@ -185,7 +184,7 @@ def _add_plan(plan: argparse.ArgumentParser, where: str) -> None:
     )
     plan.add_argument(
         "--sampler",
-        choices=tuple(planned_event.SAMPLERS),
+        choices=sampling.names(),
         default="poisson",
         help="sampler of the planned rounds, poisson by default",
     )

@@ -169,6 +169,9 @@ def _sampler(arguments: argparse.Namespace) -> sampling.Sampler:
         return sampling.Full(clients)
     if size is None:
         raise ValueError("--cohort_size is missing (or --sampling_rate)")
+    if name in sampling.OWN_SAMPLERS:
+        # The account depends on no parameter of the sampler.
+        return sampling.OwnCohorts(clients, size, 0, sampling.SamplerSettings())
     chosen: Any = SAMPLERS[name]
     if not separates:
         return chosen(clients, size, 0)

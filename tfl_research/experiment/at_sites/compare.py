@@ -26,7 +26,14 @@ from tfl_research.storage.computation_record import ComputationRecord
 _TIMES = ("round_seconds",)
 # The entries of a run's record that are no settings.
 _NO_SETTINGS = frozenset(
-    {"batching", "data_sha256", "expected_cohort_size", "num_train_clients", "plugins"}
+    {
+        "batching",
+        "cohorts_sha256",
+        "data_sha256",
+        "expected_cohort_size",
+        "num_train_clients",
+        "plugins",
+    }
 )
 
 

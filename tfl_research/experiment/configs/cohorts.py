@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Optional
 
 from tfl_research import sampling, settings
-from tfl_research.errors import SettingError
-from tfl_research.settings import Settings
+from tfl_research.errors import SettingError, alternatives
+from tfl_research.sampling import OWN_SAMPLERS, SamplerSettings
+from tfl_research.settings import Settings, declared
 
 _DEFAULT_COHORT_SIZE = 10
-SAMPLERS = sampling.NAMES
 
 
 @dataclasses.dataclass(frozen=True)
 class Cohorts(Settings):
     """The selection of the clients of a round.
+
+    `sampler` may also be the settings of a sampler of your own, see
+    `sampling.SamplerSettings`.
+
+    Attributes:
+      own: the settings of a sampler of your own, with its parameters; the default
+        parameters when only its name is given.
 
     Example:
       >>> tfl.Experiment("mnist", cohorts=tfl.Cohorts("fixed", cohort_size=20)).check()
@@ -34,8 +41,8 @@ class Cohorts(Settings):
         "default with record-level privacy): all clients. min_separation: a fixed "
         "size, with at least --min_separation rounds between two rounds of a client. "
         "cyclic_poisson: each client has its turn every --min_separation rounds, and "
-        "then joins independently.",
-        SAMPLERS,
+        "then joins independently. Or a sampler of your own.",
+        sampling.names,
     )
     cohort_size: Optional[float] = settings.real(
         None,
@@ -49,8 +56,23 @@ class Cohorts(Settings):
         "For min_separation the largest possible when not given.",
         minimum=1,
     )
+    own: Optional[SamplerSettings] = None
+
+    def __post_init__(self) -> None:
+        sampler: Any = self.sampler
+        if isinstance(sampler, SamplerSettings):
+            object.__setattr__(self, "own", OWN_SAMPLERS.resolve(sampler))
+            object.__setattr__(self, "sampler", sampler.NAME)
+        super().__post_init__()
 
     def check(self) -> None:
+        own = self.own
+        if self.sampler not in OWN_SAMPLERS:
+            own = None
+        elif own is None or self.sampler != own.NAME:
+            # Another sampler than before has its default parameters.
+            own = OWN_SAMPLERS.resolve(str(self.sampler))
+        object.__setattr__(self, "own", own)
         separates = self.sampler in ("min_separation", "cyclic_poisson")
         if self.min_separation is not None and not separates:
             raise self.refused(
@@ -66,11 +88,50 @@ class Cohorts(Settings):
             raise self.refused(
                 "cohort_size", "--sampler=full takes every client; leave it out"
             )
-        whole = self.sampler is not None and not self.sampler.endswith("poisson")
+        whole = self.sampler not in (None, "poisson", "cyclic_poisson")
         if whole and size != int(size):
             raise self.refused(
                 "cohort_size", f"must be a whole number for --sampler={self.sampler}"
             )
+
+    def flat(self) -> dict[str, Any]:
+        """Returns values by the settings' names, with those of your own sampler."""
+        return {**super().flat(), **({} if self.own is None else self.own.flat())}
+
+    def changed_from(self) -> dict[str, Any]:
+        """Returns the default of each setting that has another value, by name."""
+        own = {} if self.own is None else self.own.changed_from()
+        return {**super().changed_from(), **own}
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Cohorts:
+        """Returns cohorts with other values; a new sampler has its own parameters.
+
+        Args:
+          changes: values by the settings' names.
+
+        Raises:
+          SettingError: a value is refused, or belongs to another sampler.
+        """
+        kept = self.flat() if "sampler" not in changes else super().flat()
+        return type(self).from_flat({**kept, **changes})
+
+    @classmethod
+    def from_flat(cls: type[Cohorts], values: Mapping[str, Any]) -> Cohorts:
+        names = {field.name for field in declared(cls)}
+        given = {name: values[name] for name in names & set(values)}
+        parameters = OWN_SAMPLERS.parameters()
+        further = {name: values[name] for name in parameters if name in values}
+        if given.get("sampler") in OWN_SAMPLERS:
+            chosen = {OWN_SAMPLERS.setting: given["sampler"], **further}
+            given["sampler"] = OWN_SAMPLERS.from_flat(chosen)
+        else:
+            for name, value in further.items():
+                if value not in (None, ()):
+                    raise SettingError(
+                        f"--{name}={value}: goes with "
+                        f"--sampler={alternatives(parameters[name])} only; leave it out"
+                    )
+        return cls(**given)
 
     def build(self, client_ids: Sequence[str], seed: int) -> sampling.Sampler:
         """Makes the sampler of a population.
@@ -93,6 +154,8 @@ class Cohorts(Settings):
             raise self.refused(
                 "cohort_size", f"there are {population} clients; give at most that many"
             )
+        if self.own is not None:
+            return sampling.OwnCohorts(client_ids, int(size), seed, self.own)
         if self.sampler == "poisson":
             return sampling.Poisson(client_ids, size, seed)
         if self.sampler == "fixed":
@@ -100,6 +163,18 @@ class Cohorts(Settings):
         if self.sampler == "shuffled":
             return sampling.Shuffled(client_ids, int(size), seed)
         return self._build_separated(client_ids, size, seed)
+
+    def digest(self, client_ids: Sequence[str], seed: int) -> dict[str, str]:
+        """Returns what a run's record keeps of the draws of a sampler of your own.
+
+        Args:
+          client_ids: the population.
+          seed: a public seed, so that the result says nothing about secret cohorts.
+        """
+        built = self.build(client_ids, seed)
+        if not isinstance(built, sampling.OwnCohorts):
+            return {}
+        return {"cohorts_sha256": built.digest()}
 
     def _build_separated(
         self, client_ids: Sequence[str], size: float, seed: int

@@ -191,6 +191,10 @@ class TaskChoice(Settings):
         """
         try:
             return shared.get(str(self.task), seed=seed, **self.options())
+        except SettingError as error:
+            if error.for_command_line.startswith(f"--task={self.task}: "):
+                raise
+            raise SettingError(f"--task={self.task}: {error}") from error
         except (ValueError, OSError) as error:
             raise SettingError(f"--task={self.task}: {error}") from error
 

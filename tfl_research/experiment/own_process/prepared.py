@@ -116,6 +116,7 @@ class Prepared:
             "evaluation": _kind_of_evaluation(experiment),
             **data,
             **self.cohort_settings.flat(),
+            **self.cohort_settings.digest(self.clients.client_ids, self.training.seed),
             **self.training.flat(),
             **experiment.release.flat(),
             **experiment.runtime.flat(),

@@ -14,6 +14,7 @@ from tfl_research.errors import SettingError
 from tfl_research.experiment.configs import Runtime, TaskChoice
 from tfl_research.experiment.description import Description
 from tfl_research.privacy import MECHANISMS
+from tfl_research.sampling import OWN_SAMPLERS
 from tfl_research.settings import declared
 from tfl_research.storage import provenance, run_record
 from tfl_research.storage.fingerprint import Fingerprint, digest
@@ -159,6 +160,8 @@ def _modules(setup: Setup) -> set[str]:
     if setup.user_level is not None:
         found.add(MECHANISMS.origin(setup.user_level.mechanism.NAME))
         found.add(type(setup.user_level.event).__module__)
+    if experiment.cohorts.own is not None:
+        found.add(OWN_SAMPLERS.origin(experiment.cohorts.own.NAME))
     choice = _choice(experiment)
     if choice is not None:
         found.add(tasks.origin(str(choice.task)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -17,8 +18,9 @@ from tfl_research import (
     program,
     runtime,
 )
-from tfl_research.algorithms import Algorithm, AlgorithmContext
-from tfl_research.experiment import attacked
+from tfl_research.algorithms import ALGORITHMS, Algorithm, AlgorithmContext
+from tfl_research.errors import naming_own_parts
+from tfl_research.experiment import attacked, flattening, used_optimizers
 from tfl_research.experiment.private import audited
 from tfl_research.experiment.private.releases import released
 from tfl_research.experiment.setup import Setup
@@ -46,7 +48,8 @@ def process(
     """
     if secure is None:
         secure = has_secure_sums(setup)
-    return _built(setup, noise_seed, secure, work)
+    with naming_own_parts(flattening.own_parts(setup.experiment)):
+        return _built(setup, noise_seed, secure, work)
 
 
 def _built(
@@ -56,11 +59,18 @@ def _built(
     work: Optional[clients.ClientWork] = None,
 ) -> processes.FederatedProcess:
     experiment = setup.experiment
-    algorithm = _algorithm(setup)
+    watched = None
+    if ALGORITHMS.origin(experiment.chosen_algorithm.NAME) is not None:
+        watched = (
+            used_optimizers.Watched(experiment.clients.build()),
+            used_optimizers.Watched(experiment.server.build()),
+        )
+    algorithm = _algorithm(setup, watched)
+    replaced = work is not None or setup.record_level is not None
     work = experiment.compression.wrap(work or algorithm.client_work)
     work = attacked.client_work(setup, work)
     work = audited.client_work(setup, work)
-    return dataclasses.replace(algorithm, client_work=work).build(
+    built = dataclasses.replace(algorithm, client_work=work).build(
         setup.task,
         max_cohort_size=setup.asked.maximum_cohort_size,
         aggregator=_aggregator(setup, noise_seed, secure),
@@ -68,6 +78,9 @@ def _built(
         seed=experiment.training.seed,
         secure_sums=setup.sum_formats(secure=secure),
     )
+    if watched is not None and not replaced:
+        used_optimizers.check(experiment.chosen_algorithm, *watched)
+    return built
 
 
 def has_secure_sums(setup: Setup) -> bool:
@@ -87,12 +100,25 @@ def reports_metrics(setup: Setup) -> bool:
     return released.release_of(setup).shows_any("train_")
 
 
-def _algorithm(setup: Setup) -> Algorithm:
+def _algorithm(
+    setup: Setup, optimizers: Optional[Sequence[used_optimizers.Watched]] = None
+) -> Algorithm:
+    """Builds the algorithm.
+
+    Args:
+      setup: the setup of the experiment.
+      optimizers: what the builder gets as the optimizers of clients and server; by
+        default those of the experiment.
+    """
     experiment = setup.experiment
     settings = experiment.server_optimizer
     server = processes.OptimizerStep(
         settings.build(), settings.schedule() if settings.scheduled else None
     )
+    steps = local_steps(setup)
+    if optimizers is not None:
+        steps = dataclasses.replace(steps, optimizer=optimizers[0])
+        server = dataclasses.replace(server, optimizer=optimizers[1])
     plan = setup.record_level
     if plan is not None:
         client = experiment.clients
@@ -104,7 +130,7 @@ def _algorithm(setup: Setup) -> Algorithm:
         return Algorithm(work, server)
     return experiment.chosen_algorithm.build(
         AlgorithmContext(
-            local_steps(setup),
+            steps,
             server,
             len(setup.asked.client_ids),
             setup.task,

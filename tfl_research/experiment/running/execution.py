@@ -14,7 +14,11 @@ from tfl_research import deferred_imports
 from tfl_research.aggregators import RuleSettings, TrustedRoot
 from tfl_research.devices import with_message_bytes
 from tfl_research.errors import UserError
-from tfl_research.experiment import changed_settings, setup as setups
+from tfl_research.experiment import (
+    changed_settings,
+    flattening,
+    setup as setups,
+)
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import coordinator
 from tfl_research.experiment.private import (
@@ -278,6 +282,7 @@ def _config(setup: Setup, draws: Draws, process: FederatedProcess) -> Any:
         client_secret=draws.client_secrets if has_secrets else None,
         client_weights=setup.client_weights,
         evaluate_separately=setup.experiment.runtime.separately,
+        own_server_parts=flattening.own_server_parts(setup.experiment),
     )
 
 

@@ -75,6 +75,14 @@ class Result:
         return self.ended.metrics
 
     @property
+    def measurements(self) -> dict[int, dict[str, Any]]:
+        """Vectors and texts that rounds measured, as arrays by round and name.
+
+        Scalar numbers are columns of `metrics`.
+        """
+        return self.ended.measurements
+
+    @property
     def epsilon(self) -> float:
         """ε of this run's rounds together, at `delta`; inf without privacy."""
         return self.ended.epsilon

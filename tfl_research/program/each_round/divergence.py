@@ -26,13 +26,16 @@ _ADVICE = (
 )
 
 
-def check_weights(round_number: int, weights: Any, last_good: str) -> None:
+def check_weights(
+    round_number: int, weights: Any, last_good: str, own_parts: str = ""
+) -> None:
     """Checks that a model's weights are finite, and not too large to compute with.
 
     Args:
       round_number: the number of the round that gave the model.
       weights: the weights of the model.
       last_good: a text that says where a model is that has not diverged.
+      own_parts: words for a user's own parts that got only finite updates, or "".
 
     Raises:
       TrainingDivergedError: weights are not finite or too large; the message names
@@ -43,9 +46,15 @@ def check_weights(round_number: int, weights: Any, last_good: str) -> None:
         return
     finite = nest.first_non_finite(weights) is None
     why = f"larger than {LARGEST_WEIGHT:.2g}" if finite else "not finite"
+    advice = _ADVICE
+    if own_parts and not finite:
+        advice = (
+            "clients whose update is not finite were left out, so first check what "
+            f"{own_parts} returned; otherwise {_ADVICE}"
+        )
     raise TrainingDivergedError(
         f"round {round_number}: the aggregated model is {why} (weights{path}); "
-        f"{last_good}; {_ADVICE}"
+        f"{last_good}; {advice}"
     )
 
 

@@ -184,7 +184,9 @@ class Rounds:
         self._check_measured(round_number, metrics)
         weights = self._weights_of(state)
         if weights is not state:
-            divergence.check_weights(round_number, weights, last_good)
+            divergence.check_weights(
+                round_number, weights, last_good, config.own_server_parts
+            )
         if self._client_states is not None:
             # A skipped round does not change the server, so it must not change clients.
             skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")

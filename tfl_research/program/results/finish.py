@@ -182,7 +182,12 @@ def closing_lines(
         best += "" if covered else " (not covered by ε)"
     elif result.best_round is not None:
         best = f"; best model of round {result.best_round}, by {decided_by}"
-    shown = [folder.metrics_path, folder.export_path, folder.report_path]
+    shown = [
+        folder.metrics_path,
+        folder.measurements_path,
+        folder.export_path,
+        folder.report_path,
+    ]
     return [
         f"complete after round {result.completed_rounds}: {reason}{best}",
         f"results: {'  '.join(str(path) for path in shown if path.exists())}",

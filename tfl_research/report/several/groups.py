@@ -25,6 +25,7 @@ SEED = "seed"
 _FOLLOWS = frozenset(
     {
         "batching",
+        "cohorts_sha256",
         "data_sha256",
         "expected_cohort_size",
         "malicious_clients",

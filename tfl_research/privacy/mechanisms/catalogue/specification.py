@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
+from tfl_research import sampling
 from tfl_research.errors import SettingError
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.accounting.sampler_rest import Draws, RunSize
@@ -237,10 +238,16 @@ class MechanismSettings(NamedSettings):
     def check_sampler(self, sampler: str) -> None:
         """Checks that the event covers the sampler's cohorts.
 
+        A sampler of a user's own is covered if both `full` and `shuffled` are, which
+        have no amplification under either relation.
+
         Raises:
           SettingError: the event does not cover the sampler.
         """
-        if sampler not in self.SAMPLERS:
+        needed: tuple[str, ...] = sampling.ACCOUNTED_LIKE
+        if sampler not in sampling.OWN_SAMPLERS:
+            needed = (sampler,)
+        if not set(needed) <= set(self.SAMPLERS):
             raise self.refused_mechanism(
                 f"its account does not cover --sampler={sampler}; give "
                 f"--sampler={' or '.join(self.SAMPLERS)}"

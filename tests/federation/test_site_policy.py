@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import types
 
 import pytest
 
 from tfl_research.errors import UserError
+from tfl_research.experiment.at_sites import site as site_module
 from tfl_research.federation.site.policy import SitePolicy
 from tfl_research.federation.site.site_file import SiteFile
 from tfl_research.federation.wire.authentication import make_key
@@ -301,3 +303,17 @@ class TestSiteFile:
             self._read(tmp_path, '[site]\nname = "nord"')
         with pytest.raises(UserError, match="cannot be read"):
             SiteFile.read(tmp_path / "none.toml")
+
+
+def test_a_site_says_which_variables_change_rounding(tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr(
+        site_module.site_server, "serve", lambda *_, **options: served.append(options)
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    make_key(tmp_path / "own.key")
+    (tmp_path / "site.toml").write_text(_WHOLE)
+    printed = io.StringIO()
+    site_module.serve_site(tmp_path / "site.toml", stream=printed)
+    assert printed.getvalue().startswith("warning: XLA_FLAGS='--xla_cpu_enable_fast_")
+    assert len(served) == 1

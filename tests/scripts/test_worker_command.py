@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import signal
@@ -74,6 +75,26 @@ def test_a_port_in_use():
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
+
+
+def test_variables_that_change_rounding():
+    worker = subprocess.Popen(
+        [*COMMAND, f"--port={free_port()}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
+    )
+    try:
+        line = worker.stderr.readline()
+        assert line.startswith(
+            "warning: XLA_FLAGS='--xla_cpu_enable_fast_math=true': changes how "
+        )
+        assert worker.stderr.readline().startswith("A TFF worker listens on ")
+    finally:
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == 130
+    worker.stderr.close()
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,15 @@ def test_derived_keys_differ_by_purpose_content_and_seed():
         outer + hashlib.sha256(inner + b"noise\0a").digest()
     ).digest()
     assert run_seed.derived(7, "noise", b"a") == expected
+
+
+def test_variables_that_change_rounding_are_said(monkeypatch):
+    for name in list(provenance.numeric_environment()):
+        monkeypatch.delenv(name)
+    # The flag that the toolkit sets by itself does not count.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_min_max=false")
+    assert provenance.rounding_line() is None
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    line = provenance.rounding_line()
+    assert line is not None
+    assert line.startswith("TF_ENABLE_ONEDNN_OPTS='0': changes how TensorFlow rounds")

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from tfl_research.private_worker import keeper
+from tfl_research.storage import provenance
 
 _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 _LOOPBACK = "127.0.0.1"
@@ -102,6 +103,9 @@ def _run(port: int, bind: _Address) -> int:
         if "error" in content:
             errors.append(content["error"])
             return
+        line = provenance.rounding_line()
+        if line is not None:
+            sys.stderr.write(f"warning: {line}\n")
         sys.stderr.write(f"A TFF worker listens on {content['address']}.\n")
 
     def run(isolated: bool) -> int:

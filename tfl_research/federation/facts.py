@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -11,6 +12,13 @@ import numpy as np
 from tfl_research.data import ArraySpec
 from tfl_research.errors import UserError
 from tfl_research.federation.wire.messages import MessageError
+
+# How NumPy writes types of numbers, texts and objects, such as "<f4".
+_DTYPE = re.compile(r"[<>|=][biufcSUO][0-9]{0,4}")
+_LONGEST_TEXT = 500
+_MOST_DIMENSIONS = 16
+# Of a size: floats hold all whole numbers up to it.
+_LARGEST = 2**53
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +64,22 @@ class SiteFacts:
         """
         try:
             specs = {
-                str(name): ArraySpec(tuple(int(n) for n in shape), np.dtype(str(dtype)))
+                name: _spec(dtype, shape)
                 for name, (dtype, shape) in header["specs"].items()
             }
-            client_ids = tuple(str(name) for name in header["clients"])
+            client_ids = tuple(
+                _text(name) for name in _checked(header["clients"], list)
+            )
             sizes = header["sizes"]
             if sizes is not None:
-                sizes = {str(name): int(size) for name, size in sizes.items()}
+                sizes = {name: _number(size) for name, size in sizes.items()}
             facts = cls(
                 site,
                 client_ids,
                 specs,
                 sizes,
-                str(header["agreed"]),
-                str(header["mark"]),
+                _text(header["agreed"]),
+                _text(header["mark"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MessageError(
@@ -89,6 +99,37 @@ class SiteFacts:
                 "the same version at the site and here"
             )
         return facts
+
+
+def _checked(value: Any, kind: type) -> Any:
+    # A truth value is a whole number for Python.
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {str(value)[:40]!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    text: str = _checked(value, str)
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"a text has {len(text)} characters; {_LONGEST_TEXT} fit")
+    return text
+
+
+def _number(value: Any) -> int:
+    number: int = _checked(value, int)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError(f"{number} is not a number from 0 to {_LARGEST}")
+    return number
+
+
+def _spec(dtype: Any, shape: Any) -> ArraySpec:
+    """The type of an array; NumPy would also take expressions."""
+    if not _DTYPE.fullmatch(_checked(dtype, str)):
+        raise ValueError(f"{dtype[:40]!r} is not the type of an array")
+    sizes = tuple(_number(size) for size in _checked(shape, list))
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise ValueError(f"an array has {len(sizes)} dimensions")
+    return ArraySpec(sizes, np.dtype(dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +202,8 @@ class AllFacts:
           MessageError: values of another form.
         """
         try:
-            names = [str(one["site"]) for one in header]
-        except (KeyError, TypeError) as error:
+            names = [_text(one["site"]) for one in header]
+        except (KeyError, TypeError, ValueError) as error:
             raise MessageError(
                 "the sites' facts cannot be read; install the same version at the "
                 "sites and here"

@@ -77,6 +77,22 @@ def numeric_environment() -> dict[str, str]:
     return found
 
 
+def rounding_line() -> Optional[str]:
+    """Returns a line about variables of this machine that change rounding; or None.
+
+    A worker or a site does a part of a run's work. Nobody compares its variables with
+    those of the machine that runs the experiment.
+    """
+    found = numeric_environment()
+    if not found:
+        return None
+    given = ", ".join(f"{name}={value!r}" for name, value in sorted(found.items()))
+    return (
+        f"{given}: changes how TensorFlow rounds here; results are the same to the "
+        "last bit only if all machines of a run have the same values"
+    )
+
+
 def source_digests(modules: Iterable[str] = ()) -> dict[str, str]:
     """Computes SHA-256 of the source files of this package and of further modules.
 

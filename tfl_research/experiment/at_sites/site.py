@@ -25,6 +25,7 @@ from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
+from tfl_research.storage import provenance
 from tfl_research.storage.files import atomic
 from tfl_research.tasks import Task
 
@@ -289,6 +290,9 @@ def serve_site(path: pathlib.Path, *, stream: Optional[TextIO] = None) -> None:
         out.write(f"{line}\n")
         out.flush()
 
+    line = provenance.rounding_line()
+    if line is not None:
+        say(f"warning: {line}")
     site_server.serve(
         site.socket,
         site.name,

@@ -95,7 +95,9 @@ class TestByHand:
         labelled = Given(
             5, availability=hours, seconds=(1.0,) * 5, label=lambda number: (0, 2)
         )
-        with pytest.raises(ValueError, match=r"label_correlation must be 0, .* got 0\.5"):
+        with pytest.raises(
+            ValueError, match=r"label_correlation must be 0, .* got 0\.5"
+        ):
             dataclasses.replace(paced(), devices=labelled)
 
 

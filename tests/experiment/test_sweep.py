@@ -287,7 +287,7 @@ def test_epsilon_of_several_private_points_is_of_each_alone(
         f"{tmp_path}/points/*/ledger.jsonl computes\n"
     )
     assert out.getvalue().endswith(line) is says
-    assert ("alone" in out.getvalue()) is says
+    assert ("its own point only" in out.getvalue()) is says
 
 
 def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):

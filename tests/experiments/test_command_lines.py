@@ -167,7 +167,7 @@ CASES = [
     ),
     (
         NOISED_DEVICES + "--mechanism=discrete_gaussian",
-        ["--devices=9: discrete_gaussian is noised by shares"],
+        ["--devices=9: discrete_gaussian gets its noise in shares"],
     ),
     (
         NOISED_DEVICES + "--mechanism=bounded_weight --client_weighting=capped "

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
+import linecache
+import os
 import sys
+import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -39,6 +44,51 @@ def ours(function):
     """A function as if a module of the package had defined it."""
     function.__module__ = "tfl_research.stateless_random"
     return function
+
+
+class Unasked(types.ModuleType):
+    """A module that must not be asked for its file."""
+
+    @property
+    def __file__(self):
+        raise AssertionError("all modules are searched")
+
+
+def test_a_source_in_a_file_is_not_looked_for_in_all_modules(monkeypatch):
+    monkeypatch.setitem(sys.modules, "unasked", Unasked("unasked"))
+
+    def plain(x):
+        return halved_where_large(x)
+
+    # Unconverted, a graph has no `if` over a tensor.
+    assert float(tf.function(plain)(tf.constant([12.0]))[0]) == 6
+
+
+def test_a_file_that_changes_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "changing_source.py"
+    for factor, blank in ((2.0, ""), (3.0, "\n\n")):
+        path.write_text(f"{blank}def scaled(x):\n    return x * {factor}\n")
+        os.utime(path, (factor, factor))
+        sys.modules.pop("changing_source", None)
+        module = importlib.import_module("changing_source")
+        found = tf.autograph.to_graph(module.scaled)(tf.constant(5.0))
+        assert float(found) == 5 * factor
+    monkeypatch.delitem(sys.modules, "changing_source")
+
+
+def test_a_source_in_an_archive_is_found(tmp_path, monkeypatch):
+    """Of a function that says it is of another module."""
+    archive = tmp_path / "sources.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        source = "def scaled(x):\n    return x * 2.0\n"
+        file.writestr("archived_source.py", source)
+    monkeypatch.syspath_prepend(archive)
+    scaled = importlib.import_module("archived_source").scaled
+    scaled.__module__ = "functools"
+    linecache.cache.pop(scaled.__code__.co_filename, None)
+    assert float(tf.autograph.to_graph(scaled)(tf.constant(5.0))) == 10
+    monkeypatch.delitem(sys.modules, "archived_source")
 
 
 class Held:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import itertools
 import linecache
+import os
 import pathlib
 import sys
 import threading
@@ -27,9 +29,12 @@ from tensorflow.core.function.polymorphism import function_type as _function_typ
 # Keras layers.
 from tensorflow.python.autograph.core import ag_ctx as _autograph_status
 
-# AutoGraph's loader leaves files behind in a process that is killed; no option
-# prevents that.
-from tensorflow.python.autograph.pyct import loader as _autograph_loader
+# AutoGraph's loader leaves files behind in a process that is killed, and each function
+# is looked for in all imported modules; no option prevents that.
+from tensorflow.python.autograph.pyct import (
+    inspect_utils as _autograph_sources,
+    loader as _autograph_loader,
+)
 
 # Only this module can change the options with which functions are called.
 from tensorflow.python.eager import context as _eager_context
@@ -98,6 +103,27 @@ def _load_source(source: str, delete_on_exit: bool) -> tuple[types.ModuleType, s
 
 _generated = itertools.count()
 _autograph_loader.load_source = _load_source
+
+
+def _refresh_source(function: Any) -> None:
+    """Lets `inspect` find a function's source as it is now.
+
+    AutoGraph's own form asks all imported modules, some 5,000, for their files. That
+    takes 7 ms for each function that it converts. It is needed only where the source is
+    in no file of its own, as in an archive.
+
+    Args:
+      function: a Python function, method, class or module.
+    """
+    path = inspect.getfile(function)
+    if os.path.isfile(path):
+        linecache.checkcache(path)
+    else:
+        _search_source(function)
+
+
+_search_source = _autograph_sources._fix_linecache_record
+_autograph_sources._fix_linecache_record = _refresh_source
 
 
 def _align_ranks(arguments: Any) -> None:

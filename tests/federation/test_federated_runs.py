@@ -177,7 +177,9 @@ def test_another_schema_at_a_site_is_refused(federation, tmp_path):
 
 def test_the_coordinator_reads_no_row(federation, tmp_path):
     assert not list((federation.folder / "coordinator").glob("*.csv"))
-    result = federation.experiment(training={"rounds": 1}).run(tmp_path / "run")
+    result = federation.experiment(training={"rounds": 1}, **GRAPH).run(
+        tmp_path / "run"
+    )
     held = [path.name for path in pathlib.Path(result.path).rglob("*")]
     assert not any(name in held for name in (f"{site}.csv" for site in NAMES))
 
@@ -307,6 +309,7 @@ def test_the_statement_gives_out_nothing_that_the_coordinator_keeps(
     experiment = federation.experiment(
         privacy=tfl.UserLevelPrivacy(noise_multiplier=1.0, delta=0.01),
         cohorts=tfl.Cohorts("poisson", cohort_size=2),
+        **GRAPH,
     )
     result = experiment.run(tmp_path / "run")
     # The exact sums are there, so that a round can be repeated.

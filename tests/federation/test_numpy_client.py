@@ -57,7 +57,7 @@ def arrays(clients):
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("numpy")) as started:
+    with running(tmp_path_factory.mktemp("numpy"), names=("north", "west")) as started:
         yield started
 
 
@@ -66,6 +66,7 @@ def test_a_class_of_ones_own_trains_as_the_site_it_replaces(federation, tmp_path
         client_optimizer=tfl.SGD(0.5),
         batches=tfl.Batches(batch_size=500),
         training={"rounds": 3, "evaluate_every": 1, "selection_metric": "loss"},
+        execution="separate_graph",
     )
     linear = dataclasses.replace(experiment.task, task_option=("model=linear",))
     experiment = dataclasses.replace(experiment, task=linear)

@@ -18,7 +18,9 @@ _DIFFERENT = "different versions of tfl_research's source files; install the sam
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("versions")) as started:
+    with running(
+        tmp_path_factory.mktemp("versions"), names=("north", "south")
+    ) as started:
         yield started
 
 

@@ -16,6 +16,8 @@ from tfl_research.federation.wire.messages import Message
 
 pytestmark = pytest.mark.slow
 
+SITES = ("north", "south")
+
 
 class Counting:
     """A site that counts its requests by kind."""
@@ -30,7 +32,7 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("private")) as started:
+    with running(tmp_path_factory.mktemp("private"), names=SITES) as started:
         yield started
 
 
@@ -91,7 +93,7 @@ def test_a_largest_epsilon_forbids_what_epsilon_does_not_count(
     finally:
         federation.policy("south", "")
     # The updates are taken all the same: ε counts them.
-    assert result.metrics["cohort_size"].tolist() == [4]
+    assert result.metrics["cohort_size"].tolist() == [2]
     assert result.metrics["eval_accuracy"].notna().all() == evaluated
     refused = "site south refuses: the metric"
     assert (refused in "".join(capsys.readouterr())) is not evaluated
@@ -179,7 +181,7 @@ def test_public_cohorts_and_their_sites_are_printed(federation, tmp_path, capsys
 
 def test_names_of_clients_that_take_no_part_stay_at_the_site(federation):
     lines: list[str] = []
-    site = dataclasses.replace(federation.site_file("west"), clients=("wets",))
+    site = dataclasses.replace(federation.site_file("south"), clients=("suoth",))
     experiment = federation.experiment()
     header = {
         "run": "r",
@@ -189,8 +191,8 @@ def test_names_of_clients_that_take_no_part_stay_at_the_site(federation):
     }
     with pytest.raises(Refused) as refused:
         SiteWork(site, lines.append).handle(Message("hello", header))
-    assert "west" not in str(refused.value)
+    assert "south" not in str(refused.value)
     assert (
-        "clients has 'wets', which is not a client of the task; it has west"
+        "clients has 'suoth', which is not a client of the task; it has south"
         in (lines[-1])
     )

@@ -31,7 +31,7 @@ def bits(value):
 
 
 # Their rounds are compared under XLA too. The forms do not depend on the compiler.
-UNDER_XLA = ("fed_adam", "secure", "adaptive_gaussian")
+UNDER_XLA = ("fed_adam", "adaptive_gaussian")
 
 
 @pytest.mark.slow

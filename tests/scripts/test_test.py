@@ -26,8 +26,7 @@ LINT = [
     "ruff check .",
     "ruff format --check .",
     "mypy ",
-    "mypy tests/conftest.py",
-    "mypy tests/scripts/conftest.py",
+    "mypy tests_conftest.py tests_scripts_conftest.py",
     "lint-imports ",
 ]
 NAMES = ("ruff check", "ruff format --check", "mypy", "lint-imports", "pytest")
@@ -111,12 +110,12 @@ class TestQuick:
 
 
 @pytest.mark.parametrize("kind", [[], ["--quick"], ["tests/sampling"]])
-@pytest.mark.parametrize("name", [*NAMES[:-1], "mypy tests/scripts", "pytest"])
+@pytest.mark.parametrize("name", [*NAMES[:-1], "mypy tests", "pytest"])
 def test_a_failure_is_told_after_everything_ran(machine, kind, name):
     _installation(machine, "echo ok")
     result = machine.run("scripts/test", *kind, FAKE_FAILS=name)
     assert result.returncode == 1
-    assert _told(result) == [f"FAILED: {name.removesuffix(' tests/scripts')}"]
+    assert _told(result) == [f"FAILED: {name.removesuffix(' tests')}"]
     steps = [step for step in machine.steps() if not step.startswith("main job")]
     assert steps[:-1] == LINT
     assert steps[-1].startswith("pytest ")

@@ -116,3 +116,34 @@ def test_who_reports_what_is_not_finite(federation, lies, tmp_path, capfd):
         _experiment(federation).run(tmp_path / "run")
     line = "round 1: site north: client 'north' reports numbers that are not finite"
     assert line in capfd.readouterr().err
+
+
+def test_who_evaluates_to_what_is_not_finite(federation, lies, tmp_path, capfd):
+    lies(
+        "evaluate",
+        lambda header, tensors: (
+            header,
+            {n: v * np.nan if n.startswith("sums/") else v for n, v in tensors.items()},
+        ),
+    )
+    result = _experiment(federation).run(tmp_path / "run")
+    assert result.metrics["eval_loss"].isna().all()
+    assert "evaluation: site north sends numbers that are not" in capfd.readouterr().err
+
+
+def test_the_coordinator_counts_the_clients(federation, lies, tmp_path, capfd):
+    """Each report has a one for its client, which a site can change."""
+    lies(
+        "round",
+        lambda header, tensors: (
+            header,
+            {
+                n: np.full_like(v, 7) if v.dtype == "int32" else v
+                for n, v in tensors.items()
+            },
+        ),
+    )
+    result = _experiment(federation).run(tmp_path / "run")
+    assert result.metrics["cohort_size"].tolist() == [4]
+    line = "round 1: the reports count 10 clients, but 4 answered: a site sends wrong"
+    assert line in capfd.readouterr().err

@@ -147,10 +147,27 @@ class FederationEngine(ClosedOnExit):
         tensors = [tf.constant(value) for value in total.tensors]
         result = self._process.clients.result(leaves, tensors)
         new_state, metrics = self._process.packed(result)
+        metrics = self._counted(number, metrics, len(total.client_ids))
         # A skipped round does not change the server, so it must not change clients.
         skipped = nest.find_scalar(metrics.get("aggregator", ()), "skipped")
         self._kept.note(number, () if skipped else total.client_ids)
         return new_state, metrics
+
+    def _counted(self, number: int, metrics: Any, clients: int) -> Any:
+        """The metrics with the number of clients that the coordinator has counted.
+
+        Each report counts its client by a number, which a site can change.
+        """
+        cohort = metrics.get("cohort")
+        reported = None if cohort is None else cohort.get("clients")
+        if reported is None or int(reported) == clients:
+            return metrics
+        self._say(
+            f"round {number}: the reports count {int(reported)} clients, but {clients} "
+            "answered: a site sends wrong numbers"
+        )
+        counted = np.asarray(clients, np.asarray(reported).dtype)
+        return {**metrics, "cohort": {**cohort, "clients": counted}}
 
     def close(self) -> None:
         """Closes the files of the totals."""

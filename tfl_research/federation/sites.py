@@ -203,7 +203,15 @@ class Sites:
             answers = self._asking.all(requests)
         except UserError as error:
             raise EvaluationUnavailable(error.for_command_line) from error
-        yield from answers.items()
+        for site, answer in answers.items():
+            # Metrics of all examples of a client, such as the AUC, may be undefined.
+            sums = [v for n, v in answer.tensors.items() if not n.startswith("each/")]
+            if self._tells_values and not _all_finite(sums):
+                self._say(
+                    f"evaluation: site {site} sends numbers that are not finite: the "
+                    "model diverges on its examples, or the site sends wrong numbers"
+                )
+            yield site, answer
 
     def end(self) -> None:
         """Tells the sites that the run is over; does not wait for absent sites.

@@ -64,9 +64,7 @@ def test_numbers_are_columns_and_the_rest_is_in_the_measurements(tmp_path, capsy
 
 
 def test_an_aggregator_that_returns_nan_is_named(tmp_path):
-    with pytest.raises(
-        TrainingDivergedError, match="Measuring returned"
-    ):
+    with pytest.raises(TrainingDivergedError, match="Measuring returned"):
         experiment(Measuring(np.nan)).run(tmp_path / "run")
 
 

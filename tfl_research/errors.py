@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
+# The longest value that a message quotes as a whole.
+_LONGEST = 120
 _TOOLKIT = pathlib.Path(__file__).parent
 # Matches a setting as it is typed on a command line, "--rounds=3", but not a flag of
 # another program, such as that of "scripts/worker --port=PORT".
@@ -162,6 +164,36 @@ class RunInterrupted(SystemExit):
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(128 + number)
+
+
+def quoted(value: object) -> str:
+    """Writes a user's value for a message as Python does, shortened if it is long.
+
+    >>> quoted("yes"), quoted(2.5)
+    ("'yes'", '2.5')
+    >>> quoted("x" * 100_000)[-25:]
+    "x'... (100000 characters)"
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write whole numbers of thousands of digits.
+        return f"a number too long to show ({type(value).__name__})"
+    if len(text) <= _LONGEST:
+        return text
+    if isinstance(value, (str, bytes)):
+        return f"{value[:_LONGEST]!r}... ({len(value)} characters)"
+    return f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def shortened(value: object) -> str:
+    """Writes a user's value for a message without quotes, shortened if it is long."""
+    try:
+        text = str(value)
+    except ValueError:
+        return quoted(value)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
 def alternatives(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Optional, TypeVar, Union
 
-from tfl_research.errors import SettingError, alternatives
+from tfl_research.errors import SettingError, alternatives, quoted, shortened
 from tfl_research.settings import NamedSettings, declared
 
 Item = TypeVar("Item")
@@ -140,7 +140,8 @@ class Registry(Generic[Item]):
     def _check(self, name: str) -> None:
         if name not in self._items:
             raise ValueError(
-                f"unknown {self.what} {name!r}; there are {', '.join(self._items)}"
+                f"unknown {self.what} {quoted(name)}; there are "
+                f"{', '.join(self._items)}"
             )
 
 
@@ -283,7 +284,8 @@ class SettingsRegistry(Registry[type[Chosen]]):
         name = values[self.setting]
         if name not in self:
             raise SettingError(
-                f"--{self.setting}={name}: must be one of {', '.join(self.names())}"
+                f"--{self.setting}={shortened(name)}: must be one of "
+                f"{', '.join(self.names())}"
             )
         chosen = self.get(name)
         own = {chosen.PREFIX + field.name for field in declared(chosen)}
@@ -325,4 +327,4 @@ def _is_empty(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else shortened(value)

@@ -94,6 +94,31 @@ def run(process, folder, stream=None, recharge=False, **options):
     )
 
 
+def test_declared_noise_of_a_process_without_random_numbers_is_doubted(tmp_path):
+    """It may be in the clients' values, but is probably nowhere."""
+
+    @tff.tensorflow.computation(STATE, tff.TensorType(np.float32, (3,)))
+    def exact(state, total):
+        return state, collections.OrderedDict(result=total, exact=total[0])
+
+    @tff.federated_computation(next_round.type_signature.parameter)
+    def next_exact(state, values):
+        total = tff.federated_sum(tff.federated_map(clipped, values))
+        output = tff.federated_map(exact, (state, total))
+        return output[0], output[1]
+
+    for process, doubted in (
+        (tff.templates.IterativeProcess(initialize, next_exact), True),
+        (SEEDED, False),
+    ):
+        stream, folder = io.StringIO(), tmp_path / str(doubted)
+        run(process, folder, stream, rounds=1)
+        for text in (stream.getvalue(), (folder / "privacy.txt").read_text()):
+            said = " ".join(text.split())
+            assert ("no operation of the process draws random" in said) == doubted
+            assert ("is a function of its state" in said) != doubted
+
+
 class Kill(tfl.Callback):
     """Ends the run after a round, without a checkpoint, as a kill does."""
 

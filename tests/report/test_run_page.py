@@ -176,7 +176,7 @@ def test_two_evaluations_are_points_and_no_curve():
 
 
 @pytest.mark.parametrize(
-    ("clients", "label"), [(4, "client"), (10, "tenth of clients")]
+    ("clients", "label"), [(4, "client"), (10, "client"), (11, "tenth of clients")]
 )
 def test_the_worst_tenth_of_few_clients_is_the_worst_client(clients, label):
     metrics = {

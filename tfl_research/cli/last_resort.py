@@ -30,6 +30,8 @@ TRACEBACK = "traceback.txt"
 # Errors of full disks and quotas.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 500
+# A user's names of any length can be in a message.
+_LONGEST_LINE = 4000
 
 
 def guarded(
@@ -102,6 +104,9 @@ def surviving(program: str, command: Callable[[], int]) -> int:
 def say(program: str, message: str, code: int) -> int:
     """Writes an error on one line of standard error, and returns the exit code."""
     line = safe_text.printable(" ".join(message.split()))
+    if len(line) > _LONGEST_LINE:
+        half = _LONGEST_LINE // 2
+        line = f"{line[:half]} ... ({len(line)} characters) ... {line[-half:]}"
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{program}: {line}\n")
         sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tfl_research import tasks
 from tfl_research.aggregators import AGGREGATORS
 from tfl_research.algorithms import ALGORITHMS
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, shortened
 from tfl_research.experiment.configs import (
     Audit,
     Cohorts,
@@ -155,7 +155,7 @@ def from_flat(kind: type[Described], values: Mapping[str, Any], name: str) -> De
         known |= {*choices.parameters()}
     for setting in values:
         if setting not in known:
-            raise SettingError(f"--{setting}: there is no such setting")
+            raise SettingError(f"--{shortened(setting)}: there is no such setting")
     given = {k: v for k, v in values.items() if v is not None and v != ()}
     unit = given.get(PRIVACY_UNIT)
     if unit not in (None, *_UNIT_NAMES):
@@ -293,7 +293,7 @@ def with_settings(experiment: Described, changes: Mapping[str, Any]) -> Describe
 
 def _no_such_setting(experiment: Description, name: str) -> SettingError:
     return SettingError(
-        f"--{name}: no part of this experiment has such a setting; "
+        f"--{shortened(name)}: no part of this experiment has such a setting; "
         f"{_instead(experiment, name)}"
     )
 

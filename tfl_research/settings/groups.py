@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, shortened
 from tfl_research.settings.docstrings import with_settings_listed
 from tfl_research.settings.fields import declared, kind_of
 
@@ -95,7 +95,7 @@ class Settings:
         value = getattr(self, field)
         if isinstance(value, float):
             value = f"{value:g}"
-        shown = " ".join(str(value).splitlines())
+        shown = " ".join(shortened(value).splitlines())
         return SettingError(f"{self.flag(field)}={shown}: {why}")
 
     def flat(self) -> dict[str, Any]:

@@ -148,6 +148,17 @@ def test_letters_that_a_conversion_changed_are_said(tmp_path):
     assert "'n\ufffd' (b.csv) lost a letter: a conversion" in said
 
 
+def test_names_of_columns_that_a_conversion_changed_are_said(tmp_path):
+    (said,) = _load(_folder(tmp_path, *["n\ufffd,y\n1,0\n2,1\n"] * 2)).said
+    assert said.startswith("column 'n\ufffd' lost a letter: a conversion")
+    (said,) = _load(_folder(tmp_path, *["nÃ©,y\n1,0\n2,1\n"] * 2)).said
+    assert said.startswith("column 'nÃ©' is perhaps 'né': a conversion changed")
+    label = "v,y\ufffd\n1,0\n2,1\n"
+    folder = _folder(tmp_path, label, label)
+    (said,) = silos.load(folder, label_column="y\ufffd", test_fraction=0.0).said
+    assert said.startswith("label 'y\ufffd' lost a letter")
+
+
 def test_copies_of_a_file_are_said(tmp_path):
     rows = [f"{n},{n % 2}\n" for n in range(9)]
     texts = ["v,y\n" + "".join(r) for r in (rows, rows[::-1], [*rows[:8], "9,1\n"])]

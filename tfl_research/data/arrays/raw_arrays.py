@@ -8,6 +8,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tfl_research.errors import quoted
+
 # A row without elements, whose type is unknown.
 _UNTYPED = np.zeros(0, object)
 
@@ -163,11 +165,13 @@ def _refuse_objects(where: Place, array: np.ndarray, elements: list[Any]) -> Non
     element = elements[odd[0]]
     row = odd[0] // max(1, int(np.prod(array.shape[1:])))
     kind = type(element).__name__
-    problem = f"holds {element!r} ({kind}), expected a number or text"
+    problem = f"holds {quoted(element)} ({kind}), expected a number or text"
     if element is None or kind in ("NAType", "NaTType"):
         problem = "no value; leave the example out or fill it in"
     elif isinstance(element, str):
-        problem = f"{element!r} is not valid text; decode it with the right encoding"
+        problem = (
+            f"{quoted(element)} is not valid text; decode it with the right encoding"
+        )
     elif not are_numbers:
-        problem = f"holds {element!r} ({kind}), but other elements are text"
+        problem = f"holds {quoted(element)} ({kind}), but other elements are text"
     raise ValueError(f"{where.row(row)}: {problem}")

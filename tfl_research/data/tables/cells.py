@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data.tables.written import LONGEST, MISSING, value
+from tfl_research.errors import quoted, shortened
 
 # (row from 0, column) -> how an error names the cell.
 CellNamer = Callable[[int, str], str]
@@ -24,12 +25,16 @@ def text_of(cell: Any) -> str:
     """Returns the text that names a cell's category; "3" for 3 and 3.0."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return str(cell)
+    try:
+        return str(cell)
+    except ValueError:  # Python does not write whole numbers of thousands of digits.
+        return hex(cell)
 
 
 def shown(text: str) -> str:
     """Formats a name for an error; quotes it if parts would be invisible."""
-    return text if text.isprintable() and text.strip() == text and text else repr(text)
+    plain = text.isprintable() and text.strip() == text and text
+    return shortened(text) if plain else quoted(text)
 
 
 def plain_cell(cell: Any, values: Collection[str] = ()) -> Optional[Any]:
@@ -125,7 +130,7 @@ def refuse(
 ) -> None:
     """Raises ValueError that names the first wrong cell."""
     row = int(np.argmax(wrong))
-    raise ValueError(f"{at(row, column)}: {cells.iloc[row]!r} {problem}")
+    raise ValueError(f"{at(row, column)}: {quoted(cells.iloc[row])} {problem}")
 
 
 def refuse_missing(column: str, missing: np.ndarray, at: CellNamer) -> None:

@@ -14,6 +14,7 @@ from tfl_research.data.tables.cells import finite_numbers, plain_cell, shown, te
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.label import Label
 from tfl_research.data.tables.notation import BOOLEAN, INTEGER, Notation
+from tfl_research.errors import quoted
 
 # More distinct labels than this, with fewer than ten rows each, are no classes.
 _MOST_SMALL_CLASSES = 20
@@ -78,7 +79,8 @@ def _named(silo: Silo, label: str, cells: pd.Series, name: Any) -> pd.Series:
         text = name(cell)
         if text is None:
             raise ValueError(
-                f"{silo.at(row, label)}: {cell!r} is not a class; expected integers or "
+                f"{silo.at(row, label)}: {quoted(cell)} is not a class; expected "
+                "integers or "
                 "text (label_type=number predicts numbers)"
             )
         found.append(text)
@@ -116,7 +118,7 @@ def check_alike(silos: Sequence[Silo], label: str, named: Sequence[pd.Series]) -
         if misfit.any():
             row = _first_row(misfit)
             raise ValueError(
-                f"{silo.at(row, label)}: {silo.frame[label].iloc[row]!r} does "
+                f"{silo.at(row, label)}: {quoted(silo.frame[label].iloc[row])} does "
                 "not fit the other labels, most of which are "
                 f"{'text' if mostly_text else 'integers'}; correct the files, or "
                 'declare the label in schema.json with its "type" and "classes"'
@@ -151,7 +153,7 @@ def classes(
                 row = _first_row(unknown)
                 raise ValueError(
                     f"{silo.at(row, label)}: unknown label "
-                    f"{named.iloc[row]!r}; schema.json declares "
+                    f"{quoted(named.iloc[row])}; schema.json declares "
                     f"{', '.join(map(shown, declared))}"
                     + _hint(str(named.iloc[row]), declared)
                 )
@@ -159,7 +161,8 @@ def classes(
     found = tuple(counts(silos, label))
     if len(found) < 2:
         raise ValueError(
-            f"label column {label!r} holds only {found[0]!r}; expected at least two "
+            f"label column {label!r} holds only {quoted(found[0])}; expected at "
+            "least two "
             "classes"
         )
     return found
@@ -255,7 +258,9 @@ def encode_numbers(silo: Silo, label: str, declared: Label) -> np.ndarray:
     ):
         if mask.any():
             row = _first_row(mask)
-            raise ValueError(f"{silo.at(row, label)}: {raw.iloc[row]!r} {problem}")
+            raise ValueError(
+                f"{silo.at(row, label)}: {quoted(raw.iloc[row])} {problem}"
+            )
     return single
 
 

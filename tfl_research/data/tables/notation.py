@@ -25,6 +25,7 @@ from tfl_research.data.tables.cells import (
     row_and_column,
     text_of,
 )
+from tfl_research.errors import quoted
 
 NUMBER, INTEGER, TEXT, BOOLEAN, DATE = "number", "integer", "text", "boolean", "date"
 TYPES = (NUMBER, INTEGER, TEXT, BOOLEAN, DATE)
@@ -94,7 +95,8 @@ class Notation:
         ):
             if value not in signs:
                 raise ValueError(
-                    f"{name} must be one of {' '.join(map(repr, signs))}, got {value!r}"
+                    f"{name} must be one of {' '.join(map(repr, signs))}, got "
+                    f"{quoted(value)}"
                 )
         if self.decimal == self.thousands:
             raise ValueError(

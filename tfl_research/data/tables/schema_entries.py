@@ -27,6 +27,7 @@ from tfl_research.data.tables.notation import (
     Notation,
 )
 from tfl_research.data.tables.written import whole
+from tfl_research.errors import quoted
 
 # What a draft has where a person has to choose one of several entries.
 CHOICES = "choices"
@@ -62,13 +63,13 @@ def _notation(
         return None
     for key in ("type", "decimal", "thousands", "unit", "format"):
         if key in entry and not isinstance(entry[key], str):
-            raise ValueError(f"{where}: {key} must be text, got {entry[key]!r}")
+            raise ValueError(f"{where}: {key} must be text, got {quoted(entry[key])}")
     words = entry.get("missing_values")
     if words is not None and (
         not isinstance(words, list) or not all(isinstance(w, str) for w in words)
     ):
         raise ValueError(
-            f"{where}: missing_values must be a list of texts, got {words!r}; an "
+            f"{where}: missing_values must be a list of texts, got {quoted(words)}; an "
             'empty cell is ""'
         )
     try:
@@ -100,7 +101,7 @@ def notation_of(where: str, entry: Any) -> Notation:
     if found is None:
         raise ValueError(
             f'{where}: expected an object with "type" and perhaps '
-            f"{', '.join(sorted(NOTATION - {'type'}))}; got {entry!r}"
+            f"{', '.join(sorted(NOTATION - {'type'}))}; got {quoted(entry)}"
         )
     return found
 
@@ -115,14 +116,15 @@ def _spellings(where: str, value: Any) -> dict[str, str]:
     if not ok:
         raise ValueError(
             f'{where}: spellings must be an object such as {{"yes": ["Yes", '
-            f'"YES"]}}, got {value!r}'
+            f'"YES"]}}, got {quoted(value)}'
         )
     for meant, texts in value.items():
         for text in texts:
             if found.setdefault(text, meant) != meant:
                 raise ValueError(
-                    f"{where}: spellings: {text!r} means both {found[text]!r} and "
-                    f"{meant!r}; leave one of them out"
+                    f"{where}: spellings: {quoted(text)} means both "
+                    f"{quoted(found[text])} and "
+                    f"{quoted(meant)}; leave one of them out"
                 )
     return found
 
@@ -131,11 +133,13 @@ def column(where: str, name: str, entry: Any) -> Column:
     """The column of an entry; ValueError that begins with `where` for another form."""
     where = f"{where}: column {name!r}"
     if not isinstance(entry, dict):
-        raise ValueError(f"{where}: expected an object, got {entry!r}")
+        raise ValueError(f"{where}: expected an object, got {quoted(entry)}")
     _check_chosen(where, entry)
     missing = entry.get("missing", True)
     if not isinstance(missing, bool):
-        raise ValueError(f"{where}: missing must be true or false, got {missing!r}")
+        raise ValueError(
+            f"{where}: missing must be true or false, got {quoted(missing)}"
+        )
     keys = set(entry) - {"missing"} - NOTATION
     kind = entry.get("type")
     if {"minimum", "maximum"} <= keys <= {"minimum", "maximum", "outside"}:
@@ -181,7 +185,7 @@ def column(where: str, name: str, entry: Any) -> Column:
         if categories is None:
             raise ValueError(
                 f"{where}: categories must be a list of distinct names, got "
-                f"{entry['categories']!r}"
+                f"{quoted(entry['categories'])}"
             )
         unknown = _word(where, entry, "unknown", UNKNOWN)
         notation = _notation(where, entry, TEXT, categories)
@@ -222,8 +226,9 @@ def _check_meant(
     for text, meant in notation.spellings.items():
         if meant not in names or text in names:
             raise ValueError(
-                f"{where}: spellings: {text!r} means {meant!r}, but {meant!r} must be "
-                f"among the declared names, and {text!r} must not"
+                f"{where}: spellings: {quoted(text)} means {quoted(meant)}, but "
+                f"{quoted(meant)} must be "
+                f"among the declared names, and {quoted(text)} must not"
             )
     if notation.type == INTEGER and any(whole(name) != name for name in names):
         raise ValueError(
@@ -239,7 +244,8 @@ def _end(where: str, key: str, value: Any, kind: Any) -> Any:
         day = datetime.date.fromisoformat(value)
     except ValueError:
         raise ValueError(
-            f"{where}: {key} of dates must be written as 2020-01-31, got {value!r}"
+            f"{where}: {key} of dates must be written as 2020-01-31, got "
+            f"{quoted(value)}"
         ) from None
     return (day - datetime.date(1970, 1, 1)).days
 
@@ -266,7 +272,7 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
         if not isinstance(columns, dict) or not columns:
             raise ValueError(
                 f"{where}: columns must be an object of labels by column, got "
-                f"{columns!r}"
+                f"{quoted(columns)}"
             )
         several = {
             name: _truth(f"{where} {name!r}", each) for name, each in columns.items()
@@ -277,7 +283,7 @@ def label(where: str, entry: Any) -> tuple[Optional[tuple[str, ...]], Optional[L
         for end in (low, high):
             if end is not None and not _is_number(end):
                 raise ValueError(
-                    f"{where}: minimum and maximum must be numbers, got {end!r}"
+                    f"{where}: minimum and maximum must be numbers, got {quoted(end)}"
                 )
         return None, Label(A_NUMBER, _notation(where, entry, NUMBER), low, high)
     classes = _names(entry.get("classes"))
@@ -309,6 +315,6 @@ def _truth(where: str, entry: Any) -> Notation:
     if notation is None or notation.type != BOOLEAN:
         raise ValueError(
             f'{where}: expected {{"type": "boolean"}}, optionally with spellings, got '
-            f"{entry!r}"
+            f"{quoted(entry)}"
         )
     return notation

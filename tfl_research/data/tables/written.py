@@ -15,6 +15,9 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 # Characters of the longest of them.
 LONGEST = max(map(len, MISSING))
 
+# Programs write this sign for a letter that they cannot read.
+LOST = "\ufffd"
+
 MISSING_WORD = "a word for no value"
 INTEGER = "an integer"
 PADDED = "an integer with leading zeros"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Optional
 
 from tfl_research import settings, tasks
 from tfl_research.data.partitions import partition_options
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, shortened
 from tfl_research.settings import Settings
 from tfl_research.storage.files import user_paths
 from tfl_research.tasks import shared
@@ -152,13 +152,14 @@ class TaskChoice(Settings):
         texts: dict[str, str] = {}
         for entry in self.task_option:
             option, equals, value = entry.partition("=")
+            shown = f"--task_option={shortened(entry)}"
             if not equals or not option:
-                raise SettingError(f"--task_option={entry}: must be NAME=VALUE")
+                raise SettingError(f"{shown}: must be NAME=VALUE")
             if option in texts or option in given:
-                raise SettingError(f"--task_option={entry}: {option} is given twice")
+                raise SettingError(f"{shown}: {option} is given twice")
             if option not in takes:
                 raise SettingError(
-                    f"--task_option={entry}: task {name} has no such option; it "
+                    f"{shown}: task {name} has no such option; it "
                     f"takes {', '.join(takes) or 'none'}"
                 )
             texts[option] = value

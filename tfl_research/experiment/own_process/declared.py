@@ -34,6 +34,11 @@ _ONCE = (
     "The noise of the process is a function of its state, which checkpoints keep. So a "
     "round that is repeated after a kill has the same noise, and is charged once."
 )
+_NOT_FOUND = (
+    "Warning: no operation of the process draws random numbers in a round. So ε holds "
+    "only if the clients' values already have the declared noise, or if the process "
+    "makes noise without random operations."
+)
 _DECLARED = (
     "The noise is what the builder of the process declares. Neither the noise nor the "
     "clip was measured or tested."
@@ -122,6 +127,10 @@ def opened_account(
 
 
 def _how_charged(prepared: Prepared) -> str:
+    randomness = prepared.randomness
+    # Calls of Python may draw numbers too.
+    if not randomness.drawn and not randomness.anew:
+        return _NOT_FOUND
     return _ONCE if prepared.is_repeatable else _AT_EVERY
 
 

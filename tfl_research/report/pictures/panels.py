@@ -13,7 +13,7 @@ from tfl_research.report import words
 _LEAST_SPAN = 0.2
 # The axis is logarithmic if the largest value is more than this many medians.
 _FAR = 50.0
-# With fewer clients than this, the worst tenth is one client.
+# With at most so many clients, the worst tenth is one client.
 _TENTH = 10
 
 # Prefixes of a metric's columns, in the order of the legend.
@@ -145,14 +145,14 @@ def of_metrics(
     Args:
       metrics: metrics.csv by column, NaN where there is no value.
       untrained: the untrained model's values by column; they are drawn at round 0.
-      clients: number of evaluated clients; None if unknown. With fewer than ten
+      clients: number of evaluated clients; None if unknown. With at most ten
         clients, the panel shows the worst client instead of the worst tenth.
       first: the metric that selects the best model; its panel comes first.
     """
     rounds = metrics.get("round", ())
     panels = []
     names = metrics_of(list(metrics))
-    few = clients is not None and clients < _TENTH
+    few = clients is not None and clients <= _TENTH
     skipped = "eval_client_worst_decile_" if few else "eval_client_worst_"
     for metric in sorted(names, key=lambda name: name != first):
         found = []

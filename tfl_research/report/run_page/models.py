@@ -10,7 +10,7 @@ from tfl_research.report import words
 from tfl_research.report.run_results import RunResults
 
 _NO_METRICS = ("selected_by", "value", "round")
-# With fewer clients than this, the worst tenth is one client.
+# With at most so many clients, the worst tenth is one client.
 _TENTH = 10
 
 
@@ -50,7 +50,7 @@ def number_of_clients(results: RunResults) -> int | None:
 def table(results: RunResults) -> dict[str, Any] | None:
     """Returns the models, and a row for each metric; None before the first summary.
 
-    With fewer than ten clients, the worst tenth is left out: it is the worst client.
+    With at most ten clients, the worst tenth is left out: it is the worst client.
     """
     summary = results.summary
     models: dict[str, Mapping[str, Any]] = {
@@ -62,7 +62,7 @@ def table(results: RunResults) -> dict[str, Any] | None:
         return None
     found = dict.fromkeys(m for cells in models.values() for m in cells)
     number = number_of_clients(results)
-    few = number is not None and number < _TENTH
+    few = number is not None and number <= _TENTH
     private = results.is_private
     of_columns = classes(results)
     rows: list[dict[str, Any]] = []

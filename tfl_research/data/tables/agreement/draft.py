@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Optional, Union
 
 from tfl_research.data.tables import schema_entries
+from tfl_research.errors import quoted
 
 FORMAT = 1
 RANGE, MEAN, NONE = "range", "mean", "none"
@@ -159,7 +160,7 @@ def read(path: pathlib.Path) -> Draft:
     site, label = content.get("site"), content.get("label")
     columns = content.get("columns")
     if not isinstance(site, str) or not site:
-        raise ValueError(f"{path}: site must be a name, got {site!r}")
+        raise ValueError(f"{path}: site must be a name, got {quoted(site)}")
     if not isinstance(label, dict) or not isinstance(label.get("column"), str):
         raise ValueError(
             f"{path}: label must be an object with the name of a column, got {label!r}"
@@ -167,7 +168,7 @@ def read(path: pathlib.Path) -> Draft:
     if not isinstance(columns, dict) or not columns:
         raise ValueError(
             f"{path}: columns must be an object with at least one column, got "
-            f"{columns!r}"
+            f"{quoted(columns)}"
         )
     return Draft(
         site,
@@ -182,9 +183,9 @@ def read(path: pathlib.Path) -> Draft:
 
 def _texts(where: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{where}: must be a list of texts, got {value!r}")
+        raise ValueError(f"{where}: must be a list of texts, got {quoted(value)}")
     if len(set(value)) < len(value):
-        raise ValueError(f"{where}: must be distinct, got {value!r}")
+        raise ValueError(f"{where}: must be distinct, got {quoted(value)}")
     return tuple(value)
 
 
@@ -197,7 +198,7 @@ def _notation(where: str, value: Any) -> Optional[dict[str, Any]]:
 
 def _whole(where: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{where}: must be a whole number, got {value!r}")
+        raise ValueError(f"{where}: must be a whole number, got {quoted(value)}")
     return value
 
 
@@ -233,7 +234,7 @@ def _check_scale(where: str, values: Mapping[str, Any]) -> None:
     for name, value in numbers.items():
         ok = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not ok or not math.isfinite(value):
-            raise ValueError(f"{where}: {name} must be a number, got {value!r}")
+            raise ValueError(f"{where}: {name} must be a number, got {quoted(value)}")
     expected = [{"minimum", "maximum"}, {"mean", "deviation", "count"}, set()]
     if set(numbers) not in expected:
         raise ValueError(

@@ -12,6 +12,7 @@ from tfl_research.data.tables.agreement.decisions import (
 )
 from tfl_research.data.tables.agreement.draft import CategoryDraft, Draft
 from tfl_research.data.tables.comparison import spellings
+from tfl_research.errors import quoted
 
 
 def categorical(
@@ -51,7 +52,7 @@ def _check_spellings(
         return
     conflicts = []
     for group in spellings.alike(sorted(holders)):
-        written = " and ".join(f"{v!r} ({', '.join(holders[v])})" for v in group)
+        written = " and ".join(f"{quoted(v)} ({', '.join(holders[v])})" for v in group)
         conflicts.append(
             f"{what}: {written} differ only in case, spaces, accents or the format of "
             "a number; correct the files of a site and draft again, or give "
@@ -84,7 +85,7 @@ def classes(
         text = next(name for name in holders if name not in integers)
         raise ConflictError(
             f"label {label_column!r}: {integers[0]} "
-            f"({', '.join(holders[integers[0]])}) is an integer and {text!r} "
+            f"({', '.join(holders[integers[0]])}) is an integer and {quoted(text)} "
             f"({', '.join(holders[text])}) is text; name the classes alike at all "
             "sites"
         )

@@ -16,6 +16,7 @@ from tfl_research.data.tables.agreement.draft import (
 )
 from tfl_research.data.tables.comparison import spellings
 from tfl_research.data.tables.notation import BOOLEAN
+from tfl_research.errors import quoted
 
 
 def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def merge(drafts: Sequence[Draft], decisions: Decisions) -> dict[str, Any]:
     for site in sites:
         if sites.count(site) > 1:
             raise ValueError(
-                f"two drafts are of the site {site!r}; give one draft of each site"
+                f"two drafts are of the site {quoted(site)}; give one draft of each "
+                "site"
             )
     label_column = drafts[0].label_column
     order = dict.fromkeys(name for draft in drafts for name in draft.columns)

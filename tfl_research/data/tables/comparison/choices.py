@@ -37,6 +37,8 @@ _FORMATS = (
     *("%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"),
     *("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%H:%M", "%H:%M:%S"),
 )
+# The longest text that may be offered as a word for no value.
+LONGEST = 80
 # Ranges are left open: what is known without the files belongs there.
 OPEN_RANGE = {"minimum": None, "maximum": None}
 _MOST_LEVELS = 100
@@ -134,7 +136,7 @@ def of_mixture(
     found = []
     if all(c.text.lower() in written.YES | written.NO for c in cells):
         found += of_truth(cells)
-    elif len(words) <= 5:
+    elif len(words) <= 5 and max(map(len, words)) <= LONGEST:
         usual = {cell.text for cell in no_value}
         notation = Notation(NUMBER, missing_values=("", *sorted({*words, *usual})))
         found.append(_of(notation, f"numbers, and no value for {', '.join(words)}"))

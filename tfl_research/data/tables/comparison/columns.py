@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfl_research.data.tables import cells as plain_cells, label as kinds
+from tfl_research.data.tables import cells as plain_cells, label as kinds, written
 from tfl_research.data.tables.comparison import (
     cells,
     labels as label_findings,
     levels,
     numbers,
     scales,
+    spellings,
 )
-from tfl_research.data.tables.comparison.finding import NOTED, Finding
+from tfl_research.data.tables.comparison.finding import NOTED, SAID, Finding
 from tfl_research.data.tables.files import Silo
 from tfl_research.data.tables.schema import Schema
 
@@ -21,7 +22,28 @@ _FEW_ROWS = 20
 
 def features(silos: Sequence[Silo], names: Sequence[str]) -> list[Finding]:
     """Findings on columns that no schema declares."""
-    return [finding for name in names for finding in _feature(silos, name)]
+    return [
+        finding
+        for name in names
+        for finding in [*_name(name, is_feature=True), *_feature(silos, name)]
+    ]
+
+
+def _name(name: str, *, is_feature: bool) -> list[Finding]:
+    """A finding on a column's name whose letters a conversion changed."""
+    original = spellings.misread(name)
+    if original is not None:
+        changed = f"is perhaps {original!r}"
+    elif written.LOST in name:
+        changed = "lost a letter"
+    else:
+        return []
+    what = "column" if is_feature else "label"
+    text = (
+        f"{what} {name!r} {changed}: a conversion changed the name; save the file "
+        "again from its source, as UTF-8, or rename the column"
+    )
+    return [Finding(name, text, SAID, is_feature=is_feature)]
 
 
 def _feature(silos: Sequence[Silo], name: str) -> list[Finding]:
@@ -72,7 +94,14 @@ def label(silos: Sequence[Silo], names: Sequence[str], kind: str) -> list[Findin
         kinds.A_NUMBER: label_findings.of_numbers,
         kinds.MULTI_LABEL: label_findings.of_several,
     }[kind]
-    return [f for name in names for f in look(cells.of_column(silos, name))]
+    return [
+        finding
+        for name in names
+        for finding in [
+            *_name(name, is_feature=False),
+            *look(cells.of_column(silos, name)),
+        ]
+    ]
 
 
 def declared(

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tfl_research.errors import shortened
+
 # A refused finding stops a run without a declaration; a said one is said by a run, and
 # a noted one by scripts/describe_task.
 REFUSED, SAID, NOTED = "refused", "said", "noted"
@@ -15,6 +17,15 @@ REFUSED, SAID, NOTED = "refused", "said", "noted"
 def _seen(text: str) -> str:
     """The text; what a reader would not see, such as a narrow space, is escaped."""
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _abridged(value: Any) -> Any:
+    """The JSON value with long texts cut off."""
+    if isinstance(value, Mapping):
+        return {_abridged(name): _abridged(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_abridged(each) for each in value]
+    return shortened(value) if isinstance(value, str) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Choice:
     short: Mapping[str, Any]
 
     def __str__(self) -> str:
-        text = json.dumps(dict(self.short), ensure_ascii=False)
+        text = json.dumps(_abridged(self.short), ensure_ascii=False)
         return _seen(f"{text} ({self.meaning})")
 
 

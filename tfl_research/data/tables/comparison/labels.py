@@ -13,6 +13,7 @@ from tfl_research.data.tables.comparison.finding import (
     Choice,
     Finding,
 )
+from tfl_research.errors import quoted
 
 
 def of_classes(column: ColumnCells) -> list[Finding]:
@@ -20,7 +21,10 @@ def of_classes(column: ColumnCells) -> list[Finding]:
     name = column.column
     found = []
     for cell in column.words:
-        text = f"{column.at(cell)}: the label {cell.raw!r} may be a class, or no value"
+        text = (
+            f"{column.at(cell)}: the label {quoted(cell.raw)} may be a class, or no "
+            "value"
+        )
         cells = [*column.cells, cell]
         settled = [
             _classes(choice, f"{cell.text} is a class")
@@ -30,7 +34,7 @@ def of_classes(column: ColumnCells) -> list[Finding]:
         break
     for cell in column.cells:
         if cell.kind == TYPED_DATE:
-            text = f"{column.at(cell)}: {cell.raw!r} is a date, not a class"
+            text = f"{column.at(cell)}: {quoted(cell.raw)} is a date, not a class"
             return [*found, _label(name, text, [])]
     listed = levels.found(column, f"label {name!r}", is_feature=False)
     found += [
@@ -51,7 +55,7 @@ def _alone(column: ColumnCells) -> list[Finding]:
         files.setdefault(cell.text, set()).add(cell.silo.path.name)
     if len(column.by_silo) < 2:
         return []
-    alone = [f"{t!r} ({next(iter(f))})" for t, f in files.items() if len(f) == 1]
+    alone = [f"{quoted(t)} ({next(iter(f))})" for t, f in files.items() if len(f) == 1]
     if not alone:
         return []
     more = ", ..." if len(alone) > 5 else ""
@@ -87,7 +91,9 @@ def of_numbers(column: ColumnCells) -> list[Finding]:
     found = [*numbers.ambiguous(column), *numbers.mixture(column)]
     cells = column.cells
     if not found and cells and not any(cell.is_number for cell in cells):
-        text = f"{column.at(cells[0])}: the label {cells[0].raw!r} is not a number"
+        text = (
+            f"{column.at(cells[0])}: the label {quoted(cells[0].raw)} is not a number"
+        )
         return [_label(column.column, text, [])]
     found = found or numbers.inexact(column)
     return [
@@ -109,7 +115,8 @@ def of_several(column: ColumnCells) -> list[Finding]:
     odd = [c for c in column.cells if c.text.lower() not in written.YES | written.NO]
     if odd:
         text = (
-            f"{column.at(odd[0])}: the label {odd[0].raw!r} is neither true nor false"
+            f"{column.at(odd[0])}: the label {quoted(odd[0].raw)} is neither true "
+            "nor false"
         )
         return [_label(name, text, [])]
     usual = ({"0", "1"}, {"true", "false"}, {"yes", "no"})

@@ -9,6 +9,7 @@ from tfl_research.data.tables import written
 from tfl_research.data.tables.comparison import choices, spellings
 from tfl_research.data.tables.comparison.cells import Cell, ColumnCells
 from tfl_research.data.tables.comparison.finding import SAID, Choice, Finding
+from tfl_research.errors import quoted
 
 _MOST_LEVELS = 200
 # What programs write for no value, in addition to `written.MISSING`.
@@ -54,9 +55,11 @@ def _damaged(
     for text, cells in by_text.items():
         original = spellings.misread(text)
         if original is not None:
-            lines.append(f"{text!r} ({_where(cells)}) is perhaps {original!r}")
-        elif spellings.LOST in text:
-            lines.append(f"{text!r} ({_where(cells)}) lost a letter")
+            lines.append(
+                f"{quoted(text)} ({_where(cells)}) is perhaps {quoted(original)}"
+            )
+        elif written.LOST in text:
+            lines.append(f"{quoted(text)} ({_where(cells)}) lost a letter")
     if not lines:
         return []
     text = (
@@ -90,7 +93,9 @@ def _raw(cells: Sequence[Cell]) -> str:
     for cell in cells:
         raw = cell.raw if isinstance(cell.raw, str) else cell.text
         by_raw.setdefault(raw, []).append(cell)
-    return " and ".join(f"{raw!r} ({_where(mine)})" for raw, mine in by_raw.items())
+    return " and ".join(
+        f"{quoted(raw)} ({_where(mine)})" for raw, mine in by_raw.items()
+    )
 
 
 def _alike(
@@ -153,8 +158,8 @@ def _misspelt(
         rare, often = sorted((one, two), key=lambda text: rows[text])
         if rows[rare] <= max(1, _RARE * rows[often]):
             lines.append(
-                f"{rare!r} ({rows[rare]} rows; {_where(by_text[rare])}) is "
-                f"perhaps {often!r} ({rows[often]} rows)"
+                f"{quoted(rare)} ({rows[rare]} rows; {_where(by_text[rare])}) is "
+                f"perhaps {quoted(often)} ({rows[often]} rows)"
             )
     if not lines:
         return []
@@ -173,7 +178,7 @@ def words(column: ColumnCells) -> list[Finding]:
         is_level = cell.text.lower() == "none" or (two_letters and cell.text == "NA")
         if is_level:
             levels = [*column.cells, cell]
-            text = f"{column.at(cell)}: {cell.raw!r} may be a level, or no value"
+            text = f"{column.at(cell)}: {quoted(cell.raw)} may be a level, or no value"
             no_value = choices.as_categories(
                 column.cells,
                 missing_values=["", *sorted({c.text for c in column.words})],

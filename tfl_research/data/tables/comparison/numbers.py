@@ -11,6 +11,7 @@ from tfl_research.data.tables.comparison import choices
 from tfl_research.data.tables.comparison.cells import TYPED_DATE, Cell, ColumnCells
 from tfl_research.data.tables.comparison.finding import NOTED, SAID, Choice, Finding
 from tfl_research.data.tables.notation import NUMBER, TEXT, Notation
+from tfl_research.errors import quoted, shortened
 
 _LARGEST_EXACT = 2**53
 # The largest number of float32, the type of features.
@@ -42,11 +43,13 @@ def ambiguous(column: ColumnCells) -> list[Finding]:
         return []
     plain = [c for c in cells if c.kind in (written.TEXT, written.TRUTH)]
     first = odd[0]
-    where = f"{column.at(first)}: {first.raw!r} is written like {first.kind}"
+    where = f"{column.at(first)}: {quoted(first.raw)} is written like {first.kind}"
     if plain:
         if any(cell.is_number for cell in cells):
             return []
-        text = f"{where}, among texts such as {plain[0].raw!r}: taken for a category"
+        text = (
+            f"{where}, among texts such as {quoted(plain[0].raw)}: taken for a category"
+        )
         return [Finding(column.column, text, SAID)]
     found = choices.of_ambiguous(first.kind, cells, first)
     text = f"{where}, which can be read in several ways"
@@ -73,20 +76,20 @@ def mixture(column: ColumnCells) -> list[Finding]:
     for cells in numeric:
         for cell in cells:
             if not cell.is_number:
-                text = f"{column.at(cell)}: {cell.raw!r} is not a number"
+                text = f"{column.at(cell)}: {quoted(cell.raw)} is not a number"
                 return [Finding(column.column, text, choices=found)]
     for cells in textual if not numeric else ():
         for cell in cells:
             if cell.is_number:
                 text = (
-                    f"{column.at(cell)}: {cell.raw!r} is a number, but most cells are "
-                    "text"
+                    f"{column.at(cell)}: {quoted(cell.raw)} is a number, but most "
+                    "cells are text"
                 )
                 return [Finding(column.column, text, choices=found)]
     cell = next(c for c in textual[0] if not c.is_number)
     text = (
-        f"{column.at(cell)}: {cell.raw!r} is text, but the column holds numbers in "
-        f"{numeric[0][0].silo.path}"
+        f"{column.at(cell)}: {quoted(cell.raw)} is text, but the column holds "
+        f"numbers in {numeric[0][0].silo.path}"
     )
     return [Finding(column.column, text, choices=found)]
 
@@ -94,7 +97,7 @@ def mixture(column: ColumnCells) -> list[Finding]:
 def inexact(column: ColumnCells) -> list[Finding]:
     """Findings on plain numbers that a feature of float32 cannot stand for."""
     for cell in column.cells:
-        where = f"{column.at(cell)}: {cell.raw!r}"
+        where = f"{column.at(cell)}: {quoted(cell.raw)}"
         if cell.kind == written.NOT_FINITE or math.isinf(float(cell.raw)):
             return [
                 Finding(
@@ -128,6 +131,8 @@ def _texts(column: ColumnCells, shown: Sequence[Cell]) -> list[Choice]:
 def _no(column: ColumnCells, cell: Cell) -> tuple[Choice, ...]:
     """The choice that a cell means no value."""
     words = sorted({cell.text, *(word.text for word in column.words)})
+    if len(cell.text) > choices.LONGEST:
+        return ()
     notation = Notation(NUMBER, missing_values=("", *words))
     content = notation.content()
     return (
@@ -143,7 +148,7 @@ def looks(column: ColumnCells) -> list[Finding]:
         return []
     texts = {cell.text for cell in cells}
     if all(_is_day(text) for text in texts):
-        text = f"column {name!r} looks like dates, such as {cells[0].text}"
+        text = f"column {name!r} looks like dates, such as {shortened(cells[0].text)}"
         entry = {"type": "date", "format": "%Y%m%d", **choices.OPEN_RANGE}
         short = {"type": "date", "format": "%Y%m%d"}
         return [

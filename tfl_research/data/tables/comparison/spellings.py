@@ -19,8 +19,6 @@ _LETTERS = re.compile(r"([^\W\d_])\1+")
 # Ends of words: signs, spaces, and a capital letter after a small one.
 _WORDS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
 _CODE = re.compile(r"[IVXLCDM]+|[ivx]+|([^\W\d_])\1*", re.UNICODE)
-# Programs write this sign for a letter that they cannot read.
-LOST = "\ufffd"
 # Shorter names are codes, such as A and AA.
 _SHORTEST = 3
 

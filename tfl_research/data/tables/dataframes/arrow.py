@@ -147,6 +147,9 @@ def check_alike(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> None:
 def frame(table: Any, rows: Optional[np.ndarray] = None) -> pd.DataFrame:
     """Rows of an Arrow table as a DataFrame, whose index is the rows' numbers from 0.
 
+    Categories of pandas stay categories. A Parquet file has those of numbers as plain
+    numbers, and only the schema's metadata say what they are.
+
     Args:
       table: the table.
       rows: int64 `[n]`; all rows when not given.
@@ -156,6 +159,10 @@ def frame(table: Any, rows: Optional[np.ndarray] = None) -> pd.DataFrame:
     if rows is not None:
         table = table.take(pa.array(rows, pa.int64()))
     found: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    for column in (table.schema.pandas_metadata or {}).get("columns", ()):
+        name = column.get("field_name") or column.get("name")
+        if column.get("pandas_type") == "categorical" and name in found:
+            found[name] = found[name].astype("category")
     found.index = pd.RangeIndex(len(found)) if rows is None else pd.Index(rows)
     return found
 

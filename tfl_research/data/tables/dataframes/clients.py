@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tfl_research.data.tables.cells import text_of
+from tfl_research.errors import quoted
 
 
 def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
@@ -41,7 +42,7 @@ def rows_by_client(column: str, cells: pd.Series) -> dict[str, np.ndarray]:
             place = int(np.argmax(wrong))
             raise ValueError(
                 f"column {column!r}, row {cells.index[place]}: the client "
-                f"{values.iloc[place]!r} {problem}; make the column text, as by "
+                f"{quoted(values.iloc[place])} {problem}; make the column text, as by "
                 ".astype(str)"
             )
     codes, distinct = pd.factorize(values)

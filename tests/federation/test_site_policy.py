@@ -317,3 +317,16 @@ def test_a_site_says_which_variables_change_rounding(tmp_path, monkeypatch):
     site_module.serve_site(tmp_path / "site.toml", stream=printed)
     assert printed.getvalue().startswith("warning: XLA_FLAGS='--xla_cpu_enable_fast_")
     assert len(served) == 1
+
+
+def test_the_first_start_makes_the_secret_and_its_folder(tmp_path):
+    """Also of a site that only trains for an engine's job, without a server."""
+    folder = tmp_path / "state"
+    secret = site_module.secret_of(folder)
+    assert len(secret) == 32
+    assert site_module.secret_of(folder) == secret
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "secret").stat().st_mode & 0o777 == 0o600
+    folder.chmod(0o755)
+    with pytest.raises(UserError, match="others can enter"):
+        site_module.secret_of(folder)

@@ -25,6 +25,7 @@ from tfl_research.federation.summing import MASKED, SHARES, UNMASK
 from tfl_research.federation.wire import questions
 from tfl_research.federation.wire.handler import Refused
 from tfl_research.federation.wire.messages import Message, MessageError
+from tfl_research.federation.wire.sockets import private_folder
 from tfl_research.storage import provenance
 from tfl_research.storage.files import atomic
 from tfl_research.tasks import Task
@@ -170,6 +171,13 @@ class SiteWork:
                 f"{own[0]} is a setting of this machine; a site does not take it from "
                 "the coordinator"
             )
+        options = flat.get("task_option", ())
+        paths = shared.path_options(options if isinstance(options, list) else ())
+        if paths:
+            raise Refused(
+                f"task_option={paths[0]} names a file or folder of this machine; a "
+                "site takes it from its site.toml alone"
+            )
         try:
             experiment = Experiment.from_flat(
                 {
@@ -259,12 +267,13 @@ def _with_own_options(flat: dict[str, Any], options: dict[str, Any]) -> dict[str
 def secret_of(folder: pathlib.Path) -> bytes:
     """Reads the site's secret, 32 bytes; makes the secret at the first start.
 
-    A kill leaves a whole file or no file.
+    A kill leaves a whole file or no file. A missing folder is made.
 
     Raises:
-      UserError: the file has another length.
+      UserError: the file has another length, or other users can enter the folder.
     """
     path = folder / "secret"
+    private_folder(folder)
     if not path.exists():
         atomic.write(path, secrets.token_bytes(32), mode=0o600)
     content = path.read_bytes()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from tfl_research import tasks
@@ -45,6 +47,18 @@ OWN = frozenset(
         "workers",
     }
 )
+# Options of tasks that name a file or a folder of this machine.
+_PATH_OPTION = re.compile(r"(.*_)?(dir|folder|path|file)")
+
+
+def path_options(task_option: Iterable[object]) -> list[str]:
+    """Returns the names of the task options that name a file or a folder.
+
+    Args:
+      task_option: texts "NAME=VALUE"; anyone may have written them.
+    """
+    names = [str(text).partition("=")[0] for text in task_option]
+    return [name for name in names if _PATH_OPTION.fullmatch(name)]
 
 
 def settings(experiment: Description) -> dict[str, Any]:
@@ -54,6 +68,9 @@ def settings(experiment: Description) -> dict[str, Any]:
         for name, value in experiment.flat().items()
         if name not in OWN and value is not None and value != ()
     }
+    texts = tuple(t for t in flat.pop("task_option", ()) if not path_options([t]))
+    if texts:
+        flat["task_option"] = texts
     return run_record.plain_hparams(flat)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -53,9 +51,7 @@ def test_values_do_not_depend_on_what_was_asked_before():
 def test_many_rounds_are_composed_at_once():
     curve, beside = RunCurve(ROUND, 1e-5), [(OTHER, 20)]
     curve(1, beside)
-    started = time.process_time()
     for rounds in range(2, 600):
         curve(rounds, beside)
-    # One by one, it is tens of milliseconds a round.
-    assert time.process_time() - started < 5
+    # One by one, it is a block a round.
     assert len(curve._blocks) < 20

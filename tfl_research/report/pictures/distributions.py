@@ -90,6 +90,10 @@ def distribution(
 ) -> Picture:
     """Draws the distribution of a metric over clients, with mean and worst tenth.
 
+    Of n clients, the worst tenth are the ceil(n/10) worst, as for
+    `eval_client_worst_decile`. The line is at the best of them. With at most ten
+    clients there is no such line.
+
     Args:
       values: finite values of at least one client.
       metric: the name of the metric.
@@ -100,17 +104,19 @@ def distribution(
     found = np.asarray(values, float)
     low, high, _ = panels.axis(metric, values)
     lower = words.lower_is_better(metric)
-    worst = float(np.quantile(found, 0.9 if lower else 0.1))
+    worst_first = np.sort(found)[:: -1 if lower else 1]
+    worst = float(worst_first[-(-len(found) // 10) - 1])
     mean = float(found.mean())
+    lines = {"mean": mean}
+    if len(found) > panels.TENTH:
+        lines["worst tenth"] = worst
     with style.applied():
         # Numbers of clients have any number of digits, with their label beside them.
         figure, axes = style.figure(4.6, 2.6, fitted=True)
         bins = min(30, max(8, int(np.sqrt(len(found)) * 1.5)))
         counts, edges = np.histogram(found, bins=bins, range=(low, high))
         axes.stairs(counts, edges, fill=True, color=style.COLOURS[0], alpha=0.75)
-        for place, (label, value) in enumerate(
-            (("mean", mean), ("worst tenth", worst))
-        ):
+        for place, (label, value) in enumerate(lines.items()):
             axes.axvline(value, color=style.INK, linestyle=("-", "--")[place], lw=1.2)
             axes.annotate(
                 label,
@@ -137,12 +143,14 @@ def distribution(
         }
         for a, b, count in zip(edges, edges[1:], counts)
     ]
-    extreme = float(found.max() if lower else found.min())
     caption = (
         f"{words.counted(len(found), whose)}: mean "
-        f"{words.number(mean)}, the worst has {words.number(extreme)}, "
-        f"the worst tenth begins at {words.number(worst)}."
+        f"{words.number(mean)}, the worst has {words.number(float(worst_first[0]))}"
     )
+    if "worst tenth" in lines:
+        bound = "at least" if lower else "at most"
+        caption += f", the worst tenth has {bound} {words.number(worst)}"
+    caption += "."
     title = f"{words.metric_name(metric)} of the {whose}s, {model} model"
     data = json.dumps({**where, "name": "", "nearest": True, "series": bars})
     return Picture(key, words.capital(title), svg, caption, (), data)

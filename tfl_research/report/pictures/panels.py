@@ -14,7 +14,7 @@ _LEAST_SPAN = 0.2
 # The axis is logarithmic if the largest value is more than this many medians.
 _FAR = 50.0
 # With at most so many clients, the worst tenth is one client.
-_TENTH = 10
+TENTH = 10
 
 # Prefixes of a metric's columns, in the order of the legend.
 _WHOSE = (
@@ -152,7 +152,7 @@ def of_metrics(
     rounds = metrics.get("round", ())
     panels = []
     names = metrics_of(list(metrics))
-    few = clients is not None and clients <= _TENTH
+    few = clients is not None and clients <= TENTH
     skipped = "eval_client_worst_decile_" if few else "eval_client_worst_"
     for metric in sorted(names, key=lambda name: name != first):
         found = []

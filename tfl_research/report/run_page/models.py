@@ -7,11 +7,10 @@ from typing import Any
 
 from tfl_research import outputs
 from tfl_research.report import words
+from tfl_research.report.pictures import panels
 from tfl_research.report.run_results import RunResults
 
 _NO_METRICS = ("selected_by", "value", "round")
-# With at most so many clients, the worst tenth is one client.
-_TENTH = 10
 
 
 def classes(results: RunResults) -> dict[str, str]:
@@ -62,7 +61,7 @@ def table(results: RunResults) -> dict[str, Any] | None:
         return None
     found = dict.fromkeys(m for cells in models.values() for m in cells)
     number = number_of_clients(results)
-    few = number is not None and number <= _TENTH
+    few = number is not None and number <= panels.TENTH
     private = results.is_private
     of_columns = classes(results)
     rows: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from tfl_research.report.pictures import distributions
 
 
 @pytest.mark.parametrize(
-    "values, metric, caption, has_line",
+    ("values", "metric", "caption", "has_line"),
     [
         (
             [place / 20 for place in range(20)],

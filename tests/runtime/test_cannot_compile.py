@@ -136,6 +136,18 @@ def test_the_text_of_an_error_that_autograph_repeats():
     assert xla.said_by(ValueError("in user code:\n\n    bad")) == "in user code:"
 
 
+def test_the_text_of_an_error_that_a_program_repeats():
+    text = (
+        "Graph execution error:\n\nDetected at node while defined at (most recent call "
+        "last):\n<stack traces unavailable>\nInput 0 to node `{{node while/draw}}` must"
+        ' be known\n\nStack trace for op definition: \nFile "a.py", line 1, in work\n'
+    )
+    error = tf.errors.InvalidArgumentError(None, None, text)
+    assert xla.said_by(error) == "Input 0 to node `while/draw` must be known"
+    bare = tf.errors.InvalidArgumentError(None, None, "Graph execution error:")
+    assert xla.said_by(bare) == "Graph execution error:"
+
+
 def test_what_cannot_be_vectorised_is_told_without_hundreds_of_lines(caplog):
     """TensorFlow raises the reason, and logs the whole program as well."""
 

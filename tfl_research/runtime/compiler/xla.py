@@ -80,24 +80,32 @@ def executed(
 
 
 def said_by(error: Exception) -> str:
-    """Returns the first line of an error, without text that AutoGraph put before.
+    """Returns the first line of an error, without text that TensorFlow put before.
 
     `tf.vectorized_map` makes AutoGraph put "in user code:" and a trace before the text.
+    A program puts "Graph execution error:" and the places of operations before it.
     """
     text = str(error).strip()
     own = _OWN_TEXT.findall(text) if text.startswith("in user code:") else []
-    return own[-1] if own else text.partition("\n")[0]
+    if isinstance(error, tf.errors.OpError):
+        own = [_NODE.sub(lambda found: found["name"], _before_trace(error))]
+    return own[-1] if own and own[-1] else text.partition("\n")[0]
+
+
+def _before_trace(error: tf.errors.OpError) -> str:
+    """Returns the text between TensorFlow's words and the places of operations."""
+    kept = []
+    for line in _PREAMBLE.sub("", str(error.message), count=1).strip().splitlines():
+        if _TRACE.match(line):
+            break
+        kept.append(line.strip())
+    return " ".join(kept)
 
 
 def _reason(what: str, error: tf.errors.OpError) -> str:
     """A compiler's reason in one line, with the operation that it stopped at."""
     text = _PREAMBLE.sub("", str(error.message), count=1)
-    kept = []
-    for line in text.strip().splitlines():
-        if _TRACE.match(line):
-            break
-        kept.append(line.strip())
-    said = _NODE.sub(lambda found: found["name"], " ".join(kept))[:_LONGEST]
+    said = _NODE.sub(lambda found: found["name"], _before_trace(error))[:_LONGEST]
     found = _NODE.search(text)
     where = "the clients' work"
     if found is not None and found["name"] not in said:

@@ -82,7 +82,7 @@ def draw(groups: Sequence[Group], column: str, key: str) -> Picture | None:
         ends.append(f"{text} at {rows[row]}, {columns[place]}")
     caption = (
         f"{words.capital(words.metric_name(metric))}, {whose}, mean over seeds: from "
-        f"{ends[0]} to {ends[1]}. Bright is more."
+        f"{ends[0]} to {ends[1]}. Brighter cells have higher values."
     )
     title = f"{words.column_name(column)} by {down} and {across}".replace("_", " ")
     return Picture(key, words.capital(title), svg, caption)

@@ -120,14 +120,15 @@ def test_a_site_that_is_away_is_left_out_and_told(federation, tmp_path, capsys):
     finally:
         federation.start("west")
     printed = capsys.readouterr()
-    assert "round 2: without 'west'" in printed.err
+    told = "round 2: left out, because no valid answer came in time: 'west'"
+    assert told in printed.err
     reason = "site west: cannot be reached"
     assert f"round 2: the model is not evaluated: {reason}" in printed.out
     assert report.metrics["cohort_size"] == 3
     assert not report.evaluation
     # It comes back, has forgotten the process, and takes part again.
     next(steps)
-    assert "without" not in capsys.readouterr().err
+    assert "left out" not in capsys.readouterr().err
     steps.close()
 
 

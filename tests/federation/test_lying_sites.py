@@ -144,6 +144,6 @@ def test_the_coordinator_counts_the_clients(federation, lies, tmp_path, capfd):
         ),
     )
     result = _experiment(federation).run(tmp_path / "run")
-    assert result.metrics["cohort_size"].tolist() == [4]
-    line = "round 1: the reports count 10 clients, but 4 answered: a site sends wrong"
+    assert result.metrics["cohort_size"].tolist() == [2]
+    line = "round 1: the reports count 8 clients, but 2 answered: a site sends wrong"
     assert line in capfd.readouterr().err

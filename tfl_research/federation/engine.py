@@ -141,8 +141,8 @@ class FederationEngine(ClosedOnExit):
         missing = [i for i in asked if i not in total.client_ids]
         if missing:
             self._say(
-                f"round {number}: left out: {', '.join(map(repr, missing))}; no valid "
-                "answer came in time"
+                f"round {number}: left out, because no valid answer came in time: "
+                f"{', '.join(map(repr, missing))}"
             )
         tensors = [tf.constant(value) for value in total.tensors]
         result = self._process.clients.result(leaves, tensors)

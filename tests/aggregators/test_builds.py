@@ -51,7 +51,7 @@ def test_a_stack_has_the_sizes_the_weights_and_the_seed_of_the_context():
     built = rule.build(context)
     assert (built.capacity, built.smallest_cohort) == (5, 2)
     assert (built.weighted, built.seed) == (True, 8)
-    with pytest.raises(ValueError, match="as few as 2; give on_breakdown"):
+    with pytest.raises(ValueError, match="as few as 2 clients; give on_breakdown"):
         aggregators.Krum(byzantine=1).build(CONTEXT_OF_FEW)
     with pytest.raises(ValueError, match=r"krum .*is defined for equal weights"):
         aggregators.Krum(byzantine=1).build(dataclasses.replace(CONTEXT, weighted=True))

@@ -276,7 +276,7 @@ def test_members_keep_the_order_of_their_type_and_not_of_the_alphabet():
         (lambda r: StackingFactory(r, 6), "needs cohorts of at least 7 .* at most 6"),
         (
             lambda r: StackingFactory(r, 9, smallest_cohort=4),
-            "as few as 4; give on_breakdown",
+            "as few as 4 clients; give on_breakdown",
         ),
         (lambda r: StackingFactory("krum", 9), "must be a RuleSettings, got 'krum'"),
         (lambda r: StackingFactory(r, 9, weighted=True), "for equal weights only"),

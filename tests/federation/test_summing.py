@@ -88,7 +88,7 @@ def test_sites_that_never_answer(tmp_path, lost):
         # Three of four must stay; the sum is not tried again.
         assert found is None
         assert lines == [
-            "round 1: the sum is abandoned: 2 of 4 parties have sent keys, and its "
-            "threshold is 3"
+            "round 1: the sum is abandoned: 2 of 4 parties have sent keys, fewer than "
+            "the threshold of 3"
         ]
         assert [kind for kind, *_ in ask.asked] == ["round"]

@@ -10,7 +10,8 @@ import tensorflow_federated as tff
 
 import tfl_research as tfl
 from tfl_research import algorithms, clients, processes
-from tfl_research.experiment import building, setup as setups
+from tfl_research.experiment import setup as setups
+from tfl_research.experiment.running import building
 from tfl_research.registry import registered
 
 NAMES = algorithms.ALGORITHMS.names()

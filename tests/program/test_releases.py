@@ -383,7 +383,7 @@ class TestPrivateEvaluation:
                 )
 
         release = given(accuracy=private_accuracy())
-        with pytest.raises(UserError, match="evaluation_noise_multiplier: noises the"):
+        with pytest.raises(UserError, match="evaluation_noise_multiplier: adds noise"):
             fake.run(tmp_path, releases=release, evaluator=LossOnly())
 
 

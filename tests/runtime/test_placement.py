@@ -45,18 +45,17 @@ tf.config.experimental.set_memory_growth = lambda device, value: None
 tf.config.experimental.get_device_details = lambda device: {"device_name": "half"}
 
 import tfl_research as tfl
-import importlib
+from tfl_research.runtime.rounds import local_rounds
 
-in_process = importlib.import_module("tfl_research.runtime.in_process")
 places = []
-run_chunk = in_process.run_chunk
+run_chunk = local_rounds.run_chunk
 
 def noted(*arguments):
     part = run_chunk(*arguments)
     places.extend(tensor.device[-5:] for tensor in part[:1])
     return part
 
-in_process.run_chunk = noted
+local_rounds.run_chunk = noted
 told = {}
 privacy = tfl.UserLevelPrivacy(noise_multiplier=1.0)
 for accelerator in ("none", "gpu"):

@@ -124,7 +124,7 @@ def test_without_namespaces_it_starts_only_where_that_was_accepted(monkeypatch):
     )
     monkeypatch.setattr(workers_module, "_KEEPER", refuses)
     with pytest.raises(
-        runtime.NotIsolated, match=r"Operation not permitted\).*whoever"
+        runtime.NotIsolated, match=r"Operation not permitted\).*anybody who"
     ):
         runtime.Worker().stub()
     worker = runtime.Worker(open_port=True)

@@ -118,7 +118,7 @@ class TestResults:
             bench.main()
         assert measured == ["W9", "W1"]
         told = capsys.readouterr()
-        assert f"W9: {output} has it" in told.err
+        assert f"W9: {output} already has this result" in told.err
         # Said in the table, and the run went on.
         assert "| W9 | none |" in told.out
         assert "W9, no opacus: no answer within 300 s" in told.out

@@ -247,7 +247,7 @@ def test_what_the_event_does_not_cover_is_withheld(tmp_path):
     columns = json.loads((tmp_path / "run" / "columns.json").read_text())["columns"]
     assert columns["result"]["class"] == "private"
     statement = " ".join((tmp_path / "run" / "privacy.txt").read_text().split())
-    assert "Private, covered by ε: result, export/final." in statement
+    assert "Private, covered by ε: result." in statement
     given = run(
         SEEDED,
         tmp_path / "given",
@@ -260,6 +260,20 @@ def test_what_the_event_does_not_cover_is_withheld(tmp_path):
     stream = io.StringIO()
     run(SEEDED, tmp_path / "public", stream, rounds=1, public_data=True)
     assert "not covered: cohort" in stream.getvalue()
+
+
+def test_the_statement_says_what_selected_the_best_round(tmp_path):
+    result = run(
+        SEEDED,
+        tmp_path / "run",
+        public_data=True,
+        evaluate=lambda state: {"loss": float(state["count"])},
+        training=tfl.Training(rounds=1, run_seed="7", selection_metric="loss"),
+    )
+    summary = json.loads((result.path / "summary.json").read_text())
+    assert summary["best"]["selected_by"] == "eval_loss"
+    statement = " ".join((result.path / "privacy.txt").read_text().split())
+    assert "The best model is chosen by eval_loss, which is exact" in statement
 
 
 def test_without_a_declaration_no_epsilon_is_known(drawing, tmp_path):

@@ -304,7 +304,8 @@ WITHHELD = outputs.Release(is_private=True, withholds=True)
 
 def given_out(release, decided_by="", **more):
     columns = ("round", "cohort_size", "eval_loss", "held_out_loss", "clip_norm")
-    return GivenOut(release, columns, ("clients.csv",), decided_by, **more)
+    files = ("export/final", "clients.csv")
+    return GivenOut(release, columns, files, decided_by, **more)
 
 
 class TestOutputs:

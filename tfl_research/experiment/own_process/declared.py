@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Optional, TextIO
 from tfl_research import privacy
 from tfl_research.errors import SettingError, UserError, message_for_command_line
 from tfl_research.experiment.private import accounts, on_workers, recharging, run_seed
+from tfl_research.experiment.private.releases import given_out
 from tfl_research.privacy import DeclaredPlan
 from tfl_research.privacy.ledger.statements.statement import (
     opening_lines,
     privacy_statement,
 )
 from tfl_research.privacy.ledger.statements.statement_outputs import GivenOut
+from tfl_research.program.evaluation.deciding import deciding_column
 from tfl_research.sampling import Sampler, Successive
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.files import atomic
@@ -256,6 +258,23 @@ def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
     rounds = measurements.read(folder.measurements_path)
     columns += dict.fromkeys(name for each in rounds.values() for name in each)
     files = ["measurements.jsonl"] if rounds else []
+    decided_by = given_out.decided(folder, _deciding_column(prepared))
+    files += given_out.results(
+        prepared.training, decided_by, has_model=prepared.exporter.has_model
+    )
     if prepared.training.tensorboard:
         files.append("logdir")
-    return GivenOut(prepared.release(), columns, files, "")
+    return GivenOut(prepared.release(), columns, files, decided_by)
+
+
+def _deciding_column(prepared: Prepared) -> Optional[str]:
+    """Returns the column that selects the best model, or None."""
+    metric = prepared.training.selection_metric
+    of_test = prepared.selection_metric
+    if metric is None and of_test is None:
+        return None
+    try:
+        return deciding_column(metric, of_test or "", prepared.release(), ["eval"])
+    except ValueError:
+        # The run is refused because of its selection metric.
+        return None

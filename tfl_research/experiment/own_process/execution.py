@@ -140,9 +140,8 @@ def _opened(
             callbacks.insert(0, program.TensorBoard())
         has_model = prepared.exporter.has_model
         by_state = not has_model and prepared.evaluator is not None
-        selection = "loss" if experiment.test is not None else None
         yield {
-            "task": _Clients(prepared.clients, selection),
+            "task": _Clients(prepared.clients, prepared.selection_metric),
             "engine": engine,
             "process_plan": prepared.plan,
             "sampler": declared.secret_cohorts(prepared, folder),

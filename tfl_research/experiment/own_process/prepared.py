@@ -74,6 +74,11 @@ class Prepared:
         plan = self.plan
         return not isinstance(plan, DeclaredPlan) or plan.repeatable
 
+    @property
+    def selection_metric(self) -> Optional[str]:
+        """The metric that selects the best model if the user names none, or None."""
+        return None if self.experiment.test is None else "loss"
+
     def values_digest(self) -> Optional[ValuesDigest]:
         """Returns the digest of the clients' values; None without clients.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
 
 from tfl_research import outputs
 from tfl_research.experiment.private.releases import released
@@ -25,6 +27,7 @@ from tfl_research.storage.files import atomic
 from tfl_research.storage.metrics import metrics_log
 
 if TYPE_CHECKING:
+    from tfl_research.experiment.configs import Training
     from tfl_research.experiment.setup import Setup
 
 
@@ -44,24 +47,54 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
     column = released.deciding_column(setup)
-    decided_by = "" if column is None else selection_column(column)
     if experiment.release.selection_epsilon is not None:
-        decided_by = deciding.PRIVATE_CHOICE
-    if folder.summary_path.exists() and not (folder.export_path / "best").exists():
-        # The run has ended without a choice.
-        decided_by = ""
+        column = deciding.PRIVATE_CHOICE
+    decided_by = decided(folder, column)
     files = [CLIENTS]
     if setup.task.held_out is not None:
         files.append(HELD_OUT_CLIENTS)
-    if decided_by == deciding.PRIVATE_CHOICE:
-        files.append(BEST_BY_NOISE)
-    elif decided_by:
-        files.append(BEST_MODEL)
+    files += results(experiment.training, decided_by)
     if experiment.training.tensorboard:
         files.append("logdir")
     if experiment.audit is not None:
         files += ["audit.json", "canaries.svg", MEMBERSHIP]
     return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
+
+
+def decided(folder: RunFolder, column: Optional[str]) -> str:
+    """Returns what selects the best model; "" if nothing does, or nothing was selected.
+
+    Args:
+      folder: the folder of the run.
+      column: the column that the run selects by, `deciding.PRIVATE_CHOICE`, or None.
+    """
+    if column is None:
+        return ""
+    if folder.summary_path.exists():
+        summary = json.loads(folder.summary_path.read_text(encoding="utf-8"))
+        if summary.get("best") is None:
+            return ""
+    return column if column == deciding.PRIVATE_CHOICE else selection_column(column)
+
+
+def results(
+    training: Training, decided_by: str, *, has_model: bool = True
+) -> Sequence[str]:
+    """Returns the names of the report and of the models that a run writes at its end.
+
+    Args:
+      training: the settings that leave reports and models out.
+      decided_by: see `decided`.
+      has_model: whether the state of the run has a model.
+    """
+    names = ["report.html"] if training.report else []
+    if training.export and has_model:
+        names.append("export/final")
+        if decided_by == deciding.PRIVATE_CHOICE:
+            names.append(BEST_BY_NOISE)
+        elif decided_by:
+            names.append(BEST_MODEL)
+    return names
 
 
 def _further(folder: RunFolder, known: list[str]) -> list[str]:

@@ -20,8 +20,6 @@ OF_EVERY_RUN = (
     "privacy.txt",
     "metrics.csv",
     "summary.json",
-    "report.html",
-    "export/final",
 )
 
 

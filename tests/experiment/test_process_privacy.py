@@ -206,6 +206,7 @@ def test_noise_by_a_seed_is_charged_once(tmp_path):
     result = run(SEEDED, tmp_path, stream)
     assert lines(tmp_path) == [1, 2, 3, 4, 5]
     assert result.epsilon == pytest.approx(epsilon(5), rel=1e-6)
+    assert result.delta == DELTA
     assert "is charged once" in stream.getvalue()
     # The repeated rounds are the same to the last bit.
     repeated = (tmp_path / "measurements.jsonl").read_text().splitlines()
@@ -280,6 +281,7 @@ def test_without_a_declaration_no_epsilon_is_known(drawing, tmp_path):
     stream = io.StringIO()
     result = run(drawing, tmp_path, stream, privacy=None, rounds=1)
     assert result.epsilon == np.inf
+    assert result.delta is None
     assert "this process draws noise (RandomStandardNormal); ε is not accounted" in (
         stream.getvalue()
     )

@@ -24,12 +24,16 @@ from tfl_research.program.evaluation.deciding import PRIVATE_CHOICE
         ("eval_auc:0.5,eval_loss:0.5", {"round": 1}, "eval_selection_score"),
         (PRIVATE_CHOICE, {"round": 1}, PRIVATE_CHOICE),
         (PRIVATE_CHOICE, None, ""),
+        # Of an earlier end of the run; the file is written again.
+        ("eval_loss", "damaged", "eval_loss"),
     ],
 )
 def test_what_selected_the_best_model(tmp_path, column, best, expected):
     folder: Any = types.SimpleNamespace(summary_path=tmp_path / "summary.json")
     if best is not ...:
-        folder.summary_path.write_text(json.dumps({"best": best}), encoding="utf-8")
+        text = json.dumps({"best": best})
+        text = text[:-3] if best == "damaged" else text
+        folder.summary_path.write_text(text, encoding="utf-8")
     assert given_out.decided(folder, column) == expected
 
 

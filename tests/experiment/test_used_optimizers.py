@@ -1,4 +1,4 @@
-"""The record names the optimizers that are used, also those of own algorithms."""
+"""The run's record names an optimizer only if the algorithm uses this optimizer."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def weighted_metrics():
 
 
 def test_weights_of_examples_and_classes_against_keras_evaluate():
-    """Keras takes weights by output: those of classes times those of examples."""
+    """Keras multiplies the weight of a class by the weight of an example."""
     y = {"kind": CLASSES % 3, "size": NUMBERS[:, :1]}
     model, factors = two_heads(), np.array([1.0, 3.0, 0.5], np.float32)
     losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}

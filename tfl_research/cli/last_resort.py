@@ -70,14 +70,16 @@ def guarded(
         if error.filename is not None:
             text = f"{_words(error)}; correct this, then give the same command again"
             return say(program, text, USAGE_ERROR)
-        text = f"{_words(error)}; this error was not expected; {_kept(error, folder())}"
-        return say(program, text, UNFORESEEN)
+        return say(program, _unforeseen(error, folder()), UNFORESEEN)
     except OwnPartError as error:
         text = f"{error.for_command_line}; {_kept(error, folder())}"
         return say(program, text, UNFORESEEN)
     except Exception as error:  # noqa: BLE001, the traceback is kept.
-        text = f"{_words(error)}; this error was not expected; {_kept(error, folder())}"
-        return say(program, text, UNFORESEEN)
+        return say(program, _unforeseen(error, folder()), UNFORESEEN)
+
+
+def _unforeseen(error: Exception, folder: Optional[pathlib.Path]) -> str:
+    return f"{_words(error)}; this error was not expected; {_kept(error, folder)}"
 
 
 def exit_with(program: str, main: Callable[[Sequence[str]], int]) -> NoReturn:

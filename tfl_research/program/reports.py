@@ -151,6 +151,12 @@ class RunResult:
 
         return pandas.read_csv(io.StringIO(self.metrics_csv))
 
+    @property
+    def delta(self) -> Optional[float]:
+        """δ of `epsilon`; None without privacy."""
+        deltas = self.metrics["delta"].dropna()
+        return float(deltas.iloc[-1]) if len(deltas) else None
+
     @functools.cached_property
     def measurements(self) -> dict[int, dict[str, Any]]:
         """The metrics that are not scalar numbers, as arrays by round and name.

@@ -95,7 +95,7 @@ class Cohorts(Settings):
             )
 
     def flat(self) -> dict[str, Any]:
-        """Returns values by the settings' names, with those of your own sampler."""
+        """Returns the settings by name, and the parameters of your own sampler."""
         return {**super().flat(), **({} if self.own is None else self.own.flat())}
 
     def changed_from(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Optional, TextIO
@@ -23,7 +22,7 @@ from tfl_research.sampling import Sampler, Successive
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.files import atomic
 from tfl_research.storage.fingerprint import Fingerprint
-from tfl_research.storage.metrics import measurements, metrics_log
+from tfl_research.storage.metrics import measurements
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.prepared import Prepared
@@ -250,10 +249,7 @@ def _write_statement(
 
 
 def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
-    columns = list(metrics_log.COLUMNS)
-    if folder.metrics_path.exists():
-        with folder.metrics_path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), columns)
+    columns = given_out.columns_of(folder)
     columns = [name for name in columns if not name.startswith("held_out_")]
     rounds = measurements.read(folder.measurements_path)
     columns += dict.fromkeys(name for each in rounds.values() for name in each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,5 +67,10 @@ class ProcessResult:
 
     @property
     def epsilon(self) -> float:
-        """ε of all executed rounds at the run's δ; infinite if not declared."""
+        """ε of all executed rounds, at `delta`; infinite if no noise is declared."""
         return self.ended.epsilon
+
+    @property
+    def delta(self) -> Optional[float]:
+        """δ of `epsilon`; None if no noise is declared."""
+        return self.ended.delta

@@ -107,8 +107,8 @@ def _algorithm(
 
     Args:
       setup: the setup of the experiment.
-      optimizers: what the builder gets as the optimizers of clients and server; by
-        default those of the experiment.
+      optimizers: the client optimizer and the server optimizer that the builder gets;
+        by default the optimizers of the experiment.
     """
     experiment = setup.experiment
     settings = experiment.server_optimizer

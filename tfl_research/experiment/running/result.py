@@ -90,8 +90,7 @@ class Result:
     @property
     def delta(self) -> Optional[float]:
         """δ of `epsilon`; None without privacy."""
-        deltas = self.metrics["delta"].dropna()
-        return float(deltas.iloc[-1]) if len(deltas) else None
+        return self.ended.delta
 
     def model(self, which: str = "final") -> Any:
         """Returns a trained Keras model that maps x `[batch, ...]` to logits.

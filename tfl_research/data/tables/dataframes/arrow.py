@@ -147,8 +147,9 @@ def check_alike(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> None:
 def frame(table: Any, rows: Optional[np.ndarray] = None) -> pd.DataFrame:
     """Rows of an Arrow table as a DataFrame, whose index is the rows' numbers from 0.
 
-    Categories of pandas stay categories. A Parquet file has those of numbers as plain
-    numbers, and only the schema's metadata say what they are.
+    Columns that were categories in pandas are categories again. In a Parquet file, a
+    category that is a number looks like any other number. Only the schema's metadata
+    tell that the column has categories.
 
     Args:
       table: the table.

@@ -36,14 +36,10 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
 
     Args:
       setup: the setup of the run.
-      folder: the folder of the run. The columns are those of its metrics.csv, or before
-        the first round those of every metrics.csv.
+      folder: the folder of the run.
     """
     experiment, release = setup.experiment, released.release_of(setup)
-    columns, table = list(metrics_log.COLUMNS), folder.metrics_path
-    if table.exists():
-        with table.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), columns)
+    columns = columns_of(folder)
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
     column = released.deciding_column(setup)
@@ -61,6 +57,18 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
 
 
+def columns_of(folder: RunFolder) -> list[str]:
+    """Returns the columns of a run's metrics.csv.
+
+    Before the first round, the columns that every metrics.csv has.
+    """
+    columns = list(metrics_log.COLUMNS)
+    if folder.metrics_path.exists():
+        with folder.metrics_path.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), columns)
+    return columns
+
+
 def decided(folder: RunFolder, column: Optional[str]) -> str:
     """Returns what selects the best model; "" if nothing does, or nothing was selected.
 
@@ -71,8 +79,12 @@ def decided(folder: RunFolder, column: Optional[str]) -> str:
     if column is None:
         return ""
     if folder.summary_path.exists():
-        summary = json.loads(folder.summary_path.read_text(encoding="utf-8"))
-        if summary.get("best") is None:
+        try:
+            summary = json.loads(folder.summary_path.read_text(encoding="utf-8"))
+        except ValueError:
+            # The file of an earlier end is damaged; this start writes it again.
+            summary = None
+        if isinstance(summary, dict) and summary.get("best") is None:
             return ""
     return column if column == deciding.PRIVATE_CHOICE else selection_column(column)
 

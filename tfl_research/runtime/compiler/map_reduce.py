@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -51,7 +51,11 @@ class MapReduce:
         initialize, form = map_reduce_form(process)
         self.initialize = Graph(initialize)
         self.prepare = Graph(form.prepare)
-        self.work = Graph(form.work)
+        self.client_type = process_shape.client_type(process)
+        self.layout = ClientLayout(self.client_type)
+        # Datasets are several tensors each, and all of them are arguments of a program.
+        optional = 0 if self.layout.has_sequences else len(self.layout.types)
+        self.work = Graph(form.work, optional=optional)
         self.zero = Graph(form.zero)
         self.accumulate = Graph(form.accumulate)
         self.merge = Graph(form.merge)
@@ -60,14 +64,12 @@ class MapReduce:
         self.moduli = Graph(form.secure_modular_sum_modulus)
         self.bitwidths = Graph(form.secure_sum_bitwidth)
         self.largest = Graph(form.secure_sum_max_input)
-        self.client_type = process_shape.client_type(process)
         update, *secure = form.work.result_type
         self.num_update_leaves = len(leaf_types(update))
         self.num_modular_leaves = len(leaf_types(secure[2]))
         self.secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = _specs(process.next.type_signature.parameter[0])
         self.context_specs = _specs(form.prepare.result_type)
-        self.layout = ClientLayout(self.client_type)
         names = member_names(self.client_type)
         # Position of a client's number of steps. More steps do not change the result,
         # so vectorised clients can share one number of steps and one loop.
@@ -77,7 +79,6 @@ class MapReduce:
         secure_specs = [tf.TensorSpec(t.shape, t.dtype) for t in self.secure_types]
         self.accumulator_specs = _specs(form.zero.result_type) + secure_specs
         self.report_specs = _specs(update) + secure_specs
-        constants = tuple(value for graph in self.graphs for value in graph.constants)
         # A graph does not know the shapes of a dataset's elements.
         layout = str(self.layout.specs) if self.layout.has_sequences else ""
         # A graph lacks arguments that it does not use, so arguments count separately.
@@ -89,11 +90,11 @@ class MapReduce:
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
         structure = (*fingerprints, *arguments, layout)
-        programs = family(structure, self.work.loops, self.accumulate.fingerprint)
-        self.sharing = SharedPrograms(programs, self.graphs, constants)
+        shared = family(structure, self.work.loops, self.accumulate.fingerprint)
+        self.sharing = SharedPrograms()
         # Processes of equal structure share these, see `Family`.
-        self.shapes, self.measured = programs.shapes, programs.measured
-        self.measured_alike = programs.alike
+        self.shapes, self.measured = shared.shapes, shared.measured
+        self.measured_alike = shared.alike
 
     def trace(
         self,
@@ -216,10 +217,41 @@ class MapReduce:
         XLA has one more result: whether a guard was violated, so that the other results
         are worthless.
         """
-        program = ChunkProgram(self, mode).trace
-        return self.compiled(
-            "chunk", mode, program, self.context_specs, self.layout.specs, _COUNT
+        read = self._read_leaves()
+        specs = [self.layout.specs[place] for place in read]
+        program = self.compiled(
+            "chunk",
+            mode,
+            ChunkProgram(self, mode, read).trace,
+            self.context_specs,
+            specs,
+            _COUNT,
+            graphs=[*self.of_client, self.zero, self.accumulate],
+            further=read.index(self.step_bound) if self.step_bound in read else None,
         )
+        if len(read) == len(self.layout.specs):
+            return program
+        return lambda context, leaves, count: program(
+            context, [leaves[place] for place in read], count
+        )
+
+    def _read_leaves(self) -> list[int]:
+        """Returns the positions of the client leaves that a chunk's program takes.
+
+        A leaf that no client's work reads, as the roles under an attack on data, is no
+        argument. So the program is the same with and without this leaf.
+        """
+        everything = list(range(len(self.layout.specs)))
+        if self.layout.has_sequences:
+            return everything
+        read = [place for place in self.work.read if place < len(everything)]
+        # A program has leaves by which it knows the number of clients.
+        return read if set(read) - {self.step_bound} else everything
+
+    @property
+    def of_client(self) -> list[Graph]:
+        """The graphs that `reported` traces."""
+        return [self.work, self.bitwidths, self.largest]
 
     def build(self, mode: Mode, parts: int = 1) -> None:
         """Builds the programs of a round.
@@ -256,6 +288,7 @@ class MapReduce:
             mode,
             lambda state: list(self.trace(self.prepare, *state)),
             self._state,
+            graphs=[self.prepare],
         )
 
     def _combined(self, first: Any, second: Any) -> list[tf.Tensor]:
@@ -267,7 +300,14 @@ class MapReduce:
     def combine(self, mode: Mode) -> Any:
         """The program (accumulator, accumulator) -> accumulator of all clients."""
         accumulator = self.accumulator_specs
-        return self.compiled("combine", mode, self._combined, accumulator, accumulator)
+        return self.compiled(
+            "combine",
+            mode,
+            self._combined,
+            accumulator,
+            accumulator,
+            graphs=[self.merge],
+        )
 
     def finish(self, mode: Mode, parts: int) -> Any:
         """The program (state leaves, accumulators) -> new state and metrics leaves."""
@@ -283,7 +323,15 @@ class MapReduce:
             )
 
         accumulators = [self.accumulator_specs] * parts
-        return self.compiled(f"finish {parts}", mode, finish, self._state, accumulators)
+        graphs = [self.report, self.update, self.moduli]
+        return self.compiled(
+            f"finish {parts}",
+            mode,
+            finish,
+            self._state,
+            accumulators,
+            graphs=[self.merge, *graphs] if parts > 1 else graphs,
+        )
 
     @functools.cached_property
     def reduced_secure(self) -> Any:
@@ -306,7 +354,25 @@ class MapReduce:
         """Whether XLA compiles the program of a chunk as a whole."""
         return mode.compiler == "xla" and not self.layout.has_sequences
 
-    def compiled(self, name: str, mode: Mode, program: Any, *signature: Any) -> Any:
+    def compiled(
+        self,
+        name: str,
+        mode: Mode,
+        program: Any,
+        *signature: Any,
+        graphs: Sequence[Graph],
+        further: Hashable = None,
+    ) -> Any:
+        """A program, which processes with equal graphs share.
+
+        Args:
+          name: of the program.
+          mode: of the engine.
+          program: adds the program to the graph that is being traced.
+          *signature: specs of the program's arguments.
+          graphs: all graphs that the program traces.
+          further: what else the program depends on.
+        """
         # One trace serves all shapes; XLA compiles it once for each shape. The server's
         # programs are small, and compiling them would take more time than it saves.
         is_compiled = name in _OF_CLIENTS and self.by_xla(mode)
@@ -315,6 +381,7 @@ class MapReduce:
             whole = [self.report, self.update]
         elif is_compiled:
             whole = [self.work]
-        return self.sharing.program(
-            (name, mode), program, signature, is_compiled, whole
-        )
+        # How a program divides its arguments and results.
+        split = self.num_update_leaves, self.num_modular_leaves, str(self.secure_types)
+        key = name, mode, split, further
+        return self.sharing.program(key, program, signature, is_compiled, graphs, whole)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from tfl_research import _tff_compat
@@ -44,22 +46,20 @@ def _remove(call: Any, function: Any) -> None:
     kept = [i for i, argument in enumerate(arguments) if argument.name in read]
     if len(kept) == len(arguments):
         return
-    controls = list(call.input[len(arguments) :])
-    inputs = [call.input[index] for index in kept]
-    del call.input[:]
-    call.input.extend([*inputs, *controls])
-    types = call.attr["Tin"].list.type
-    kept_types = [types[index] for index in kept]
-    del types[:]
-    types.extend(kept_types)
-    attributes = [function.arg_attr[index] for index in kept]
-    copies = [
-        type(attribute).FromString(attribute.SerializeToString())
-        for attribute in attributes
-    ]
+    # Control inputs come after the arguments.
+    _keep(call.input, [*kept, *range(len(arguments), len(call.input))])
+    _keep(call.attr["Tin"].list.type, kept)
+    attributes = [copy.deepcopy(function.arg_attr[index]) for index in kept]
     function.arg_attr.clear()
-    for index, attribute in enumerate(copies):
+    for index, attribute in enumerate(attributes):
         function.arg_attr[index].CopyFrom(attribute)
-    kept_arguments = [arguments[index] for index in kept]
-    del function.signature.input_arg[:]
-    function.signature.input_arg.extend(kept_arguments)
+    if "_input_shapes" in function.attr:
+        _keep(function.attr["_input_shapes"].list.shape, kept)
+    _keep(function.signature.input_arg, kept)
+
+
+def _keep(repeated: Any, places: Sequence[int]) -> None:
+    """Removes all entries of a repeated field except those at the given places."""
+    entries = [copy.deepcopy(repeated[place]) for place in places]
+    del repeated[:]
+    repeated.extend(entries)

@@ -73,10 +73,10 @@ SWEPT = {
 }
 
 
-def forget(monkeypatch):
+def forget():
     known_forms.forget()
     known_builders.forget()
-    monkeypatch.setattr(families, "_families", {})
+    families.forget()
 
 
 def ran(folder, points):
@@ -107,14 +107,14 @@ def ran(folder, points):
         pytest.param("rules", marks=pytest.mark.campaign),
     ],
 )
-def test_the_third_point_is_the_same_alone(name, tmp_path, monkeypatch):
+def test_the_third_point_is_the_same_alone(name, tmp_path):
     base, setting, values = SWEPT[name]
     points = [
         Point.changed(f"{value}", base, {}, **{setting: value}) for value in values
     ]
-    forget(monkeypatch)
+    forget()
     rows, weights = ran(tmp_path / "all", points)
-    forget(monkeypatch)
+    forget()
     rows_alone, weights_alone = ran(tmp_path / "alone", points[-1:])
     assert rows == rows_alone
     for found, expected in zip(weights, weights_alone):

@@ -201,8 +201,8 @@ def test_a_later_process_needs_the_longest_shape_alone():
     assert shapes.padded(6, 3, LARGE) == (6, 3)
 
 
-def test_processes_share_what_depends_on_the_clients_steps(monkeypatch):
-    monkeypatch.setattr(families, "_families", {})
+def test_processes_share_what_depends_on_the_clients_steps():
+    families.forget()
     first = families.family(("mean",), "steps", "sum")
     other = families.family(("attacked mean",), "steps", "sum")
     median = families.family(("median",), "steps", "stack")

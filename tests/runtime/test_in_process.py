@@ -157,21 +157,20 @@ class TestChunks:
         """Another seed of the weights is the same program, another rate an argument."""
         task = make_task()
         cohort = task.train.cohort(task.train.client_ids, seed=3, round_number=1)
-        # A structure that no other test has.
-        momentum = {"server_optimizer": sgd(1.0, 0.5)}
+        families.forget()
         lifted = []
         build = shared_programs.SharedPrograms._built
 
-        def counted(self, trace, signature, compiled, used, places):
+        def counted(self, trace, signature, compiled, graphs, places):
             if compiled:
                 lifted.append(len(places))
-            return build(self, trace, signature, compiled, used, places)
+            return build(self, trace, signature, compiled, graphs, places)
 
         monkeypatch.setattr(shared_programs.SharedPrograms, "_built", counted)
 
         def trained(rate, seed=0):
             process = processes.build_fed_avg(
-                task, client_optimizer=sgd(rate), seed=seed, **momentum
+                task, client_optimizer=sgd(rate), seed=seed
             )
             with runtime.in_process(process, mode=MODES[0]) as engine:
                 return engine.next(engine.initialize(), cohort)
@@ -181,7 +180,7 @@ class TestChunks:
         # The rate is an argument of the first program already.
         assert lifted == [1]
         for rate, found in zip((0.1, 0.2, 0.05), swept):
-            monkeypatch.setattr(families, "_families", {})
+            families.forget()
             for ours, alone in zip(leaves(found), leaves(trained(rate))):
                 np.testing.assert_array_equal(ours, alone)
 
@@ -201,7 +200,7 @@ class TestChunks:
         ids=["quotients", "graph", "power_of_two", "zeros", "powers"],
     )
     def test_what_compilers_make_of_a_constant_is_the_same_in_a_sweep(
-        self, compiler, work, constants, first, monkeypatch
+        self, compiler, work, constants, first
     ):
         values = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
         add_one = tff.tensorflow.computation(lambda s: s + 1.0, np.float32)
@@ -233,9 +232,9 @@ class TestChunks:
                     sums.append(np.asarray(total))
             return sums
 
-        monkeypatch.setattr(families, "_families", {})
+        families.forget()
         for constant, found in [(c, trained(c)) for c in constants]:
-            monkeypatch.setattr(families, "_families", {})
+            families.forget()
             np.testing.assert_array_equal(found, trained(constant))
 
     @pytest.mark.parametrize(("chunk_size", "parts"), [(1, 2), (4, 2), (8, 1)])
@@ -250,9 +249,9 @@ class TestChunks:
         ) as engine:
             whole = engine._programs.compiled
 
-            def recorded(name, *arguments):
+            def recorded(name, *arguments, **named):
                 built.append(name)
-                return whole(name, *arguments)
+                return whole(name, *arguments, **named)
 
             engine._programs.compiled = recorded
             engine.next(engine.initialize(), cohort)

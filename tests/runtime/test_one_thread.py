@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfl_research.runtime.compiler import xla
-from tfl_research.runtime.compiler.families import family
+from tfl_research.runtime.compiler import families, xla
 from tfl_research.runtime.compiler.shared_programs import SharedPrograms
 from tfl_research.runtime.tracing.one_thread import on_one_thread
 
@@ -56,11 +55,10 @@ def test_engines_leave_xla_the_products_of_a_pool(monkeypatch, flags):
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_program_that_xla_compiles_has_one_thread(compiled):
-    own = family(("test_one_thread", compiled))
-    shared = SharedPrograms(own, [], [])
-    scalar = tf.TensorSpec([], tf.float32)
-    program = shared.program("chunk", lambda x: [x + 1.0], [scalar], compiled)
+    shared = SharedPrograms()
+    signature, key = [tf.TensorSpec([], tf.float32)], ("test_one_thread", compiled)
+    program = shared.program(key, lambda x: [x + 1.0], signature, compiled, [])
     assert float(program(tf.constant(2.0))[0]) == 3.0
-    traced = own.get("chunk").whole(()).function
+    traced = families.known((key, (), repr(signature), ())).whole(()).function
     kinds = {op.type for op in traced.graph.get_operations()}
     assert ("MapDefun" in kinds) == compiled

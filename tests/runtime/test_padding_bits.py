@@ -70,13 +70,13 @@ def recurrent_builder():
         ),
     ],
 )
-def test_padding_changes_no_bit(mode, builder, monkeypatch):
+def test_padding_changes_no_bit(mode, builder):
     task = make_task(builder)
     process = processes.build_fed_avg(task, client_optimizer=sgd())
     cohorts = cohorts_of(task)
     found = []
     for shape in ((), (3, 40), (4, 64)):
-        monkeypatch.setattr(families, "_families", {})
+        families.forget()
         with runtime.in_process(process, mode=mode, parallel=2) as engine:
             if shape:
                 engine._programs.shapes.add(shape)

@@ -63,9 +63,9 @@ def test_digests_inside_a_running_event_loop():
     assert asyncio.run(main()) == runtime.computation_digests(again)
 
 
-def test_threads_that_compile_at_once_do_not_disturb_each_other(expected, monkeypatch):
+def test_threads_that_compile_at_once_do_not_disturb_each_other(expected):
     """Two equal processes, which share programs, and one of another kind."""
-    monkeypatch.setattr(families, "_families", {})
+    families.forget()
     names = ("gaussian", "gaussian", "fed_avg")
     with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
         for name, result in zip(names, pool.map(trained, names)):

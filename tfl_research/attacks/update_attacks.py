@@ -19,6 +19,7 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.attacks.distance_attacks import min_max, min_sum
 from tfl_research.attacks.honest_rows import HonestRows, replaced
+from tfl_research.runtime.graphs.constants import ARGUMENT
 
 __all__ = [
     "alie",
@@ -35,6 +36,14 @@ __all__ = [
 _POWER_ITERATIONS = 20
 
 
+def _argument(value: float) -> tf.Tensor:
+    """Makes a constant that programs take as an argument.
+
+    So attacks that differ only in the constant share a program in a sweep.
+    """
+    return tf.constant(value, tf.float32, name=ARGUMENT)
+
+
 def gaussian(
     updates: tf.Tensor,
     malicious: tf.Tensor,
@@ -48,7 +57,7 @@ def gaussian(
     Blanchard et al. 2017 (arXiv 1703.02757), whose experiments take a standard
     deviation of 200. The noise of different rows is independent.
     """
-    noise = scale * stateless_random.normal(tf.shape(updates), seed)
+    noise = _argument(scale) * stateless_random.normal(tf.shape(updates), seed)
     return replaced(updates, malicious, present, noise)
 
 
@@ -66,7 +75,7 @@ def sign_flip(
     flipping of Karimireddy et al. 2020 (arXiv 2006.09365). The seed is not used.
     """
     del seed
-    return replaced(updates, malicious, present, -scale * updates)
+    return replaced(updates, malicious, present, _argument(-scale) * updates)
 
 
 def scaled(
@@ -84,7 +93,7 @@ def scaled(
     not used.
     """
     del seed
-    return replaced(updates, malicious, present, scale * updates)
+    return replaced(updates, malicious, present, _argument(scale) * updates)
 
 
 def alie_deviations(count: tf.Tensor, byzantine: tf.Tensor) -> tf.Tensor:
@@ -129,7 +138,7 @@ def alie(
         byzantine = tf.reduce_sum(tf.cast(malicious & present, tf.int32))
         deviations = tf.cast(alie_deviations(number, byzantine), tf.float32)
     else:
-        deviations = tf.constant(scale, tf.float32)
+        deviations = _argument(scale)
     rows = honest.mean - deviations * honest.stddev
     return replaced(updates, malicious, present, rows, honest)
 
@@ -150,7 +159,9 @@ def inner_product(
     """
     del seed
     honest = HonestRows.of(updates, malicious, present)
-    return replaced(updates, malicious, present, -scale * honest.mean, honest)
+    return replaced(
+        updates, malicious, present, _argument(-scale) * honest.mean, honest
+    )
 
 
 def mimic(

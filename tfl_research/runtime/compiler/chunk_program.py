@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 import tensorflow as tf
 
@@ -21,10 +22,13 @@ class ChunkProgram:
     Args:
       form: the graphs of the process.
       mode: how clients are executed.
+      read: positions of the client leaves that `trace` gets; by default it gets all.
     """
 
-    def __init__(self, form: MapReduce, mode: Mode):
-        self._form, self._mode = form, mode
+    def __init__(
+        self, form: MapReduce, mode: Mode, read: Optional[Sequence[int]] = None
+    ):
+        self._form, self._mode, self._read = form, mode, read
         self._xla = mode.compiler == "xla"
         # If clients hold datasets, XLA compiles only a part of the work.
         loops = form.layout.has_sequences
@@ -34,32 +38,38 @@ class ChunkProgram:
 
     def trace(self, context: Any, leaves: Any, count: tf.Tensor) -> list[tf.Tensor]:
         """Traces the program; see `MapReduce.chunk`."""
+        places = range(len(leaves)) if self._read is None else self._read
+        given = dict(zip(places, leaves))
         report = self._folded if self._mode.clients == "folded" else self._vectorised
-        return self._accumulated(report(context, leaves), count)
+        return self._accumulated(report(context, given), count)
 
-    def _folded(self, context: Any, leaves: Any) -> Any:
-        form = self._form
+    def _client(self, values: Mapping[int, Any]) -> list[Any]:
+        """A client's leaves from their values by position; None for other leaves."""
+        layout = self._form.layout
+        return layout.unpack([values.get(i) for i in range(len(layout.specs))])
 
+    def _folded(self, context: Any, leaves: Mapping[int, Any]) -> Any:
         def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
-            client = form.layout.unpack([self._row(leaf, index) for leaf in leaves])
-            return form.reported(client, context, self._use, violations)
+            rows = {place: self._row(leaf, index) for place, leaf in leaves.items()}
+            return self._form.reported(
+                self._client(rows), context, self._use, violations
+            )
 
         return report
 
-    def _vectorised(self, context: Any, leaves: Any) -> Any:
+    def _vectorised(self, context: Any, leaves: Mapping[int, Any]) -> Any:
         form = self._form
-        own = dict(enumerate(leaves))
+        own = dict(leaves)
         common: dict[int, tf.Tensor] = {}
-        if form.step_bound is not None:
+        if form.step_bound in own:
             common[form.step_bound] = tf.reduce_max(own.pop(form.step_bound))
 
         use = dataclasses.replace(self._use, at_once=True)
 
         def work(client: Any) -> Any:
-            values = {**client, **common}
             violations = [tf.constant(False)]
             reported = form.reported(
-                [values[i] for i in range(len(leaves))], context, use, violations
+                self._client({**client, **common}), context, use, violations
             )
             return [*reported, functools.reduce(tf.logical_or, violations)]
 

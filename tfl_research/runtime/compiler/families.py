@@ -1,10 +1,10 @@
-"""Compiled programs that processes of equal structure share."""
+"""Compiled programs, and choices of modes, that equal processes share."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -45,8 +45,8 @@ class Program:
     """A compiled program.
 
     Attributes:
-      constants: the constants of the process for which the program was built, as far as
-        the program uses them.
+      constants: the constants of the program's graphs, of the process for which it was
+        built.
       lifted: indices of the constants that are arguments of the program.
       call: takes these constants and the program's arguments.
       function: the object that must outlive `call`.
@@ -71,25 +71,16 @@ class Program:
 
 
 class Programs:
-    """The programs of one name and mode, for the processes of one structure.
-
-    Attributes:
-      used: indices of the structure's constants that the program uses.
+    """The programs of one name and mode, of graphs that differ only in constants.
 
     Args:
-      used: see the attribute.
       first: a program with its constants. All other programs also take its arguments as
         arguments; no trial is needed for these.
     """
 
-    def __init__(self, used: Sequence[int], first: Program):
-        self.used = tuple(used)
+    def __init__(self, first: Program):
         self._always = first.lifted
         self._whole, self._lifted = [first], list[Program]()
-
-    def own(self, constants: Sequence[float]) -> tuple[float, ...]:
-        """Selects the constants that the program uses from those of a process."""
-        return tuple(constants[index] for index in self.used)
 
     def whole(self, constants: Sequence[float]) -> Optional[Program]:
         """Finds a program with these constants in it, except the common arguments."""
@@ -106,7 +97,7 @@ class Programs:
         """Finds a program for a trial of a new program with arguments.
 
         Args:
-          constants: the constants that the program uses.
+          constants: the constants of the program's graphs.
           powers: whether the program computes powers.
 
         Returns:
@@ -151,50 +142,58 @@ class Programs:
 Measured = dict[Hashable, tuple[str, str, str]]
 
 
+@dataclasses.dataclass
 class Family:
-    """The programs of processes of one structure, by name and mode.
+    """What processes of one structure share beside their programs.
 
     Attributes:
       steps, sums: see `family`.
       shapes: (clients, steps) of the chunks of all processes whose clients take the
         same steps; see `chunks.Shapes`.
-      measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
-        and the kind of hardware and of compared time.
       alike: modes and reasons of all processes whose clients take the same steps, and
         whose reports are summed in the same way. Under another attack, a client does
         the same work and then changes its update.
+      measured: mode and reason as in `choice_cache`, by the shapes of a chunk's leaves
+        and the kind of hardware and of compared time.
     """
 
-    def __init__(
-        self, steps: str, sums: str, shapes: set[tuple[int, int]], alike: Measured
-    ) -> None:
-        self._programs: dict[Hashable, Programs] = {}
-        self.steps, self.sums = steps, sums
-        self.shapes, self.alike = shapes, alike
-        self.measured: Measured = {}
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._programs)
-
-    def get(self, key: Hashable) -> Optional[Programs]:
-        """The programs of a name and mode, if one was built."""
-        return self._programs.get(key)
-
-    def put(self, key: Hashable, programs: Programs) -> None:
-        """Keeps the programs of a name and mode."""
-        self._programs[key] = programs
+    steps: str
+    sums: str
+    shapes: set[tuple[int, int]]
+    alike: Measured
+    measured: Measured = dataclasses.field(default_factory=dict)
 
 
-# Families by the fingerprints of the graphs. A second engine of an equal process,
-# another seed, or a second run of a sweep compiles no program. A process that differs
-# in some scalar constants shares the programs that do not use these constants, and
-# programs in which these constants are arguments.
 _lock = threading.Lock()
+# Families by the fingerprints of all graphs of a process.
 _families: dict[tuple[str, ...], Family] = {}
+# Programs by the fingerprints of the graphs that they contain. A second engine of an
+# equal process, another seed, or a second run of a sweep compiles no program. Points
+# with different rules have one program of the clients if their reports are collected in
+# the same way. A process that differs in some scalar constants shares the programs that
+# do not use these constants, and programs in which these constants are arguments.
+_programs: dict[Hashable, Programs] = {}
+
+
+def forget() -> None:
+    """Forgets all families and programs, as in a new Python process."""
+    with _lock:
+        _families.clear()
+        _programs.clear()
+
+
+def known(key: Hashable) -> Optional[Programs]:
+    """The programs with these graphs and this name and mode; None before the first."""
+    return _programs.get(key)
+
+
+def keep(key: Hashable, programs: Programs) -> None:
+    """Keeps the programs with these graphs and this name and mode."""
+    _programs[key] = programs
 
 
 def family(structure: tuple[str, ...], steps: str = "", sums: str = "") -> Family:
-    """Returns the family of programs of a process.
+    """Returns the family of a process.
 
     Args:
       structure: fingerprints of the process' graphs.

@@ -162,7 +162,14 @@ class SeparateClients:
             tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in programs.layout.specs
         ]
         mode = Mode("separate", compiler)
-        return programs.compiled("client", mode, work, programs.context_specs, rows)
+        return programs.compiled(
+            "client",
+            mode,
+            work,
+            programs.context_specs,
+            rows,
+            graphs=programs.of_client,
+        )
 
     @property
     def _fold(self) -> Any:
@@ -184,6 +191,7 @@ class SeparateClients:
             fold,
             programs.accumulator_specs,
             programs.report_specs,
+            graphs=[programs.accumulate],
         )
 
 

@@ -15,6 +15,7 @@ from tfl_research.runtime.graphs.constants import ScalarConstants
 from tfl_research.runtime.graphs.fingerprint import fingerprint
 from tfl_research.runtime.graphs.limits_of_xla import data_sizes, guards
 from tfl_research.runtime.graphs.parts import Part
+from tfl_research.runtime.graphs.unread import remove_unread
 from tfl_research.runtime.tracing import other_forms
 from tfl_research.runtime.tracing.imports import PLAIN, Import, Interpreted, Use
 
@@ -29,14 +30,20 @@ class Graph:
       untraceable: the operations that `trace` cannot add to a program.
       seeded: the random generators that have a seed.
       pure: whether all operations are pure; `trace` interprets a graph that is not.
-      fingerprint: a digest that is equal for computations that differ only in names
-        and in the values of `constants`.
+      read: indices of the arguments that results depend on, and of all arguments after
+        the `optional` ones.
+      fingerprint: a digest that is equal for computations that differ only in names,
+        in the values of `constants`, and in arguments that are not in `read`.
       constants: values of the graph's scalar float constants, by position.
       arguments: indices of the constants that compiled programs always take as
         arguments.
+
+    Args:
+      computation: the computation.
+      optional: how many of the first arguments may be missing in `read`.
     """
 
-    def __init__(self, computation: Union[tff.Computation, Part]):
+    def __init__(self, computation: Union[tff.Computation, Part], *, optional: int = 0):
         part = computation
         if not isinstance(part, Part):
             part = Part.of(part)
@@ -46,6 +53,9 @@ class Graph:
         self._initialize_op = part.initialize_op
         roots = [*self._outputs, *filter(None, [self._initialize_op])]
         graph_def = _needed(part.graph_def, roots)
+        if optional:
+            remove_unread(graph_def)
+            graph_def = _needed(graph_def, roots)
         library = Library(graph_def)
         nodes = list(library.reachable(graph_def.node))
         self.op_types = {node.op for node in nodes}
@@ -81,8 +91,15 @@ class Graph:
         self._scalars = ScalarConstants(graph_def)
         self.constants = tuple(self._scalars.values)
         self.arguments = tuple(self._scalars.arguments)
+        names = {node.name for node in graph_def.node}
+        self.read = [
+            index
+            for index, name in enumerate(self._inputs)
+            if index >= optional or name.partition(":")[0] in names
+        ]
+        read = [self._inputs[index] for index in self.read]
         self.fingerprint = fingerprint(
-            graph_def, self._inputs, self._outputs, self._scalars.functions
+            graph_def, read, self._outputs, self._scalars.functions
         )
 
     @property
@@ -194,7 +211,7 @@ class Graph:
 
         Args:
           *arguments: tensors, or `ClientSequence`s for datasets, in the order of the
-            parameter type's leaves.
+            parameter type's leaves; any value where an argument is not in `read`.
           lifted: float32 scalars that replace some of `constants`, by index.
           use: how the graph is added.
           violations: a list to which this adds bool scalars: whether a guard was

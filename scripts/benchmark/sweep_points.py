@@ -2,7 +2,8 @@
 
     python -m benchmark.sweep_points NAME FOLDER
 
-prints a JSON list with a mapping for each point: CPU seconds by name of `PHASES`.
+prints a JSON list with a mapping for each point: CPU seconds by name of `PHASES`, and
+`PROGRAMS`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PHASES = (
     *("data", "process", "form", "compile", "rounds", "evaluation", "export"),
     *("report", "other"),
 )
+# How many programs of clients were traced for XLA: 0 if an earlier point had the same.
+PROGRAMS = "client programs"
 _ROUNDS = 4
 # Names of the sweeps.
 SWEEPS = ("learning_rates", "attacks", "epsilons")
@@ -76,6 +79,29 @@ class _Clock:
         return found
 
 
+class _CompiledPrograms:
+    """Counts the programs that are traced for XLA."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def count(self, owner: Any) -> None:
+        """Counts from now on what a class of `compiler.shared_programs` builds."""
+        build = owner._built
+
+        def counted(shared: Any, trace: Any, signature: Any, *others: Any) -> Any:
+            compiled, *_ = others
+            self._number += bool(compiled)
+            return build(shared, trace, signature, *others)
+
+        owner._built = counted
+
+    def take(self) -> int:
+        """The number since the last call."""
+        number, self._number = self._number, 0
+        return number
+
+
 def _points(name: str) -> Sequence[Any]:
     """The points of a sweep by name."""
     import tfl_research as tfl
@@ -96,7 +122,7 @@ def _points(name: str) -> Sequence[Any]:
         points, _ = sweeps.byzantine_grid(
             mnist,
             names=["none", "label_flip", "sign_flip", "alie"],
-            rules=["mean", "coordinate_median"],
+            rules=["mean", "coordinate_median", "geometric_median"],
             fractions=[0.2],
             seeds=[0],
         )
@@ -116,7 +142,7 @@ def _points(name: str) -> Sequence[Any]:
 
 
 def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
-    """Runs a sweep; returns CPU seconds by phase, for each point."""
+    """Runs a sweep; returns CPU seconds by phase, and `PROGRAMS`, for each point."""
     from tfl_research import deferred_imports
 
     # As the commands of `experiments` do.
@@ -126,6 +152,7 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
     from tfl_research.experiment.running import building, engines
     from tfl_research.program.evaluation.evaluator import Evaluator
     from tfl_research.program.results import finish
+    from tfl_research.runtime.compiler.shared_programs import SharedPrograms
     from tfl_research.runtime.in_process import InProcessEngine
     from tfl_research.tasks import shared
 
@@ -142,6 +169,8 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
     ):
         function = getattr(owner, attribute)
         setattr(owner, attribute, clock.measured(phase, function))
+    programs = _CompiledPrograms()
+    programs.count(SharedPrograms)
     found = []
     # The points of one sweep; each has a folder of its own, so that its check counts
     # for it and not for the first one.
@@ -150,7 +179,7 @@ def measure(name: str, folder: pathlib.Path) -> list[dict[str, float]]:
             clock.take()
             sweep = sweeps.Sweep(folder / point.name, [point])
             sweep.run(io.StringIO())
-            found.append(clock.take())
+            found.append({**clock.take(), PROGRAMS: programs.take()})
     return found
 
 

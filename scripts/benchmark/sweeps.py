@@ -1,7 +1,8 @@
 """CPU seconds of a sweep's points beside their rounds, by phase.
 
-The points of a sweep share a process and what is compiled in it. The first point pays
-for all; the table has it apart.
+The points of a sweep share a process and what is compiled in it. The table divides the
+points: the first one, later ones whose clients' program no earlier point had, and later
+ones whose clients' program was compiled before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.contender import ContenderFailed, last_error
-from benchmark.sweep_points import PHASES
+from benchmark.sweep_points import PHASES, PROGRAMS
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,7 @@ def measure(
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """A Markdown table: of each sweep the first point, the second, the mean of more.
+    """A Markdown table: of each sweep the first point, and means over later points.
 
     "beside" is all but the rounds.
     """
@@ -62,12 +63,17 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "|---" * (len(PHASES) + 2) + "|",
     ]
     for name, points in results.items():
-        rows = {"first": points[:1], "second": points[1:2], "later": points[2:]}
+        later = points[1:]
+        rows = {
+            "first": points[:1],
+            "later, new program": [p for p in later if p[PROGRAMS]],
+            "later, known program": [p for p in later if not p[PROGRAMS]],
+        }
         for kind, some in rows.items():
             if not some:
                 continue
             means = [sum(p[phase] for p in some) / len(some) for phase in PHASES]
             beside = sum(means) - means[PHASES.index("rounds")]
             cells = " | ".join(f"{value:.2f}" for value in (*means, beside))
-            lines.append(f"| {name}, {kind} | {cells} |")
+            lines.append(f"| {name}, {kind} ({len(some)}) | {cells} |")
     return "\n".join(lines)

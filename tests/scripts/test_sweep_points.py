@@ -40,16 +40,32 @@ def test_seconds_count_for_the_innermost_phase():
     assert clock.take()["report"] == 0.0
 
 
-def test_the_table_has_the_first_the_second_and_later_points():
-    points = [dict.fromkeys(sweep_points.PHASES, float(n)) for n in (4, 3, 2, 1)]
+def test_the_table_divides_the_points_by_their_programs():
+    points = [
+        {**dict.fromkeys(sweep_points.PHASES, float(n)), sweep_points.PROGRAMS: built}
+        for n, built in ((4, 1), (3, 2), (2, 0), (1, 0))
+    ]
     lines = sweeps.table({"toy": points}).splitlines()[-3:]
     assert [line.split(" | ")[0] for line in lines] == [
-        "| toy, first",
-        "| toy, second",
-        "| toy, later",
+        "| toy, first (1)",
+        "| toy, later, new program (1)",
+        "| toy, later, known program (2)",
     ]
     beside = 1.5 * (len(sweep_points.PHASES) - 1)
     assert lines[-1].endswith(f"| 1.50 | {beside:.2f} |")
+
+
+def test_programs_for_xla_are_counted():
+    class Shared:
+        def _built(self, trace, signature, compiled, graphs, lifted):
+            return trace, signature, compiled, graphs, lifted
+
+    programs = sweep_points._CompiledPrograms()
+    programs.count(Shared)
+    assert Shared()._built(1, 2, True, 4, 5) == (1, 2, True, 4, 5)
+    Shared()._built(1, 2, False, 4, 5)
+    assert programs.take() == 1
+    assert programs.take() == 0
 
 
 def test_a_sweep_that_fails(tmp_path):

@@ -42,13 +42,16 @@ def map_columns(
       float32 `[d]` or `[rows, d]`.
     """
     width = _width(values)
-    num_blocks = width // BLOCK
-    if num_blocks <= 1:
+    if width < 2 * BLOCK:
         return function(values)
-    size = int(values.shape[0])
+    size, num_blocks = int(values.shape[0]), -(-width // BLOCK)
+    # The last block overlaps the block before it. A shorter last block would be traced
+    # by itself, and a sorting network of 100 rows has thousands of operations.
+    last_begin = width - BLOCK
 
     def block(index: Any) -> tf.Tensor:
-        return tf.slice(values, [0, index * BLOCK], [size, BLOCK])
+        begin = tf.minimum(index * BLOCK, last_begin)
+        return tf.slice(values, [0, begin], [size, BLOCK])
 
     shape = [BLOCK] if rows is None else [rows, BLOCK]
     blocks = tf.TensorArray(tf.float32, size=num_blocks, element_shape=shape)
@@ -62,15 +65,11 @@ def map_columns(
         parallel_iterations=4,
     )
     stacked = blocks.stack()
-    if rows is None:
-        result = tf.reshape(stacked, [num_blocks * BLOCK])
-    else:
-        result = tf.reshape(
-            tf.transpose(stacked, [1, 0, 2]), [rows, num_blocks * BLOCK]
-        )
-    if width == num_blocks * BLOCK:
-        return result
-    return tf.concat([result, function(values[:, num_blocks * BLOCK :])], axis=-1)
+    # [..., blocks, BLOCK], columns in order but for those of the last block.
+    stacked = stacked if rows is None else tf.transpose(stacked, [1, 0, 2])
+    known = (num_blocks - 1) * BLOCK
+    first = tf.reshape(stacked[..., :-1, :], [*shape[:-1], known])
+    return tf.concat([first, stacked[..., -1, known - last_begin :]], axis=-1)
 
 
 def sum_columns(

@@ -124,7 +124,7 @@ def fitted(runs: Mapping[int, Mapping[str, Any]]) -> Model:
     fixed = max(0.0, cpu[1] - clients * per_client - parts[1] * per_part)
     slope = (whole["seconds"] - half["seconds"] - own) / others
     worker_per_client = max(0.0, slope - per_client)
-    # What is left of a round on one worker.
+    # The rest of a round on one worker.
     worker_fixed = max(0.0, whole["seconds"] - cpu[1] - clients * worker_per_client)
     # The fastest rounds differ least by what else the machine did.
     delay = late["fastest_seconds"] - whole["fastest_seconds"]

@@ -92,7 +92,7 @@ def measure(count: int, size: int, lost: int) -> dict[str, Any]:
         answer = clock.run("party", party.shares, key_list)
         add(collector.add_shares, "secure_shares", name, answer)
     incoming = clock.run("server", collector.shares)
-    # Those who drop out have done a part of the work: the mean is of those who stay.
+    # Parties that drop out have done a part of their work. The mean is over the others.
     begun = clock.seconds["party"] / count
     clock.seconds["party"] = 0.0
     plain_seconds, plain_bytes = 0.0, 0

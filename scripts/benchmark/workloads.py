@@ -207,7 +207,7 @@ RULES: dict[str, Optional[aggregators.RuleSettings]] = {
     "krum": aggregators.Krum(byzantine=10),
 }
 
-# What the in-process runtime alone is asked for.
+# Workloads that only the in-process runtime executes.
 ENDURANCE: dict[str, Callable[[], Workload]] = {
     "cohort_100": functools.partial(_lazy, 100),
     "cohort_5000": functools.partial(_lazy, 5000),

@@ -109,7 +109,7 @@ def _kept(
         say(f"{path.name} was measured on another machine, {place}; measuring again")
         return {"identity": wanted}
     say(f"{path.name} is of another program or setting; measuring again")
-    # What an installation does depends on neither.
+    # An installation does not depend on the program or the setting.
     same = found.get("documented") == documented and "installation" in found
     return {
         "identity": wanted,
@@ -153,8 +153,8 @@ class Measurement:
         self._result.setdefault("machine", self._setting.machine)
         self._result["lines"] = lines.of_files(self._framework.files)
         self._step("installation", lambda: installation.tried(self._framework))
-        # What a machine lacks can be there the next time; a program that fails is to be
-        # mended, and has another identity then.
+        # A machine may have next time what it lacks now, so this result is measured
+        # again. A failed program gets another identity when somebody mends it.
         self._result.pop("unavailable", None)
         if "absent" not in self._result:
             self._programs()

@@ -12,8 +12,8 @@ import tensorflow_federated as tff
 from tfl_research.aggregators import SumFormats
 from tfl_research.aggregators.secure_sums.summation import Numbers, federated_total
 
-# What a client reports in addition to update, weight and state, in the order of the
-# sums.
+# The members of a client's report beside update, weight and state, in the order of
+# the sums.
 _REPORTED = ("counts", "report", "sums", "noise_stddev")
 
 

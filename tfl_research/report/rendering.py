@@ -11,7 +11,7 @@ from typing import Any
 from tfl_research.report.unavailable import ReportUnavailableError
 
 _FOLDER = "templates"
-# What the page's policy lets a script read: nothing, or the server of the live page.
+# The sources that a page's policy allows a script: none, or the live page's server.
 NOTHING, OWN_SERVER = "'none'", "'self'"
 
 

@@ -15,7 +15,7 @@ from tfl_research.sampling.amplification import Amplification
 from tfl_research.sampling.cohort_sizes import WholeCohorts, check_round, pick
 from tfl_research.settings import NamedSettings
 
-# What settings and mechanisms call the toolkit's samplers.
+# The names of the toolkit's samplers in settings and mechanisms.
 NAMES = (
     "poisson",
     "fixed",

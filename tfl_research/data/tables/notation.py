@@ -37,7 +37,7 @@ _SPACES = re.compile("[ \u00a0\u2007\u2009\u202f]")
 _EPOCH = datetime.datetime(1970, 1, 1)
 # Two parts of a date without a sign between them.
 _ADJOINING = re.compile(r"%[A-Za-z]%[A-Za-z]")
-# What `strptime` takes for the date of a time.
+# The date that `strptime` gives to a time without a date.
 _NO_YEAR = datetime.datetime(1900, 1, 1)
 # The texts of truth values, in the order of their numbers.
 TRUTH = ("false", "true")

@@ -29,7 +29,7 @@ from tfl_research.data.tables.notation import (
 from tfl_research.data.tables.written import whole
 from tfl_research.errors import quoted
 
-# What a draft has where a person has to choose one of several entries.
+# The entry of a draft from whose list a person has to choose.
 CHOICES = "choices"
 NOTATION = frozenset(
     ["type", "decimal", "thousands", "unit", "missing_values", "format", "spellings"]

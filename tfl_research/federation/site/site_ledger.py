@@ -39,7 +39,7 @@ from tfl_research.privacy.plans.record_level import RecordLevelPlan
 LEDGERS = "ledgers"
 LEDGER_FILE = "ledger.jsonl"
 TABLE_FILE = "client_epsilon.csv"
-# What the site's people can do if a ledger counts another number of records.
+# The way out if a ledger counts another number of records.
 _OTHER_RECORDS = (
     "a client's ledger is about one set of training records, and another --seed or "
     "other task options draw another set: the run must have those of the earlier runs; "

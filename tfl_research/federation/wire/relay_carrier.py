@@ -29,7 +29,7 @@ from tfl_research.federation.wire.sockets import Connection, FrameError, Listene
 ANNOUNCEMENT = b"sites\n"
 _LENGTH = struct.Struct(">H")
 _NUMBER = struct.Struct(">Q")
-# What a frame has before the message, at most.
+# The largest number of bytes in a frame before the message.
 _FRONT_BYTES = _LENGTH.size + 2**16 + _NUMBER.size
 
 

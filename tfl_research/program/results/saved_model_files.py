@@ -62,7 +62,7 @@ def assign_weights(model: Any, weights: Any) -> None:
 
 
 def check_shapes(kind: str, own: Any, given: Any) -> None:
-    # What a layer adapted may be of any length.
+    # Weights that a layer got by `adapt` may have any length.
     shapes = [tf.TensorShape(value.shape) for value in own]
     found = [tuple(np.shape(value)) for value in given]
     if len(found) != len(shapes) or not all(

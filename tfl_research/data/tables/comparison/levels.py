@@ -12,7 +12,7 @@ from tfl_research.data.tables.comparison.finding import SAID, Choice, Finding
 from tfl_research.errors import quoted
 
 _MOST_LEVELS = 200
-# What programs write for no value, in addition to `written.MISSING`.
+# Texts that programs write for a missing value, beside `written.MISSING`.
 _PERHAPS_MISSING = frozenset(
     (
         *("#n/a", "#na", "#value!", "#div/0!", "#ref!", "#name?", "#num!"),

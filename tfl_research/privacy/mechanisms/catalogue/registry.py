@@ -25,7 +25,7 @@ from tfl_research.privacy.mechanisms.catalogue.specification import (
 )
 from tfl_research.registry import SettingsRegistry
 
-# What the class attributes of a mechanism may name.
+# The names that class attributes of a mechanism may have.
 _KNOWN = {"SAMPLERS": sampling.NAMES, "WEIGHTINGS": ("uniform", "capped", "examples")}
 
 

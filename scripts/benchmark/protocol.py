@@ -25,7 +25,7 @@ STARTED = time.time()
 # The environment variable by which the processes of a contender are known, whatever
 # session they moved to and whoever their parent is.
 MARK = "TFL_RESEARCH_CONTENDER"
-# The variable by which the driver knows all processes that its programs started.
+# The environment variable of all processes that a program of this folder starts.
 DRIVER_MARK = "TFL_RESEARCH_DRIVER"
 
 # The member of a line that tells the seconds of a trial; it answers nothing.

@@ -244,3 +244,36 @@ def test_normal_of_every_kind_of_shape(shape):
     drawn = stateless_random.normal(shape, tf.constant([1, 2], tf.int64))
     assert drawn.shape == tf.TensorShape(shape)
     assert drawn.dtype == tf.float32
+
+
+class TestSeveralTensors:
+    SHAPES = ([2, 3], [], [4], [0])
+
+    @pytest.mark.parametrize(
+        ("draws", "draw"),
+        [
+            (stateless_random.normals, stateless_random.normal),
+            (stateless_random.uniforms, stateless_random.uniform),
+        ],
+    )
+    def test_small_tensors_are_one_draw(self, draws, draw):
+        seed = tf.constant([3, 4])
+        found = draws(self.SHAPES, seed)
+        flat = draw([11], seed).numpy()
+        assert [part.shape.as_list() for part in found] == list(self.SHAPES)
+        expected = np.split(flat, [6, 7, 11])
+        for part, numbers in zip(found, expected):
+            np.testing.assert_array_equal(np.ravel(part), numbers)
+
+    def test_large_tensors_are_drawn_apart(self, monkeypatch):
+        monkeypatch.setattr(stateless_random, "_TOGETHER", 6)
+        seed = tf.constant([3, 4])
+        found = stateless_random.normals([[4], [2], [9], [1], [5]], seed)
+        groups = [
+            stateless_random.normal([size], stateless_random.fold_in(seed, number))
+            for number, size in enumerate((6, 9, 6))
+        ]
+        np.testing.assert_array_equal(tf.concat(found, 0), tf.concat(groups, 0))
+
+    def test_no_tensors(self):
+        assert stateless_random.normals([], tf.constant([3, 4])) == []

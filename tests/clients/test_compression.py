@@ -108,10 +108,9 @@ def test_low_rank_is_the_projection_on_the_drawn_columns():
     value = update()
     code = clients.LowRank(1)
     found = decoded(code, value)
-    for index, shape in ((0, (6, 5)), (2, (6, 4))):
+    starts = stateless_random.normals([(5, 1), (4, 1)], SEED)
+    for index, shape, start in ((0, (6, 5), starts[0]), (2, (6, 4), starts[1])):
         matrix = value[index].reshape(shape).astype(np.float64)
-        own = stateless_random.fold_in(SEED, index)
-        start = stateless_random.normal([shape[1], 1], own).numpy()
         basis = np.linalg.qr(matrix @ start)[0]
         wanted = (basis @ basis.T @ matrix).reshape(value[index].shape)
         np.testing.assert_allclose(found[index], wanted, atol=1e-5)
@@ -126,7 +125,7 @@ def test_low_rank_is_exact_for_a_matrix_of_that_rank():
     )
     for rank in (2, 3):
         found = decoded(clients.LowRank(rank), [matrix])[0]
-        np.testing.assert_allclose(found, matrix, atol=1e-5)
+        np.testing.assert_allclose(found, matrix, atol=5e-5)
 
 
 @pytest.mark.parametrize(

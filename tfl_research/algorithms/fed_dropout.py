@@ -86,10 +86,10 @@ class SubModels:
         """
         factors: list[tf.Tensor] = []
         inputs = tf.ones([specs[0].shape[-2]])
-        for layer, (spec, kept) in enumerate(self._layers(specs)):
+        layers = list(self._layers(specs))
+        draws = stateless_random.uniforms([spec.shape[-1:] for spec, _ in layers], seed)
+        for (spec, kept), drawn in zip(layers, draws):
             units = int(spec.shape[-1])
-            own = stateless_random.fold_in(seed, layer)
-            drawn = stateless_random.uniform([units], own)
             places = tf.math.top_k(drawn, kept).indices
             present = tf.reduce_sum(tf.one_hot(places, units), axis=0)
             # Flattened images have channels last, so a unit's values are not adjacent.

@@ -33,10 +33,7 @@ def direction(shapes: Sequence[Any], seed: Any, index: Any) -> list[tf.Tensor]:
       float32 tensors of these shapes, with a global l2 norm of 1.
     """
     own = stateless_random.fold_in(tf.convert_to_tensor(seed), index)
-    normals = [
-        stateless_random.normal(shape, stateless_random.fold_in(own, position))
-        for position, shape in enumerate(shapes)
-    ]
+    normals = stateless_random.normals(shapes, own)
     norm = tf.linalg.global_norm(normals)
     return [tf.math.divide_no_nan(n, norm) for n in normals]
 

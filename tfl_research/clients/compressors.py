@@ -197,12 +197,11 @@ class Quantized:
     def encode(self, update: Sequence[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
         """Levels, int32, and a scale, float32 `[]`, for each tensor."""
         levels = float(self._levels)
+        chances = stateless_random.uniforms([tensor.shape for tensor in update], seed)
         message = []
-        for index, tensor in enumerate(update):
-            own = stateless_random.fold_in(seed, index)
+        for tensor, chance in zip(update, chances):
             largest = tf.reduce_max(tf.abs(tensor))
             scaled = levels * tf.math.divide_no_nan(tf.abs(tensor), largest)
-            chance = stateless_random.uniform(tensor.shape, own)
             rounded = tf.minimum(tf.floor(scaled + chance), levels)
             signed = tf.sign(tensor) * rounded + levels
             message += [tf.cast(signed, tf.int32), largest]

@@ -48,14 +48,18 @@ class LowRank:
         A tensor that is not larger than its factors stays as it is.
         """
         message = []
-        for index, tensor in enumerate(update):
-            shape = self._factors(tensor.shape.as_list())
+        shapes = [self._factors(tensor.shape.as_list()) for tensor in update]
+        starts = iter(
+            stateless_random.normals(
+                [(shape[1], self.rank) for shape in shapes if shape is not None], seed
+            )
+        )
+        for tensor, shape in zip(update, shapes):
             if shape is None:
                 message.append(tensor)
                 continue
             matrix = tf.reshape(tensor, shape)
-            own = stateless_random.fold_in(seed, index)
-            start = stateless_random.normal([shape[1], self.rank], own)
+            start = next(starts)
             basis = _orthonormal(matrix @ start, self.rank)
             message += [basis, tf.transpose(basis) @ matrix]
         return message

@@ -99,10 +99,6 @@ def step_noise(
       step: int32 `[]`, number of the client's local step in the round.
       specs: specs of the weights, with static shapes.
     """
-    sizes = [int(spec.shape.num_elements()) for spec in specs]
-    # One draw for all weights, since each random operation becomes a loop when clients
-    # are vectorised.
-    flat = stateless_random.normal([sum(sizes)], stateless_random.fold_in(seed, step))
-    return [
-        tf.reshape(part, spec.shape) for part, spec in zip(tf.split(flat, sizes), specs)
-    ]
+    # Few draws, since each random operation becomes a loop when clients are vectorised.
+    own = stateless_random.fold_in(seed, step)
+    return stateless_random.normals([spec.shape for spec in specs], own)

@@ -37,12 +37,8 @@ def noised_update(
       stddev: float32 `[]`, standard deviation zS of the noise in each coordinate.
     """
     record = bounded_record(value, weight, tf.constant(l2_norm_clip, tf.float32))[0]
-    return [
-        part
-        + stddev
-        * stateless_random.normal(part.shape, stateless_random.fold_in(seed, index))
-        for index, part in enumerate(record)
-    ]
+    noise = stateless_random.normals([part.shape for part in record], seed)
+    return [part + stddev * own for part, own in zip(record, noise)]
 
 
 @dataclasses.dataclass(frozen=True)

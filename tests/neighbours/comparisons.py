@@ -117,8 +117,13 @@ def check_statement(folder: pathlib.Path) -> None:
     described = json.loads((folder / "columns.json").read_text())["columns"]
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    empty = {name for name in rows[0] if not any(row[name] for row in rows)}
+    # Vectors and texts of measurements.jsonl are described too.
+    columns = [name for name in described if name not in empty]
     text = " ".join((folder / "privacy.txt").read_text().split())
+    section = text.split("5. What was given out")[1].split(" 7. Outside")[0]
+    unnamed = [path.name for path in folder.iterdir() if path.name not in section]
+    assert not unnamed, f"the statement does not name {sorted(unnamed)}"
     titles = {
         outputs.PRIVATE: "Private, covered by ε: ",
         outputs.PUBLIC: "Public, the same for any data: ",

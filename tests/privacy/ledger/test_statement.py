@@ -98,7 +98,10 @@ def test_zcdp_by_hand():
 
 def test_what_was_spent_takes_the_place_of_what_was_planned():
     text, whole = stated(PLAIN, spent=[(PLAIN, 16)], planned_rounds=64)
-    assert "Done: 16 of 64 planned rounds; the numbers are of those done." in text
+    assert (
+        "Done: 16 of 64 planned rounds when this was written; the numbers are of "
+        "those done." in text
+    )
     assert "that 16 rounds release together" in text
     assert "ρ = 0.125." in text
     assert numbers(whole)[1e-5][0] == pytest.approx(
@@ -146,7 +149,7 @@ def test_no_noise_is_stated_as_no_guarantee():
 def test_a_large_delta_is_warned_of():
     text, _ = stated(PLAIN, planned_rounds=3, delta=1e-3)
     assert "Warning: delta = 0.001 is at least 1/clients = 0.0002" in text
-    assert "Warning" not in stated(PLAIN, planned_rounds=3)[0]
+    assert "Warning: " not in stated(PLAIN, planned_rounds=3)[0]
 
 
 def test_budget_and_shared_ledger():
@@ -322,7 +325,7 @@ class TestOutputs:
             "The best model is chosen by eval_loss, which is exact",
             "What is given out exactly: cohort_size, eval_loss, clients.csv.",
             "The choice of the best model, and an early stop, by eval_loss.",
-            "The held-out clients' data: metrics on them are exact.",
+            "The held-out clients: metrics on them are exact.",
         ):
             assert words in text, words
 

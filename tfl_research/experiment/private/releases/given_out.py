@@ -24,7 +24,7 @@ from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.selection import selection_column
 from tfl_research.storage import RunFolder
 from tfl_research.storage.files import atomic
-from tfl_research.storage.metrics import metrics_log
+from tfl_research.storage.metrics import measurements, metrics_log
 
 if TYPE_CHECKING:
     from tfl_research.experiment.configs import Training
@@ -42,6 +42,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     columns = columns_of(folder)
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
+    measured = measured_of(folder)
     column = released.deciding_column(setup)
     if experiment.release.selection_epsilon is not None:
         column = deciding.PRIVATE_CHOICE
@@ -50,11 +51,19 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     if setup.task.held_out is not None:
         files.append(HELD_OUT_CLIENTS)
     files += results(experiment.training, decided_by)
+    if measured:
+        files.append(folder.measurements_path.name)
     if experiment.training.tensorboard:
         files.append("logdir")
     if experiment.audit is not None:
         files += ["audit.json", "canaries.svg", MEMBERSHIP]
-    return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
+    return GivenOut(
+        release,
+        [*columns, *measured],
+        [*files, *_further(folder, files)],
+        decided_by,
+        is_complete=folder.has_results(),
+    )
 
 
 def columns_of(folder: RunFolder) -> list[str]:
@@ -67,6 +76,12 @@ def columns_of(folder: RunFolder) -> list[str]:
         with folder.metrics_path.open(encoding="utf-8", newline="") as file:
             columns = next(csv.reader(file), columns)
     return columns
+
+
+def measured_of(folder: RunFolder) -> list[str]:
+    """Returns the names of the vectors and texts in a run's measurements.jsonl."""
+    rounds = measurements.read(folder.measurements_path)
+    return list(dict.fromkeys(name for each in rounds.values() for name in each))
 
 
 def decided(folder: RunFolder, column: Optional[str]) -> str:

@@ -329,6 +329,14 @@ class TestOutputs:
         ):
             assert words in text, words
 
+    def test_what_is_withheld_of_a_pattern(self):
+        release = outputs.Release(
+            is_private=True, withholds=True, named=frozenset(["eval_loss"])
+        )
+        text, _ = stated(PLAIN, planned_rounds=4, given=given_out(release))
+        assert "Exact, not covered by ε: eval_loss." in text
+        assert "train_*, the other eval_*, bytes_down" in text
+
     def test_what_was_withheld(self):
         given = given_out(WITHHELD, "held_out_loss")
         text, _ = stated(PLAIN, planned_rounds=4, given=given)
@@ -338,6 +346,7 @@ class TestOutputs:
             in text
         )
         assert "audit.json (membership)." in text
+        assert "eval_*, bytes_down" in text
         assert "The best model is chosen by held_out_loss, which ε covers." in text
         assert "eval_..." not in text
         assert "What is given out exactly" not in text

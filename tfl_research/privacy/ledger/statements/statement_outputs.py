@@ -73,9 +73,15 @@ class GivenOut:
         columns = [o.name for o in outputs.COLUMNS if o.kind == EXACT]
         files = [o.name for o in outputs.FILES if o.kind == EXACT]
         return [
-            *(name for name in columns if not release.shows(name)),
+            *map(self._others, (name for name in columns if not release.shows(name))),
             *(_shown(name) for name in files if not release.shows_file(name)),
         ]
+
+    def _others(self, pattern: str) -> str:
+        """Writes "the other train_*" if some columns of the pattern are released."""
+        if pattern.endswith("*") and self.has(pattern[:-1]):
+            return f"the other {pattern}"
+        return pattern
 
     @property
     def looks_at_training(self) -> bool:

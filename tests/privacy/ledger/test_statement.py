@@ -320,7 +320,8 @@ class TestOutputs:
             "Exact, not covered by ε: cohort_size, eval_loss, clients.csv.",
             "Withheld: nothing.",
             "Stays with the owner of the run: run_seed, checkpoints, ",
-            "The metrics eval_... are on the training clients' own test examples",
+            "The metrics eval_... are computed on the training clients' own test "
+            "examples. They are exact.",
             "ε protects the training clients, but not the held-out clients.",
             "The best model is chosen by eval_loss, which is exact",
             "What is given out exactly: cohort_size, eval_loss, clients.csv.",

@@ -262,9 +262,14 @@ def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
     return GivenOut(
         prepared.release(),
         columns,
-        files,
+        [*files, *given_out.further(folder, files)],
         decided_by,
         is_complete=folder.has_results(),
+        evaluated=(
+            "by the user's function"
+            if prepared.experiment.test is None
+            else "on the test examples that the user gave"
+        ),
     )
 
 

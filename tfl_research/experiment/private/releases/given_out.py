@@ -60,22 +60,25 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     return GivenOut(
         release,
         [*columns, *measured],
-        [*files, *_further(folder, files)],
+        [*files, *further(folder, files)],
         decided_by,
         is_complete=folder.has_results(),
     )
 
 
 def columns_of(folder: RunFolder) -> list[str]:
-    """Returns the columns of a run's metrics.csv.
+    """Returns the columns of a run's metrics.csv that have values.
 
     Before the first round, the columns that every metrics.csv has.
     """
-    columns = list(metrics_log.COLUMNS)
-    if folder.metrics_path.exists():
-        with folder.metrics_path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), columns)
-    return columns
+    if not folder.metrics_path.exists():
+        return list(metrics_log.COLUMNS)
+    with folder.metrics_path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [list(metrics_log.COLUMNS)]
+    if not rows:
+        return header
+    filled = {index for row in rows for index, cell in enumerate(row) if cell}
+    return [name for index, name in enumerate(header) if index in filled]
 
 
 def measured_of(folder: RunFolder) -> list[str]:
@@ -124,8 +127,8 @@ def results(
     return names
 
 
-def _further(folder: RunFolder, known: list[str]) -> list[str]:
-    """Returns files in the folder that are in no other list: the user's callbacks'."""
+def further(folder: RunFolder, known: Sequence[str]) -> list[str]:
+    """Returns files in the folder that are in no other list, as those of callbacks."""
     heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
     return sorted(
         path.name

@@ -39,6 +39,7 @@ class GivenOut:
       files: files, folders and parts of files that not every run has.
       decided_by: the column or the private choice that selects the best model, or "".
       is_complete: whether rounds were done, so that all columns are known.
+      evaluated: words for the data of the metrics eval_...
     """
 
     release: outputs.Release = dataclasses.field(
@@ -48,6 +49,7 @@ class GivenOut:
     files: Sequence[str] = ()
     decided_by: str = ""
     is_complete: bool = True
+    evaluated: str = "on the training clients' own test examples"
 
     def names(self, kind: str) -> list[str]:
         """Returns the names of the released outputs of a class."""
@@ -137,8 +139,7 @@ def _evaluations(given: GivenOut) -> list[str]:
     lines = []
     if given.looks_at_training:
         lines.append(
-            "The metrics eval_... are on the training clients' own test examples, "
-            "exactly."
+            f"The metrics eval_... are computed {given.evaluated}. They are exact."
         )
     if given.has("private_accuracy"):
         lines.append(

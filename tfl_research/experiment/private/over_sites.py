@@ -33,8 +33,10 @@ def outside_lines(
         return []
     lines = [_EVALUATIONS] if evaluates else []
     privacy, secure = experiment.privacy, experiment.secure_sums.secure_sums
-    of_user = isinstance(privacy, UserLevelPrivacy)
-    if reports and not (of_user and privacy.chosen.NOISED_AT == "server"):
+    noised_by_server = (
+        isinstance(privacy, UserLevelPrivacy) and privacy.chosen.NOISED_AT == "server"
+    )
+    if reports and not noised_by_server:
         whom = "of all clients together" if secure else "of each client"
         lines.append(
             "The coordinator of --runtime=federation, in every round: with the noised "

@@ -95,16 +95,24 @@ def test_it_names_the_list_of_clients_that_were_excluded(
 
 
 def test_of_a_run_that_was_killed(tmp_path: pathlib.Path) -> None:
-    rounds = experiment().rounds(tmp_path / "run", stream=io.StringIO())
+    asked = experiment(training=dataclasses.replace(TRAINING, evaluate_every=2))
+    rounds = asked.rounds(tmp_path / "run", stream=io.StringIO())
     first = statement(tmp_path / "run") if next(rounds) else ""
-    # The file of the start lacks columns of the mechanism.
-    assert "columns.json has the class of each column" in first
+    # The statement of the start lacks columns of the mechanism.
+    later = "columns.json has the class of each column that later rounds added."
+    assert later in first
     assert "aggregator_noise_stddev" not in first
     rounds.close()
+    # That of round 1 lacks columns of the evaluation, which comes after round 2.
     stopped = statement(tmp_path / "run")
+    assert later in stopped
     assert "aggregator_noise_stddev" in stopped
-    assert "columns.json has the class of each column" not in stopped
+    assert "held_out_loss" not in stopped
     assert "Done: 1 of 2 planned rounds when this was written" in stopped
+    asked.run(tmp_path / "run", stream=io.StringIO())
+    complete = statement(tmp_path / "run")
+    assert later not in complete
+    assert "held_out_loss" in complete
 
 
 def test_names_and_sizes_of_held_out_clients(tmp_path: pathlib.Path) -> None:

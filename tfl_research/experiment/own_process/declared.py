@@ -264,7 +264,7 @@ def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
         columns,
         [*files, *given_out.further(folder, files)],
         decided_by,
-        is_complete=folder.has_results(),
+        is_complete=folder.summary_path.exists(),
         evaluated=(
             "by the user's function"
             if prepared.experiment.test is None

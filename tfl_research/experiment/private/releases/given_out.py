@@ -62,7 +62,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
         [*columns, *measured],
         [*files, *further(folder, files)],
         decided_by,
-        is_complete=folder.has_results(),
+        is_complete=folder.summary_path.exists(),
     )
 
 

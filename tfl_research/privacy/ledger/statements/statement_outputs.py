@@ -38,7 +38,7 @@ class GivenOut:
       columns: the columns of metrics.csv, at least the released columns.
       files: files, folders and parts of files that not every run has.
       decided_by: the column or the private choice that selects the best model, or "".
-      is_complete: whether rounds were done, so that all columns are known.
+      is_complete: whether the run has come to an end, so that all columns are known.
       evaluated: words for the data of the metrics eval_...
     """
 
@@ -128,8 +128,8 @@ def given_lines(given: GivenOut) -> list[str]:
     )
     if not given.is_complete:
         lines.append(
-            "These lists were written before the first round. If the run was killed "
-            "since, columns.json has the class of each column that the rounds added."
+            "The run was not complete when this was written. columns.json has the "
+            "class of each column that later rounds added."
         )
     lines += [*_evaluations(given), _best(given), words.LENGTH]
     return [f"- {line}" for line in lines]

@@ -214,6 +214,15 @@ def test_a_group_shows_what_differs_from_its_defaults():
     assert repr(Own(rate=2)) == "its own"
 
 
+def test_a_group_does_not_show_a_secret():
+    @dataclasses.dataclass(frozen=True)
+    class Locked(Settings):
+        key: Optional[str] = settings.text(None, "Key.", secret=True)
+
+    assert repr(Locked()) == "Locked()"
+    assert repr(Locked("open sesame")) == "Locked(key=<secret>)"
+
+
 def test_what_a_field_says_of_itself():
     fields = settings.declared(Sample)
     assert [f.name for f in fields] == ["count", "share", "kind", "name", "on", "each"]

@@ -116,7 +116,7 @@ def _logged(result: Mapping[str, Any]) -> str:
     runs = outcomes.runs_of(result)
     if not runs:
         return ""
-    return f" ({max(run['epsilon_lines'] for run in runs)} lines of its run name it)"
+    return f" ({max(run['epsilon_lines'] for run in runs)} printed lines)"
 
 
 def page(results: Results, notes: Mapping[str, str]) -> str:
@@ -194,8 +194,9 @@ def page(results: Results, notes: Mapping[str, str]) -> str:
         "",
         "## Privacy",
         "",
-        "This is what each framework's documentation says; the words link to it. In "
-        "brackets: what the runs above printed, which are not private.",
+        "The table has what each framework's documentation says; the words link to it. "
+        "The number in brackets counts printed lines that name ε, in the runs above. "
+        "These runs are not private.",
         "",
         *_head("framework", "ε", "data stay at their sites", "secure sums"),
         *[_privacy_row(name, result) for name, result in done.items()],

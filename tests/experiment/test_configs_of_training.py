@@ -6,6 +6,7 @@ import pytest
 from refused_settings import refused
 
 from tfl_research.errors import SettingError
+from tfl_research.experiment import Experiment
 from tfl_research.experiment.configs import (
     Attack,
     Compression,
@@ -61,6 +62,12 @@ class TestTraining:
             f"--seed={seed}: must be a whole number, at least 0 and at most 4294967295"
         )
         assert Training(seed=2**32 - 1).seed == 2**32 - 1
+
+    def test_a_run_seed_is_not_shown(self):
+        training = Training(rounds=3, run_seed="918273645546372819")
+        for shown in (training, Experiment("heart", training=training)):
+            assert "Training(rounds=3, run_seed=<secret>)" in repr(shown)
+            assert "918273645546372819" not in f"{shown!r} {shown}"
 
     def test_a_run_seed_may_be_a_number(self):
         assert Training(run_seed=2**128 - 1).run_seed == str(2**128 - 1)

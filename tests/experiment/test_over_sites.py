@@ -11,7 +11,13 @@ ALL = sampling.Full(["a", "b", "c", "d"]).amplification
 
 
 def _lines(
-    privacy, amplification, *, secure=False, runtime="federation", evaluates=False
+    privacy,
+    amplification,
+    *,
+    secure=False,
+    runtime="federation",
+    evaluates=False,
+    reports=False,
 ):
     experiment = tfl.Experiment(
         "heart",
@@ -21,7 +27,9 @@ def _lines(
             runtime, federation="f.toml" if runtime == "federation" else None
         ),
     )
-    return over_sites.outside_lines(experiment, amplification, evaluates=evaluates)
+    return over_sites.outside_lines(
+        experiment, amplification, evaluates=evaluates, reports=reports
+    )
 
 
 GAUSSIAN = tfl.UserLevelPrivacy(noise_multiplier=1)
@@ -66,3 +74,23 @@ def test_evaluations_are_exact_to_the_coordinator(privacy, secure):
     assert "in evaluations: for each client, it gets" in line
     assert others == _lines(privacy, ALL, secure=secure)
     assert _lines(privacy, ALL, evaluates=True, runtime="in_process") == []
+
+
+@pytest.mark.parametrize(
+    ("secure", "whom"), [(False, "of each client"), (True, "of all clients together")]
+)
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        tfl.RecordLevelPrivacy(record_noise_multiplier=1),
+        tfl.UserLevelPrivacy("local_gaussian", noise_multiplier=1),
+    ],
+)
+def test_training_metrics_are_exact_to_the_coordinator(privacy, secure, whom):
+    line, *others = _lines(privacy, ALL, secure=secure, reports=True)
+    assert f"the exact number of examples {whom} and the exact sums" in line
+    assert others == _lines(privacy, ALL, secure=secure)
+
+
+def test_exact_updates_tell_more_than_training_metrics():
+    assert _lines(GAUSSIAN, ALL, reports=True) == _lines(GAUSSIAN, ALL)

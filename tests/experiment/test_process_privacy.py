@@ -277,6 +277,27 @@ def test_the_statement_says_what_selected_the_best_round(tmp_path):
     assert "The best model is chosen by eval_loss, which is exact" in statement
 
 
+def test_the_statement_names_what_the_folder_has_and_no_more(tmp_path):
+    class Writes(tfl.Callback):
+        def on_round(self, report):
+            (tmp_path / "run" / "clients.csv").write_text("client\nc1\n")
+
+    run(
+        SEEDED,
+        tmp_path / "run",
+        rounds=1,
+        public_data=True,
+        evaluate=lambda state: {"count": float(state["count"])},
+        callbacks=[Writes()],
+    )
+    statement = " ".join((tmp_path / "run" / "privacy.txt").read_text().split())
+    given = statement.split("Exact, not covered by ε: ")[1].split(". - ")[0].split(", ")
+    # metrics.csv also has a column eval_loss, which is empty.
+    assert {"exact", "eval_count", "clients.csv"} <= set(given)
+    assert "eval_loss" not in given
+    assert "The metrics eval_... are computed by the user's function." in statement
+
+
 def test_without_a_declaration_no_epsilon_is_known(drawing, tmp_path):
     stream = io.StringIO()
     result = run(drawing, tmp_path, stream, privacy=None, rounds=1)

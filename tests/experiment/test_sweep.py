@@ -288,6 +288,14 @@ def test_epsilon_of_several_private_points_is_of_each_alone(
     )
     assert out.getvalue().endswith(line) is says
     assert ("its own point only" in out.getvalue()) is says
+    exact = "no ε covers what these points without privacy gave out: plain\n"
+    assert exact in out.getvalue()
+
+
+def test_without_private_points_no_line_says_what_epsilon_covers(tmp_path):
+    out = io.StringIO()
+    Sweep(tmp_path, points((1.0, 2.0))).run(out)
+    assert "ε" not in out.getvalue()
 
 
 def test_points_that_have_ended_are_not_checked_again(tmp_path, monkeypatch):

@@ -117,7 +117,9 @@ def check_statement(folder: pathlib.Path) -> None:
     described = json.loads((folder / "columns.json").read_text())["columns"]
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    empty = {name for name in rows[0] if not any(row[name] for row in rows)}
+    # Vectors and texts of measurements.jsonl are described too.
+    columns = [name for name in described if name not in empty]
     text = " ".join((folder / "privacy.txt").read_text().split())
     titles = {
         outputs.PRIVATE: "Private, covered by ε: ",
@@ -134,6 +136,8 @@ def check_statement(folder: pathlib.Path) -> None:
         listed = text.split(title)[1].split(". ")[0]
         if name not in listed.split(", "):
             missing.append(name)
+    section = text.split("5. What was given out")[1].split(" 7. Outside")[0]
+    missing += [path.name for path in folder.iterdir() if path.name not in section]
     assert not missing, f"the statement does not name {missing}"
 
 

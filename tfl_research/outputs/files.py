@@ -81,13 +81,13 @@ FILES = (
     Output(
         CLIENTS,
         EXACT,
-        "Metrics and number of examples of each training client.",
+        "Name, metrics and number of test examples of each training client.",
         TRAINING,
     ),
     Output(
         HELD_OUT_CLIENTS,
         PRIVATE,
-        "Metrics and number of examples of each held-out client.",
+        "Name, metrics and number of test examples of each held-out client.",
         HELD_OUT,
         "rounds",
     ),

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 _KIND = "kind"
 _HELP = "help"
+_SECRET = "secret"
 
 
-def _field(default: Any, help_text: str, kind: Kind) -> Any:
-    return dataclasses.field(default=default, metadata={_KIND: kind, _HELP: help_text})
+def _field(default: Any, help_text: str, kind: Kind, *, secret: bool = False) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={_KIND: kind, _HELP: help_text, _SECRET: secret},
+    )
 
 
 def _range_text(
@@ -157,10 +161,15 @@ def choice(default: Optional[str], help_text: str, names: Names) -> Any:
     return _field(default, help_text, OneOf(names))
 
 
-def text(default: Optional[str], help_text: str) -> Any:
+def text(default: Optional[str], help_text: str, *, secret: bool = False) -> Any:
     """Declares a setting that is a text.
 
     The empty text is allowed only if the setting has a default.
+
+    Args:
+      default: the default.
+      help_text: what the setting means.
+      secret: whether the setting's group shows "<secret>" in place of the value.
 
     Example:
       >>> import dataclasses
@@ -175,7 +184,8 @@ def text(default: Optional[str], help_text: str) -> Any:
           ...
       tfl_research.errors.SettingError: folder=: must be a text that is not empty
     """
-    return _field(default, help_text, Text(may_be_empty=default is not None))
+    kind = Text(may_be_empty=default is not None)
+    return _field(default, help_text, kind, secret=secret)
 
 
 def switch(default: Optional[bool], help_text: str) -> Any:
@@ -215,6 +225,11 @@ def repeated(help_text: str) -> Any:
 def is_setting(field: dataclasses.Field[Any]) -> bool:
     """Whether a field of a dataclass was made by a function of this module."""
     return _KIND in field.metadata
+
+
+def is_secret(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field holds a secret, which no text may show."""
+    return bool(field.metadata.get(_SECRET))
 
 
 def declared(group: type[Settings]) -> list[dataclasses.Field[Any]]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from tfl_research.errors import SettingError, shortened
 from tfl_research.settings.docstrings import with_settings_listed
-from tfl_research.settings.fields import declared, kind_of
+from tfl_research.settings.fields import declared, is_secret, kind_of
 
 Self = TypeVar("Self", bound="Settings")
 Value = TypeVar("Value")
@@ -61,7 +61,8 @@ class Settings:
     def _short_repr(self) -> str:
         """Shows the class's name and the fields that differ from their defaults."""
         shown = [
-            f"{field.name}={getattr(self, field.name)!r}"
+            f"{field.name}="
+            f"{'<secret>' if is_secret(field) else repr(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if field.repr and getattr(self, field.name) != field.default
         ]

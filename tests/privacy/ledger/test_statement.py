@@ -98,7 +98,10 @@ def test_zcdp_by_hand():
 
 def test_what_was_spent_takes_the_place_of_what_was_planned():
     text, whole = stated(PLAIN, spent=[(PLAIN, 16)], planned_rounds=64)
-    assert "Done: 16 of 64 planned rounds; the numbers are of those done." in text
+    assert (
+        "Done: 16 of 64 planned rounds when this was written; the numbers are of "
+        "those done." in text
+    )
     assert "that 16 rounds release together" in text
     assert "ρ = 0.125." in text
     assert numbers(whole)[1e-5][0] == pytest.approx(
@@ -146,7 +149,7 @@ def test_no_noise_is_stated_as_no_guarantee():
 def test_a_large_delta_is_warned_of():
     text, _ = stated(PLAIN, planned_rounds=3, delta=1e-3)
     assert "Warning: delta = 0.001 is at least 1/clients = 0.0002" in text
-    assert "Warning" not in stated(PLAIN, planned_rounds=3)[0]
+    assert "Warning: " not in stated(PLAIN, planned_rounds=3)[0]
 
 
 def test_budget_and_shared_ledger():
@@ -317,14 +320,23 @@ class TestOutputs:
             "Exact, not covered by ε: cohort_size, eval_loss, clients.csv.",
             "Withheld: nothing.",
             "Stays with the owner of the run: run_seed, checkpoints, ",
-            "The metrics eval_... are on the training clients' own test examples",
+            "The metrics eval_... are computed on the training clients' own test "
+            "examples. They are exact.",
             "ε protects the training clients, but not the held-out clients.",
             "The best model is chosen by eval_loss, which is exact",
             "What is given out exactly: cohort_size, eval_loss, clients.csv.",
             "The choice of the best model, and an early stop, by eval_loss.",
-            "The held-out clients' data: metrics on them are exact.",
+            "The held-out clients: metrics on them are exact.",
         ):
             assert words in text, words
+
+    def test_what_is_withheld_of_a_pattern(self):
+        release = outputs.Release(
+            is_private=True, withholds=True, named=frozenset(["eval_loss"])
+        )
+        text, _ = stated(PLAIN, planned_rounds=4, given=given_out(release))
+        assert "Exact, not covered by ε: eval_loss." in text
+        assert "train_*, the other eval_*, bytes_down" in text
 
     def test_what_was_withheld(self):
         given = given_out(WITHHELD, "held_out_loss")
@@ -335,6 +347,7 @@ class TestOutputs:
             in text
         )
         assert "audit.json (membership)." in text
+        assert "eval_*, bytes_down" in text
         assert "The best model is chosen by held_out_loss, which ε covers." in text
         assert "eval_..." not in text
         assert "What is given out exactly" not in text

@@ -19,6 +19,7 @@ from tfl_research.experiment.at_sites.state_rounds import state_rounds_of
 from tfl_research.experiment.at_sites.sums_at_site import SumsAtSite
 from tfl_research.experiment.description import Description
 from tfl_research.experiment.federated import shared
+from tfl_research.experiment.private.releases import released
 from tfl_research.experiment.running import building
 from tfl_research.experiment.running.noise_keys import PUBLIC_SEED
 from tfl_research.federation import evaluator as evaluations
@@ -141,7 +142,7 @@ class RunAtSite:
     @staticmethod
     def _check_reported(setup: setups.Setup, policy: SitePolicy) -> None:
         """Checks the training metrics, which reports have in addition to the update."""
-        if setup.record_level is not None and not building.reports_metrics(setup):
+        if setup.record_level is not None and not released.reports_metrics(setup):
             return
         # Secure sums show the exact sums over all sites.
         summed = setup.experiment.secure_sums.secure_sums

@@ -38,6 +38,7 @@ class Training(Settings):
         "Seed of the noise and of private cohorts, for exactly reproducible noise. "
         "WARNING: whoever learns this seed can subtract the noise, and ε then means "
         "nothing. Give it in tests only; when not given, a secret seed is drawn.",
+        secret=True,
     )
     evaluate_every: int = settings.integer(
         10,

@@ -22,7 +22,6 @@ from tfl_research.sampling import Sampler, Successive
 from tfl_research.storage import CheckpointStore, RunFolder
 from tfl_research.storage.files import atomic
 from tfl_research.storage.fingerprint import Fingerprint
-from tfl_research.storage.metrics import measurements
 
 if TYPE_CHECKING:
     from tfl_research.experiment.own_process.prepared import Prepared
@@ -251,16 +250,27 @@ def _write_statement(
 def _given_out(prepared: Prepared, folder: RunFolder) -> GivenOut:
     columns = given_out.columns_of(folder)
     columns = [name for name in columns if not name.startswith("held_out_")]
-    rounds = measurements.read(folder.measurements_path)
-    columns += dict.fromkeys(name for each in rounds.values() for name in each)
-    files = ["measurements.jsonl"] if rounds else []
+    measured = given_out.measured_of(folder)
+    columns += measured
+    files = [folder.measurements_path.name] if measured else []
     decided_by = given_out.decided(folder, _deciding_column(prepared))
     files += given_out.results(
         prepared.training, decided_by, has_model=prepared.exporter.has_model
     )
     if prepared.training.tensorboard:
         files.append("logdir")
-    return GivenOut(prepared.release(), columns, files, decided_by)
+    return GivenOut(
+        prepared.release(),
+        columns,
+        [*files, *given_out.further(folder, files)],
+        decided_by,
+        is_complete=folder.summary_path.exists(),
+        evaluated=(
+            "by the user's function"
+            if prepared.experiment.test is None
+            else "on the test examples that the user gave"
+        ),
+    )
 
 
 def _deciding_column(prepared: Prepared) -> Optional[str]:

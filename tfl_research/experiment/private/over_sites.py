@@ -15,7 +15,11 @@ _EVALUATIONS = (
 
 
 def outside_lines(
-    experiment: Description, amplification: Amplification, *, evaluates: bool
+    experiment: Description,
+    amplification: Amplification,
+    *,
+    evaluates: bool,
+    reports: bool = True,
 ) -> list[str]:
     """Writes sentences about data that a federation leaves outside the guarantee.
 
@@ -23,11 +27,23 @@ def outside_lines(
       experiment: the experiment.
       amplification: the amplification of the run's sampler.
       evaluates: whether the run evaluates models on its clients' test examples.
+      reports: whether clients report metrics of training with their updates.
     """
     if experiment.runtime.runtime != "federation":
         return []
     lines = [_EVALUATIONS] if evaluates else []
     privacy, secure = experiment.privacy, experiment.secure_sums.secure_sums
+    noised_by_server = (
+        isinstance(privacy, UserLevelPrivacy) and privacy.chosen.NOISED_AT == "server"
+    )
+    if reports and not noised_by_server:
+        whom = "of all clients together" if secure else "of each client"
+        lines.append(
+            "The coordinator of --runtime=federation, in every round: with the noised "
+            f"updates, it gets the exact number of examples {whom} and the exact sums "
+            "from which training metrics are computed, also of metrics that the run "
+            "withholds."
+        )
     if not isinstance(privacy, UserLevelPrivacy):
         lines.append(
             "Whoever sees a site's secret (state/secret): the noise for the site's "

@@ -217,6 +217,7 @@ def write_statement(
         experiment,
         setup.asked.amplification,
         evaluates=released.evaluates_clients(setup),
+        reports=released.reports_metrics(setup),
     )
     weighting = experiment.resolved_weighting.client_weighting
     text = privacy_statement(

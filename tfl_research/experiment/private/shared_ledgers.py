@@ -156,6 +156,17 @@ def sentences(account: privacy.RoundAccount, rounds: Optional[int] = None) -> li
     return lines
 
 
+def outside_lines(account: privacy.RoundAccount) -> list[str]:
+    """Writes what a shared ledger tells about the clients of user-level privacy."""
+    shared = account.shared
+    if not isinstance(shared, privacy.SharedLedger):
+        return []
+    return [
+        f"Whoever sees {shared.path}: each line has a SHA-256 of all clients' names, "
+        "with which a guess of these names can be tested."
+    ]
+
+
 def _refused(setting: str, path: str, error: ValueError) -> SettingError:
     """Adds the setting that named the ledger to an error that names no setting."""
     message = message_for_command_line(error)

@@ -197,6 +197,7 @@ def write_statement(
         shared=_shared_total(account, done),
         outside=[
             *outside,
+            *shared_ledgers.outside_lines(account),
             *run_seed.outside_lines(folder),
             *on_workers.outside_lines(setup.experiment.runtime),
             *over_sites.outside_lines(
@@ -248,4 +249,11 @@ def _notes(setup: Setup, made: privacy.UserLevelPlan) -> list[str]:
             f"the server aggregates the noised updates by {name}, which costs no "
             "further privacy"
         )
-    return made.statement_notes(weights, before, divided)
+    found = made.statement_notes(weights, before, divided)
+    if experiment.audit is not None:
+        population = setup.asked.amplification.population
+        found.append(
+            f"Audit: {experiment.audit.canaries} of the {population} clients are "
+            "canaries, which the audit added. They hold no data."
+        )
+    return found

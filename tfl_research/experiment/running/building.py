@@ -95,11 +95,6 @@ def local_steps(setup: Setup) -> clients.LocalSteps:
     return clients.LocalSteps(optimizer.build(), optimizer.gradient_clip, schedule)
 
 
-def reports_metrics(setup: Setup) -> bool:
-    """Whether clients of a run with record-level privacy report metrics of training."""
-    return released.release_of(setup).shows_any("train_")
-
-
 def _algorithm(
     setup: Setup, optimizers: Optional[Sequence[used_optimizers.Watched]] = None
 ) -> Algorithm:
@@ -125,7 +120,7 @@ def _algorithm(
         work = plan.client_work(
             optimizer=client.build(),
             learning_rate_schedule=client.schedule() if client.scheduled else None,
-            report_metrics=reports_metrics(setup),
+            report_metrics=released.reports_metrics(setup),
         )
         return Algorithm(work, server)
     return experiment.chosen_algorithm.build(

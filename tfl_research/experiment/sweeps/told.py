@@ -76,7 +76,15 @@ class Told:
         self._add(index, f"about {minutes:.1f} min left")
 
     def end(self, points_folder: pathlib.Path) -> None:
-        """Prints, if several points are private, that ε is that of each point alone."""
+        """Prints what ε does not cover: several points together, and other points."""
+        exact = [p.name for p in self._points if p.experiment.privacy is None]
+        if 0 < len(exact) < len(self._points):
+            names = ", ".join(exact[:_SHOWN_LEFT_OUT])
+            more = len(exact) - _SHOWN_LEFT_OUT
+            self._say(
+                "no ε covers what these points without privacy gave out: "
+                f"{names}{f' and {more} more' if more > 0 else ''}"
+            )
         alone = sum(_has_epsilon_alone(point) for point in self._points)
         if alone > 1:
             self._say(

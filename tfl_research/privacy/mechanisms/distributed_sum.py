@@ -32,7 +32,7 @@ class DistributedSumFactory(
 
     grid: DistributedPlan
     l2_norm_clip: float
-    noise_seed: int
+    noise_seed: int = dataclasses.field(repr=False)
     secure: bool
     secure_sums: Optional[SumFormats] = None
     client_secrets: bool = False

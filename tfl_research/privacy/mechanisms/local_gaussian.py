@@ -50,7 +50,7 @@ class LocalGaussianFactory(
     l2_norm_clip: float
     noise_multiplier: float
     denominator: float
-    noise_seed: int
+    noise_seed: int = dataclasses.field(repr=False)
     sum_factory: tff.aggregators.UnweightedAggregationFactory
     secure_sums: Optional[SumFormats] = None
     client_secrets: bool = False

@@ -33,7 +33,7 @@ class LocallyNoisedFactory(
 
     l2_norm_clip: float
     noise_multiplier: float
-    noise_seed: int
+    noise_seed: int = dataclasses.field(repr=False)
     rule: Rule
     secure_sums: Optional[SumFormats] = None
     client_secrets: bool = False

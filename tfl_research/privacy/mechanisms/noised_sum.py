@@ -110,7 +110,7 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
     initial_clip: float
     value_noise_multiplier: float
     denominator: float
-    noise_seed: int
+    noise_seed: int = dataclasses.field(repr=False)
     adaptation: Optional[Adaptation]
     sum_factory: tff.aggregators.UnweightedAggregationFactory
     noise_process: NoiseProcess = _INDEPENDENT

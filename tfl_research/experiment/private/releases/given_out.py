@@ -24,7 +24,7 @@ from tfl_research.program.evaluation import deciding
 from tfl_research.program.evaluation.selection import selection_column
 from tfl_research.storage import RunFolder
 from tfl_research.storage.files import atomic
-from tfl_research.storage.metrics import metrics_log
+from tfl_research.storage.metrics import measurements, metrics_log
 
 if TYPE_CHECKING:
     from tfl_research.experiment.configs import Training
@@ -42,6 +42,7 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     columns = columns_of(folder)
     if setup.task.held_out is None:
         columns = [name for name in columns if not name.startswith("held_out_")]
+    measured = measured_of(folder)
     column = released.deciding_column(setup)
     if experiment.release.selection_epsilon is not None:
         column = deciding.PRIVATE_CHOICE
@@ -50,23 +51,40 @@ def given_out(setup: Setup, folder: RunFolder) -> GivenOut:
     if setup.task.held_out is not None:
         files.append(HELD_OUT_CLIENTS)
     files += results(experiment.training, decided_by)
+    if measured:
+        files.append(folder.measurements_path.name)
     if experiment.training.tensorboard:
         files.append("logdir")
     if experiment.audit is not None:
         files += ["audit.json", "canaries.svg", MEMBERSHIP]
-    return GivenOut(release, columns, [*files, *_further(folder, files)], decided_by)
+    return GivenOut(
+        release,
+        [*columns, *measured],
+        [*files, *further(folder, files)],
+        decided_by,
+        is_complete=folder.summary_path.exists(),
+    )
 
 
 def columns_of(folder: RunFolder) -> list[str]:
-    """Returns the columns of a run's metrics.csv.
+    """Returns the columns of a run's metrics.csv that have values.
 
     Before the first round, the columns that every metrics.csv has.
     """
-    columns = list(metrics_log.COLUMNS)
-    if folder.metrics_path.exists():
-        with folder.metrics_path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), columns)
-    return columns
+    if not folder.metrics_path.exists():
+        return list(metrics_log.COLUMNS)
+    with folder.metrics_path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [list(metrics_log.COLUMNS)]
+    if not rows:
+        return header
+    filled = {index for row in rows for index, cell in enumerate(row) if cell}
+    return [name for index, name in enumerate(header) if index in filled]
+
+
+def measured_of(folder: RunFolder) -> list[str]:
+    """Returns the names of the vectors and texts in a run's measurements.jsonl."""
+    rounds = measurements.read(folder.measurements_path)
+    return list(dict.fromkeys(name for each in rounds.values() for name in each))
 
 
 def decided(folder: RunFolder, column: Optional[str]) -> str:
@@ -109,8 +127,8 @@ def results(
     return names
 
 
-def _further(folder: RunFolder, known: list[str]) -> list[str]:
-    """Returns files in the folder that are in no other list: the user's callbacks'."""
+def further(folder: RunFolder, known: Sequence[str]) -> list[str]:
+    """Returns files in the folder that are in no other list, as those of callbacks."""
     heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
     return sorted(
         path.name

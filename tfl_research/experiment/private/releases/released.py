@@ -168,3 +168,8 @@ def evaluates_clients(setup: Setup) -> bool:
     asked = setup.experiment.release
     needed = (asked.evaluation_noise_multiplier, asked.selection_epsilon)
     return release_of(setup).shows_split("eval") or needed != (None, None)
+
+
+def reports_metrics(setup: Setup) -> bool:
+    """Whether clients of a run with record-level privacy report metrics of training."""
+    return release_of(setup).shows_any("train_")

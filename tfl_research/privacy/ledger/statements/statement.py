@@ -168,8 +168,8 @@ def _state(rounds_done: int, planned: int | None) -> str:
     if rounds_done > planned:
         return f"Done: {rounds_done} rounds, {planned} were planned."
     return (
-        f"Done: {rounds_done} of {planned} planned rounds; the numbers are of those "
-        "done."
+        f"Done: {rounds_done} of {planned} planned rounds when this was written; the "
+        "numbers are of those done."
     )
 
 

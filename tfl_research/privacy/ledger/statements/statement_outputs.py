@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from tfl_research import outputs
+from tfl_research.outputs.files import HELD_OUT_CLIENTS
 from tfl_research.outputs.output import DERIVED, EXACT, PRIVATE, PUBLIC, SECRET
 from tfl_research.privacy.accounting.events import Event
 from tfl_research.privacy.ledger.statements import statement_words as words
@@ -17,10 +18,15 @@ OF_EVERY_RUN = (
     "hparams.json",
     "columns.json",
     "ledger.jsonl",
+    "ledger.jsonl.head",
+    "run_id",
     "privacy.txt",
+    ".lock",
     "metrics.csv",
+    "metrics_copy.jsonl",
     "summary.json",
 )
+_REPORT = "report.html"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,8 @@ class GivenOut:
       columns: the columns of metrics.csv, at least the released columns.
       files: files, folders and parts of files that not every run has.
       decided_by: the column or the private choice that selects the best model, or "".
+      is_complete: whether the run has come to an end, so that all columns are known.
+      evaluated: words for the data of the metrics eval_...
     """
 
     release: outputs.Release = dataclasses.field(
@@ -40,6 +48,8 @@ class GivenOut:
     columns: Sequence[str] = ()
     files: Sequence[str] = ()
     decided_by: str = ""
+    is_complete: bool = True
+    evaluated: str = "on the training clients' own test examples"
 
     def names(self, kind: str) -> list[str]:
         """Returns the names of the released outputs of a class."""
@@ -65,9 +75,15 @@ class GivenOut:
         columns = [o.name for o in outputs.COLUMNS if o.kind == EXACT]
         files = [o.name for o in outputs.FILES if o.kind == EXACT]
         return [
-            *(name for name in columns if not release.shows(name)),
+            *map(self._others, (name for name in columns if not release.shows(name))),
             *(_shown(name) for name in files if not release.shows_file(name)),
         ]
+
+    def _others(self, pattern: str) -> str:
+        """Writes "the other train_*" if some columns of the pattern are released."""
+        if pattern.endswith("*") and self.has(pattern[:-1]):
+            return f"the other {pattern}"
+        return pattern
 
     @property
     def looks_at_training(self) -> bool:
@@ -107,10 +123,15 @@ def given_lines(given: GivenOut) -> list[str]:
     secret = [output.name for output in outputs.FILES if output.kind == SECRET]
     lines.append(f"Stays with the owner of the run: {', '.join(secret)}.")
     lines.append(
-        "Printed lines, the progress bar, callbacks, TensorBoard and MLflow show only "
-        "the columns that are given out."
+        "The printed lines of rounds and results, the progress bar, callbacks, "
+        "TensorBoard and MLflow show only the columns that are given out."
     )
-    lines += [*_evaluations(given), _best(given)]
+    if not given.is_complete:
+        lines.append(
+            "The run was not complete when this was written. columns.json has the "
+            "class of each column that later rounds added."
+        )
+    lines += [*_evaluations(given), _best(given), words.LENGTH]
     return [f"- {line}" for line in lines]
 
 
@@ -118,8 +139,7 @@ def _evaluations(given: GivenOut) -> list[str]:
     lines = []
     if given.looks_at_training:
         lines.append(
-            "The metrics eval_... are on the training clients' own test examples, "
-            "exactly."
+            f"The metrics eval_... are computed {given.evaluated}. They are exact."
         )
     if given.has("private_accuracy"):
         lines.append(
@@ -139,10 +159,24 @@ def _best(given: GivenOut) -> str:
         return "No best model is chosen."
     if not given.release.covers(given.decided_by):
         return (
-            f"The best model is chosen by {given.decided_by}, which is exact: the "
-            "choice is not covered by ε, and so is a stop by it."
+            f"The best model is chosen by {given.decided_by}, which is exact: ε "
+            "covers neither this choice nor an early stop by it."
         )
     return f"The best model is chosen by {given.decided_by}, which ε covers."
+
+
+def _held_out(given: GivenOut) -> str:
+    tables = [
+        name
+        for name, part in (("clients.csv", HELD_OUT_CLIENTS), (_REPORT, _REPORT))
+        if part in given.files
+    ]
+    if HELD_OUT_CLIENTS not in given.files:
+        return "The held-out clients: metrics on them are exact."
+    return (
+        "The held-out clients: metrics on them are exact, and their names and numbers "
+        f"of test examples are in {' and '.join(tables)}."
+    )
 
 
 def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[str]:
@@ -165,15 +199,13 @@ def outside_lines(event: Event, given: GivenOut, more: Sequence[str]) -> list[st
                 f"{given.decided_by}."
             ),
         ),
-        (
-            given.has("held_out_"),
-            lambda: "The held-out clients' data: metrics on them are exact.",
-        ),
+        (given.has("held_out_"), lambda: _held_out(given)),
         (not event.noised_by_clients, lambda: words.THRESHOLDS),
     ]
     lines = [
         *more,
         *(sentence() for applies, sentence in conditions if applies),
+        words.WARNINGS,
         words.TIMES,
         f"Whoever sees {exact_updates}the secret run seed or the sampler's state.",
         (

@@ -24,6 +24,14 @@ TIMES = (
     "When lines were printed and files written: the time of a round depends on who "
     "took part."
 )
+WARNINGS = (
+    "Warnings and error messages: they can quote clients' names and values. Show them "
+    "only to those who may see the data."
+)
+LENGTH = (
+    "The number of rounds is public, unless a metric, a callback or a divergence stops "
+    "the run: then it follows from what is given out."
+)
 THRESHOLDS = (
     "Thresholds that are computed from clients' exact norms (adaptive zeroing), "
     "wherever an aggregator uses them."

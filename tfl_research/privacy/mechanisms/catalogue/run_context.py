@@ -58,7 +58,7 @@ class MechanismContext:
         The server does not know this secret.
     """
 
-    noise_seed: int
+    noise_seed: int = dataclasses.field(repr=False)
     server_momentum: float = 0.0
     learning_rates: Optional[tuple[float, ...]] = None
     linear_server: bool = True

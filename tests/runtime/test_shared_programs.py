@@ -93,6 +93,19 @@ def test_points_of_a_grid_share_the_clients_program_and_alone_give_the_same(comp
     assert_equal(found[2], found[3])
 
 
+def test_server_optimizers_share_the_clients_program(compiled):
+    optimizers = [
+        sgd(1.0),
+        sgd(1.0, 0.9),
+        tff.learning.optimizers.build_adam(0.1),
+        tff.learning.optimizers.build_yogi(0.1),
+    ]
+    found = [trained(task_of(), server_optimizer=each) for each in optimizers]
+    assert compiled == ["xla"]
+    families.forget()
+    assert_equal(found[2], trained(task_of(), server_optimizer=optimizers[2]))
+
+
 def test_attacks_of_other_scales_share_the_clients_program(compiled):
     points = [("sign_flip", None), ("scaled", None), ("sign_flip", 1.0)]
     found = [trained(task_of(), attacked(*point)) for point in points]

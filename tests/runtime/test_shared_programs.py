@@ -188,6 +188,28 @@ class TestUnreadArguments:
         np.testing.assert_array_equal(first, [6.0, 9.0])
         assert float(last) == 18.0
 
+    def test_what_a_call_executes_for_an_unread_argument_stays(self):
+        """TFF's runtime also fails on a client whose value the check refuses."""
+
+        @tff.tensorflow.computation(np.float32, np.float32)
+        def checked(x, y):
+            count = tf.Variable(0.0)
+
+            @tf.function
+            def doubled(first, second):
+                count.assign_add(1.0)
+                return first * 2.0
+
+            with tf.control_dependencies([tf.debugging.Assert(y > 0.0, ["low", y])]):
+                positive = tf.identity(y)
+            return doubled(x, positive)
+
+        graph = Graph(checked, optional=2)
+        assert graph.read == [0, 1]
+        assert float(graph.run(tf.constant(3.0), tf.constant(4.0))[0]) == 6.0
+        with pytest.raises(tf.errors.InvalidArgumentError, match="low"):
+            graph.run(tf.constant(3.0), tf.constant(-4.0))
+
     def test_a_function_of_two_callers_stays_whole(self):
         @tf.function
         def inner(first, second):

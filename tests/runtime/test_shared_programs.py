@@ -156,6 +156,26 @@ def computation(members, read):
     return whole
 
 
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+def test_one_variable_by_two_handles_is_not_two_variables(compiler):
+    def work(names, client):
+        first, second = (
+            tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name=name)
+            for name in names
+        )
+        assign, read = tf.raw_ops.AssignVariableOp, tf.raw_ops.ReadVariableOp
+        with tf.control_dependencies([assign(resource=first, value=client["a"])]):
+            again = assign(resource=second, value=client["b"])
+        with tf.control_dependencies([again]):
+            return read(resource=first, dtype=tf.float32) * 2.0
+
+    families.forget()
+    values = [collections.OrderedDict(a=np.float32(1), b=np.float32(10), c=0.0)]
+    for names, expected in {"vv": 20.0, "vw": 2.0, "ww": 20.0}.items():
+        process = reading(THREE, functools.partial(work, names))
+        assert sum_of(process, values, Mode("folded", compiler)) == expected
+
+
 class TestUnreadArguments:
     def test_they_do_not_count_where_they_are_optional(self):
         fewer = {name: MEMBERS[name] for name in ("first", "last")}

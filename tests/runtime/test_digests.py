@@ -5,6 +5,7 @@ As a program, this file prints the digests of `RECIPES`, built after another mod
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 import pathlib
@@ -252,3 +253,26 @@ if __name__ == "__main__":
     processes.build_fed_avg(make_task(dropout_builder), client_optimizer=sgd(0.3))
     tffs_own()
     print(json.dumps({n: runtime.computation_digests(b()) for n, b in RECIPES.items()}))
+
+
+def test_the_members_that_clients_read_count():
+    """One member's type is the other's, so only its place tells them apart."""
+    kinds = collections.OrderedDict(age=np.float32, diagnosis=np.float32)
+    state_type = tff.FederatedType(np.float32, tff.SERVER)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value(np.float32(0), tff.SERVER)
+
+    def digest(name):
+        work = tff.tensorflow.computation(lambda client: 2.0 * client[name], kinds)
+
+        @tff.federated_computation(state_type, tff.FederatedType(kinds, tff.CLIENTS))
+        def next_round(state, values):
+            return state, tff.federated_sum(tff.federated_map(work, values))
+
+        process = tff.templates.IterativeProcess(initialize, next_round)
+        return runtime.computation_digests(process)["client_computation"]
+
+    assert digest("age") == digest("age")
+    assert digest("age") != digest("diagnosis")

@@ -59,6 +59,6 @@ def test_a_program_that_xla_compiles_has_one_thread(compiled):
     signature, key = [tf.TensorSpec([], tf.float32)], ("test_one_thread", compiled)
     program = shared.program(key, lambda x: [x + 1.0], signature, compiled, [])
     assert float(program(tf.constant(2.0))[0]) == 3.0
-    traced = families.known((key, (), repr(signature), ())).whole(()).function
+    traced = families.known((key, compiled, (), repr(signature), ())).whole(()).function
     kinds = {op.type for op in traced.graph.get_operations()}
     assert ("MapDefun" in kinds) == compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -93,6 +94,19 @@ def test_points_of_a_grid_share_the_clients_program_and_alone_give_the_same(comp
     assert_equal(found[2], found[3])
 
 
+def test_server_optimizers_share_the_clients_program(compiled):
+    optimizers = [
+        sgd(1.0),
+        sgd(1.0, 0.9),
+        tff.learning.optimizers.build_adam(0.1),
+        tff.learning.optimizers.build_yogi(0.1),
+    ]
+    found = [trained(task_of(), server_optimizer=each) for each in optimizers]
+    assert compiled == ["xla"]
+    families.forget()
+    assert_equal(found[2], trained(task_of(), server_optimizer=optimizers[2]))
+
+
 def test_attacks_of_other_scales_share_the_clients_program(compiled):
     points = [("sign_flip", None), ("scaled", None), ("sign_flip", 1.0)]
     found = [trained(task_of(), attacked(*point)) for point in points]
@@ -142,6 +156,26 @@ def computation(members, read):
     return whole
 
 
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+def test_one_variable_by_two_handles_is_not_two_variables(compiler):
+    def work(names, client):
+        first, second = (
+            tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name=name)
+            for name in names
+        )
+        assign, read = tf.raw_ops.AssignVariableOp, tf.raw_ops.ReadVariableOp
+        with tf.control_dependencies([assign(resource=first, value=client["a"])]):
+            again = assign(resource=second, value=client["b"])
+        with tf.control_dependencies([again]):
+            return read(resource=first, dtype=tf.float32) * 2.0
+
+    families.forget()
+    values = [collections.OrderedDict(a=np.float32(1), b=np.float32(10), c=0.0)]
+    for names, expected in {"vv": 20.0, "vw": 2.0, "ww": 20.0}.items():
+        process = reading(THREE, functools.partial(work, names))
+        assert sum_of(process, values, Mode("folded", compiler)) == expected
+
+
 class TestUnreadArguments:
     def test_they_do_not_count_where_they_are_optional(self):
         fewer = {name: MEMBERS[name] for name in ("first", "last")}
@@ -174,6 +208,28 @@ class TestUnreadArguments:
         np.testing.assert_array_equal(first, [6.0, 9.0])
         assert float(last) == 18.0
 
+    def test_what_a_call_executes_for_an_unread_argument_stays(self):
+        """TFF's runtime also fails on a client whose value the check refuses."""
+
+        @tff.tensorflow.computation(np.float32, np.float32)
+        def checked(x, y):
+            count = tf.Variable(0.0)
+
+            @tf.function
+            def doubled(first, second):
+                count.assign_add(1.0)
+                return first * 2.0
+
+            with tf.control_dependencies([tf.debugging.Assert(y > 0.0, ["low", y])]):
+                positive = tf.identity(y)
+            return doubled(x, positive)
+
+        graph = Graph(checked, optional=2)
+        assert graph.read == [0, 1]
+        assert float(graph.run(tf.constant(3.0), tf.constant(4.0))[0]) == 6.0
+        with pytest.raises(tf.errors.InvalidArgumentError, match="low"):
+            graph.run(tf.constant(3.0), tf.constant(-4.0))
+
     def test_a_function_of_two_callers_stays_whole(self):
         @tf.function
         def inner(first, second):
@@ -186,3 +242,98 @@ class TestUnreadArguments:
         graph = Graph(twice, optional=2)
         assert graph.read == [0, 1]
         assert float(graph.run(tf.constant(3.0), tf.constant(4.0))[0]) == 14.0
+
+
+MODES = [
+    Mode(way, compiler)
+    for way in ("folded", "vectorised", "separate")
+    for compiler in ("graph", "xla")
+]
+
+
+@tff.tensorflow.computation
+def nothing():
+    return np.float32(0)
+
+
+@tff.tensorflow.computation(np.float32, np.float32)
+def added(a, b):
+    return a + b
+
+
+def reading(client_type, work):
+    """A process whose clients report a number, which is summed."""
+    number = tff.FederatedType(np.float32, tff.SERVER)
+    report = tff.tensorflow.computation(lambda client: work(client), client_type)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_eval(nothing, tff.SERVER)
+
+    @tff.federated_computation(number, tff.FederatedType(client_type, tff.CLIENTS))
+    def next_round(state, values):
+        total = tff.federated_sum(tff.federated_map(report, values))
+        return tff.federated_map(added, (state, total)), total
+
+    return tff.templates.IterativeProcess(initialize, next_round)
+
+
+def sum_of(process, values, mode):
+    with runtime.in_process(process, mode=mode) as engine:
+        _, total = engine.next(engine.initialize(), values)
+    return float(total)
+
+
+def tripled(name, client):
+    return 3.0 * client[name]
+
+
+THREE = collections.OrderedDict(a=np.float32, b=np.float32, c=np.float32)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_work_that_reads_other_members_finds_its_own(mode):
+    """Graphs that read one of three numbers are equal, whichever number it is."""
+    families.forget()
+    values = [
+        collections.OrderedDict(a=np.float32(i), b=np.float32(10 * i), c=np.float32(i))
+        for i in (1, 2, 3)
+    ]
+    for name, expected in {"b": 180.0, "a": 18.0, "c": 18.0}.items():
+        process = reading(THREE, functools.partial(tripled, name))
+        assert sum_of(process, values, mode) == expected
+
+
+@pytest.mark.parametrize("mode", MODES[:4], ids=str)
+def test_only_the_number_of_steps_is_common_to_clients(mode):
+    """Members before it can have several leaves."""
+    number = np.int32
+    kinds = collections.OrderedDict(
+        x=collections.OrderedDict(p=number, q=number),
+        y=number,
+        mask=number,
+        num_steps=number,
+        num_examples=number,
+        seed=number,
+    )
+    values = [
+        tf.nest.map_structure(lambda kind, i=i: kind(i), kinds) for i in (1, 2, 3)
+    ]
+    process = reading(kinds, lambda client: tf.cast(client["mask"], tf.float32))
+    families.forget()
+    assert sum_of(process, values, mode) == 6.0
+
+
+def test_a_program_for_xla_is_not_taken_for_another():
+    families.forget()
+    signature, traced = [tf.TensorSpec([], tf.float32)], []
+
+    def trace(x):
+        traced.append(x)
+        return [x + 1.0]
+
+    for compiled in (False, True, False):
+        shared = shared_programs.SharedPrograms()
+        program = shared.program("equal", trace, signature, compiled, [])
+        assert float(program(tf.constant(2.0))[0]) == 3.0
+    assert len(traced) == 2

@@ -43,17 +43,11 @@ class ChunkProgram:
         report = self._folded if self._mode.clients == "folded" else self._vectorised
         return self._accumulated(report(context, given), count)
 
-    def _client(self, values: Mapping[int, Any]) -> list[Any]:
-        """A client's leaves from their values by position; None for other leaves."""
-        layout = self._form.layout
-        return layout.unpack([values.get(i) for i in range(len(layout.specs))])
-
     def _folded(self, context: Any, leaves: Mapping[int, Any]) -> Any:
         def report(index: tf.Tensor, violations: list[tf.Tensor]) -> Any:
             rows = {place: self._row(leaf, index) for place, leaf in leaves.items()}
-            return self._form.reported(
-                self._client(rows), context, self._use, violations
-            )
+            client = self._form.client(rows)
+            return self._form.reported(client, context, self._use, violations)
 
         return report
 
@@ -69,7 +63,7 @@ class ChunkProgram:
         def work(client: Any) -> Any:
             violations = [tf.constant(False)]
             reported = form.reported(
-                self._client({**client, **common}), context, use, violations
+                form.client({**client, **common}), context, use, violations
             )
             return [*reported, functools.reduce(tf.logical_or, violations)]
 

@@ -85,6 +85,9 @@ def graphs_digest(graphs: Sequence[Graph]) -> str:
             repr(
                 (
                     graph.fingerprint,
+                    # Without it, work that reads a client's age and work that reads its
+                    # diagnosis would be the same.
+                    graph.read,
                     constants.tobytes(),
                     str(graph.parameter_type),
                     str(graph.result_type),

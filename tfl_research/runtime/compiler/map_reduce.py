@@ -38,7 +38,7 @@ class MapReduce(ProcessGraphs):
             for graph in self.graphs
         )
         fingerprints = tuple(graph.fingerprint for graph in self.graphs)
-        structure = (*fingerprints, *arguments, layout)
+        structure = (*fingerprints, *arguments, layout, str(self.read))
         shared = family(structure, self.work.loops, self.accumulate.fingerprint)
         # Processes of equal structure share these, see `Family`.
         self.shapes, self.measured = shared.shapes, shared.measured
@@ -76,12 +76,10 @@ class MapReduce(ProcessGraphs):
         A leaf that no client's work reads, as the roles under an attack on data, is no
         argument. So the program is the same with and without this leaf.
         """
-        everything = list(range(len(self.layout.specs)))
-        if self.layout.has_sequences:
-            return everything
-        read = [place for place in self.work.read if place < len(everything)]
         # A program has leaves by which it knows the number of clients.
-        return read if set(read) - {self.step_bound} else everything
+        if set(self.read) - {self.step_bound}:
+            return self.read
+        return list(range(len(self.layout.specs)))
 
     def build(self, mode: Mode, parts: int = 1) -> None:
         """Builds the programs of a round.
@@ -196,5 +194,7 @@ class MapReduce(ProcessGraphs):
             whole = [self.work]
         # How a program divides its arguments and results.
         split = self.num_update_leaves, self.num_modular_leaves, str(self.secure_types)
-        key = name, mode, split, further
+        # A dataset and a tensor can be equal specs. Work can read neither.
+        datasets = str(self.layout.types) if self.layout.has_sequences else ""
+        key = name, mode, split, datasets, further
         return self.sharing.program(key, program, signature, is_compiled, graphs, whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -25,6 +25,20 @@ COHORT_MEMBERS = ("x", "y", "mask", "num_steps", "num_examples", "seed")
 def specs_of(value_type: tff.Type) -> list[Any]:
     """Specs of the tensors in a type without datasets."""
     return [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in leaf_types(value_type)]
+
+
+def _step_bound(client_type: tff.Type) -> Optional[int]:
+    """Returns the position of the leaf `num_steps`; None for other clients' values."""
+    if not set(member_names(client_type)) >= set(COHORT_MEMBERS):
+        return None
+    before = 0
+    for name, member in tff.structure.iter_elements(client_type):
+        leaves = leaf_types(member)
+        if name == "num_steps":
+            is_number = len(leaves) == 1 and isinstance(leaves[0], tff.TensorType)
+            return before if is_number and leaves[0].shape == () else None
+        before += len(leaves)
+    return None
 
 
 class ProcessGraphs:
@@ -59,12 +73,16 @@ class ProcessGraphs:
         self.secure_types = [leaf for part in secure for leaf in leaf_types(part)]
         self._state = specs_of(process.next.type_signature.parameter[0])
         self.context_specs = specs_of(form.prepare.result_type)
-        names = member_names(self.client_type)
-        # Position of a client's number of steps. More steps do not change the result,
-        # so vectorised clients can share one number of steps and one loop.
-        self.step_bound = (
-            names.index("num_steps") if set(names) >= set(COHORT_MEMBERS) else None
-        )
+        # Position of a client's number of steps among the client's leaves. More steps
+        # do not change the result, so vectorised clients can share one number of steps
+        # and one loop.
+        self.step_bound = _step_bound(self.client_type)
+        # Positions of the client's leaves that the work reads. A dataset is several
+        # leaves, and counts as read.
+        number = len(self.layout.specs)
+        self.read = [place for place in self.work.read if place < number]
+        if self.layout.has_sequences:
+            self.read = list(range(number))
         secure_specs = [tf.TensorSpec(t.shape, t.dtype) for t in self.secure_types]
         self.accumulator_specs = specs_of(form.zero.result_type) + secure_specs
         self.report_specs = specs_of(update) + secure_specs
@@ -84,9 +102,18 @@ class ProcessGraphs:
         lifted = self.sharing.lifted_in(graph)
         return graph.trace(*arguments, lifted=lifted, use=use, violations=violations)
 
+    def client(self, values: Mapping[int, Any]) -> list[Any]:
+        """A client's leaves from their tensors by position; None where one is missing.
+
+        Args:
+          values: has all positions of `read`.
+        """
+        specs = self.layout.specs
+        return self.layout.unpack([values.get(place) for place in range(len(specs))])
+
     def reported(
         self,
-        client: Sequence[tf.Tensor],
+        client: Sequence[Any],
         context: Sequence[tf.Tensor],
         use: Use,
         violations: list[tf.Tensor],

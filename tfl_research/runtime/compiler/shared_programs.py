@@ -111,7 +111,7 @@ class SharedPrograms:
         # A process with equal graphs may name other constants `ARGUMENT`.
         always = _arguments(graphs, whole)
         fingerprints = tuple(graph.fingerprint for graph in graphs)
-        key = (key, fingerprints, repr(signature), always)
+        key = (key, compiled, fingerprints, repr(signature), always)
 
         def built(lifted: Sequence[int]) -> Program:
             return self._built(trace, signature, compiled, graphs, lifted)
@@ -182,8 +182,8 @@ class SharedPrograms:
 
         def program(constants: Any, *arguments: Any) -> Any:
             with self._lifting(graphs, dict(zip(lifted, constants))):
-                self._traced = graphs
                 try:
+                    self._traced = graphs
                     return trace(*arguments)
                 finally:
                     self._traced = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfl_research import _tff_compat
 from tfl_research.runtime.graphs.constants import is_scalar
+from tfl_research.runtime.graphs.open_constants import in_order
 
 
 def fingerprint(
@@ -19,9 +20,9 @@ def fingerprint(
 ) -> str:
     """Computes a digest that is equal for graphs of equal structure.
 
-    Names are ignored. The values of open constants in the graph itself and in
-    `open_functions` are also ignored; by default, the open constants are the scalar
-    floats (`constants.ScalarConstants`).
+    Names are ignored, but not whether two resources have the same name. The values of
+    open constants in the graph itself and in `open_functions` are also ignored; by
+    default, the open constants are the scalar floats (`constants.ScalarConstants`).
 
     Names have counters of the Python process: the layers of a second Keras model and
     further traced functions get higher numbers. So the same recipe, built twice, gives
@@ -97,7 +98,25 @@ def fingerprint(
     given = {
         name.partition(":")[0]: f"argument {index}" for index, name in enumerate(inputs)
     }
-    return nodes_digest(graph_def.node, given, outputs, [], True)
+    digest = nodes_digest(graph_def.node, given, outputs, [], True)
+    same = _same_resources(graph_def)
+    return hashlib.sha256(f"{digest} {same}".encode()).hexdigest() if same else digest
+
+
+def _same_resources(graph_def: Any) -> list[int]:
+    """Tells which resources, such as variables, are the same resource.
+
+    Returns:
+      For each named resource the number of the first resource with its name; empty if
+      no two resources have the same name.
+    """
+    names = [
+        tuple(node.attr[key].s for key in ("container", "shared_name"))
+        for node in in_order(graph_def)
+        if {"container", "shared_name"} <= set(node.attr) and node.attr["shared_name"].s
+    ]
+    numbers = [names.index(name) for name in names]
+    return numbers if len(set(numbers)) < len(numbers) else []
 
 
 def _nameless(argument: Any) -> Any:

@@ -152,23 +152,27 @@ class SeparateClients:
 
         def work(context: Any, leaves: Any) -> list[tf.Tensor]:
             violations = [tf.constant(False)]
-            client = programs.layout.unpack(leaves)
+            client = programs.client(dict(zip(programs.read, leaves)))
             reported = programs.reported(client, context, use, violations)
             if compiler == "graph":
                 return list(reported)
             return [*reported, functools.reduce(tf.logical_or, violations)]
 
-        rows = [
-            tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in programs.layout.specs
-        ]
+        # Work that reads other leaves can have the same graph, so a program must not
+        # find its leaves among others of the same types.
+        read = [programs.layout.specs[place] for place in programs.read]
+        rows = [tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in read]
         mode = Mode("separate", compiler)
-        return programs.compiled(
+        program = programs.compiled(
             "client",
             mode,
             work,
             programs.context_specs,
             rows,
             graphs=programs.of_client,
+        )
+        return lambda context, leaves: program(
+            context, [leaves[place] for place in programs.read]
         )
 
     @property

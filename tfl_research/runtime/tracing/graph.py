@@ -54,7 +54,7 @@ class Graph:
         roots = [*self._outputs, *filter(None, [self._initialize_op])]
         graph_def = _needed(part.graph_def, roots)
         if optional:
-            remove_unread(graph_def)
+            remove_unread(graph_def, self._inputs[:optional])
             graph_def = _needed(graph_def, roots)
         library = Library(graph_def)
         nodes = list(library.reachable(graph_def.node))

@@ -11,6 +11,7 @@ from typing import Optional, Union
 import numpy as np
 
 from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.raw_arrays import check_joined
 
 LONGEST = "longest"
 # Ways to treat a sequence that is longer than the length.
@@ -88,6 +89,7 @@ class Sequences:
         length = int(self.length)
         at = name_row or (lambda number: f"{where}, row {number}")
         pad, dtype = self._pad_and_dtype(where, rows, at)
+        check_joined(rows, at)
         inner = next((row.shape[1:] for row in rows if row.size), ())
         result = np.full((len(rows), length, *inner), pad, dtype)
         for number, row in enumerate(rows):

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.errors import SettingError, UserError
+from tfl_research.errors import SettingError, UserError, users_line
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.results import keras_saving
@@ -55,7 +55,7 @@ class FunctionEvaluation:
         except Exception as error:
             what = " ".join(str(error).split())[:200]
             raise UserError(
-                f"evaluate failed ({type(error).__name__}: {what})"
+                f"evaluate failed ({type(error).__name__}: {what}{users_line(error)})"
             ) from error
         if not isinstance(found, Mapping):
             raise UserError(

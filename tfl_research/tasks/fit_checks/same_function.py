@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # A constant that depends on the seed of a run shows by these other seeds.
 SEED, OTHER_SEED = 1_402_937_561, 879_190_747
 # Programs round differently: by the largest prediction, and in half precision.
-_TOLERANCE, _OF_HALVES = 1e-3, 0.1
+TOLERANCE, _OF_HALVES = 1e-3, 0.1
 _HALVES = "float16", "bfloat16"
-_DIFFER = (
+DIFFER = (
     "the model builder makes another model each time: with the same weights, the "
     "predictions of two models differ; "
     "the trained, the evaluated and the exported model would differ; make what "
@@ -65,8 +65,8 @@ def check(
     try:
         if keras_model is not None:
             _check_keras(task, model, keras_model, x, predictions)
-        elif not _are_close(_of_tff(task, model, x), predictions, _TOLERANCE):
-            raise ValueError(_DIFFER)
+        elif not are_close(_of_tff(task, model, x), predictions, TOLERANCE):
+            raise ValueError(DIFFER)
     finally:
         # The seed that other builds of the model leave behind.
         global_seed.leave(0)
@@ -76,19 +76,19 @@ def _check_keras(
     task: Task, model: FunctionalModel, keras_model: Any, x: Any, predictions: Any
 ) -> None:
     """Compares predictions of Keras models with those of the trained model."""
-    tolerance = _tolerance(keras_model)
+    tolerance = tolerance_of(keras_model)
     first = _predicted(keras_model, model, x)
-    if _are_close(first, predictions, tolerance):
+    if are_close(first, predictions, tolerance):
         return
     # Compiled code may round discontinuous functions differently, and a model may draw
     # random numbers in predictions. So Keras' own predictions decide.
-    if not _are_close(_predicted(keras_model, model, x), first, tolerance):
+    if not are_close(_predicted(keras_model, model, x), first, tolerance):
         return
     from tfl_research import models
 
     other = models.built_model(task.build_model, task.x_spec, seed=OTHER_SEED)
-    if not _are_close(_predicted(other, model, x), first, tolerance):
-        raise ValueError(_DIFFER)
+    if not are_close(_predicted(other, model, x), first, tolerance):
+        raise ValueError(DIFFER)
 
 
 def _of_tff(task: Task, model: FunctionalModel, x: Any) -> Any:
@@ -135,17 +135,17 @@ def _check_shapes(found: Sequence[Any], expected: Sequence[Any]) -> None:
         )
 
 
-def _tolerance(keras_model: Any) -> float:
+def tolerance_of(keras_model: Any) -> float:
     from tfl_research.models.modules import modules_of
 
     dtypes = {
         getattr(each, "compute_dtype", "float32")
         for each in (keras_model, *modules_of(keras_model))
     }
-    return _OF_HALVES if dtypes & set(_HALVES) else _TOLERANCE
+    return _OF_HALVES if dtypes & set(_HALVES) else TOLERANCE
 
 
-def _are_close(one: Any, other: Any, tolerance: float) -> bool:
+def are_close(one: Any, other: Any, tolerance: float) -> bool:
     """Whether predictions are equal up to rounding; texts and integers are equal."""
     import tensorflow as tf
 

@@ -377,6 +377,26 @@ def test_sequences_of_different_lengths():
     assert sums["correct"].numpy().tolist() == [3, 0]
 
 
+@pytest.mark.parametrize(
+    ("rows", "dtype", "padding"),
+    [
+        ([[1, 2], [3]], np.int64, 0),
+        ([[0.5], [1.5, 2]], np.float32, 0),
+        ([["a"], ["b", "c"]], object, b""),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_client_whose_sequences_are_all_empty(rows, dtype, padding, split):
+    nothing, filled = {"x": [[], []], "y": [0, 1]}, {"x": rows, "y": [0, 1]}
+    clients = {"a": nothing if split == "train" else filled, "b": filled}
+    test = {"a": nothing} if split == "test" else 0
+    task = tasks.from_arrays(
+        clients, model=_model, test=test, sequences=tasks.Sequences(3)
+    )
+    x = getattr(task, split).load("a")["x"]
+    assert (x.dtype, x.tolist()) == (dtype, [[padding] * 3] * 2)
+
+
 def test_the_longest_sequence_is_declared_as_pooled():
     clients = {"a": {"x": [[1, 2], [3]], "y": [0, 1]}, "b": {"x": [[4]], "y": [0]}}
     test = {"b": {"x": [[5, 6, 7]], "y": [1]}}

@@ -181,6 +181,8 @@ def _further(
             client_id: settings.labelled(client_id, each)
             for client_id, each in _examples(clients, lengths).items()
         }
+        dtypes = {name: spec.dtype for name, spec in train.specs.items()}
+        found = own_data.with_types(found, lengths, dtypes)
         for client_id, each in found.items():
             if not structures.num_examples(each) and each.keys() == nothing.keys():
                 found[client_id] = nothing

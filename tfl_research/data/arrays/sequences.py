@@ -113,6 +113,12 @@ class Sequences:
                 result[number, : len(kept)] = kept
         return result
 
+    def fill(self, dtype: np.dtype) -> Union[int, float, str, bytes]:
+        """Returns the padding of rows of a type; rows of objects hold text."""
+        if dtype.hasobject:
+            return self.pad.encode() if isinstance(self.pad, str) else b""
+        return self.pad
+
     def _pad_and_dtype(
         self, where: str, rows: Sequence[np.ndarray], at: Callable[[int], str]
     ) -> tuple[Union[int, float, str, bytes], np.dtype]:

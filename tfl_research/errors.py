@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
@@ -14,6 +15,14 @@ from typing import Optional
 # The longest value that a message quotes as a whole.
 _LONGEST = 120
 _TOOLKIT = pathlib.Path(__file__).parent
+# Where the toolkit, Python and installed packages are.
+_NOT_USERS = (
+    _TOOLKIT,
+    *(
+        pathlib.PurePath(sysconfig.get_path(kind))
+        for kind in ("stdlib", "platstdlib", "purelib", "platlib")
+    ),
+)
 # Matches a setting as it is typed on a command line, "--rounds=3", but not a flag of
 # another program, such as that of "scripts/worker --port=PORT".
 _FLAG = re.compile(r"(?P<command>scripts/\S+ .*?)?(?<![\w-])--(?P<name>[a-z]\w*)")
@@ -107,12 +116,15 @@ def naming_own_parts(parts: Mapping[str, str]) -> Iterator[None]:
     except Exception as error:
         for setting, module in parts.items():
             file = getattr(sys.modules.get(module), "__file__", None)
-            place = None if file is None else _place(error, file)
-            if file is None or place is None:
+            # A module of a notebook has no file.
+            in_notebook = users_line(error).partition(", in ")[2]
+            place = in_notebook if file is None else _place(error, file)
+            if not place:
                 continue
             text = str(error)
             last = traceback.extract_tb(error.__traceback__)[-1].filename
-            said = last == file or _TOOLKIT in pathlib.Path(last).parents
+            own = _is_users(last) if file is None else last == file
+            said = own or _TOOLKIT in pathlib.Path(last).parents
             if isinstance(error, ValueError) and said and "\n" not in text:
                 raise SettingError(f"{setting}: {text}") from error
             line = next((t.strip() for t in reversed(text.splitlines()) if t), "")
@@ -138,6 +150,38 @@ def _place(error: Exception, file: str) -> Optional[str]:
         return None
     number, function = found[-1]
     return f"{function}, line {number} of {pathlib.Path(file).name}"
+
+
+def users_line(error: BaseException) -> str:
+    """Names the last line of a user's own code that an exception went through.
+
+    Code is a user's own unless it belongs to the toolkit, to Python or to an installed
+    package. AutoGraph runs converted code, and lists the user's own lines in the
+    message.
+
+    Returns:
+      text to append to a message, as ", in my_loss, line 3 of mine.py"; empty if there
+      is no such line.
+    """
+    frames = [
+        (frame.filename, frame.lineno, frame.name)
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    told = re.findall(r'File "([^"]+)", line (\d+), in ([^\s*]+)', str(error))
+    found = [frame for frame in (*frames, *told) if _is_users(frame[0])]
+    if not found:
+        return ""
+    file, number, function = found[-1]
+    return f", in {function}, line {number} of {pathlib.PurePath(file).name}"
+
+
+def _is_users(file: str) -> bool:
+    if file.startswith(("<frozen", "<__array_function__")):
+        return False
+    name = pathlib.PurePath(file).name
+    if name.startswith("__autograph_generated_file"):
+        return False
+    return not any(place in pathlib.PurePath(file).parents for place in _NOT_USERS)
 
 
 class TrainingDivergedError(UserError):

@@ -189,6 +189,38 @@ def test_a_keras_model_is_evaluated_and_exported(averaging, tmp_path):
         run(averaging, tmp_path / "no", CLIENTS, model=build_model, test=CLIENTS)
 
 
+def test_a_model_function_with_other_constants_at_each_call_is_refused(
+    averaging, tmp_path
+):
+    def scaled():
+        scale = np.random.default_rng().uniform(1, 9)
+        model = tf.keras.Sequential(
+            [
+                tf.keras.layers.InputLayer(input_shape=(FEATURES,)),
+                tf.keras.layers.Rescaling(scale),
+                *build_model().layers,
+            ]
+        )
+        model.compile(loss="sparse_categorical_crossentropy")
+        return model
+
+    def by_tff():
+        model = scaled()
+        return tff.learning.models.from_keras_model(
+            tf.keras.Sequential(model.layers),
+            input_spec=CLIENTS["client 0"].element_spec,
+            loss=tf.keras.losses.SparseCategoricalCrossentropy(),
+        )
+
+    for model in (scaled, by_tff):
+        with pytest.raises(SettingError, match="makes another model each") as refused:
+            run(averaging, tmp_path, CLIENTS, model=model, test=CLIENTS)
+        assert "\n" not in str(refused.value)
+    one = scaled()
+    result = run(averaging, tmp_path, CLIENTS, model=lambda: one, test=CLIENTS)
+    assert result.metrics["eval_loss"].notna().any()
+
+
 def test_k_means(tmp_path):
     generator = np.random.default_rng(0)
     clients = {

@@ -82,6 +82,10 @@ REFUSED = {
         "bn/moving_mean.*'averaged'.*GroupNormalization",
     ),
     "nothing_to_train": (lambda: sequential(L.Flatten()), "no trainable weights"),
+    "no_units": (
+        lambda: sequential(L.Dense(0, name="none"), L.Dense(2)),
+        r"none/kernel:0 has the shape \[6, 0\], which holds nothing",
+    ),
     "no_model": (lambda: L.Dense(2), "returned a Dense"),
 }
 

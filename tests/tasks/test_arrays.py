@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 
 import numpy as np
 import pytest
@@ -68,6 +69,28 @@ def test_test_and_held_out_arrays_of_ones_own():
     assert task.held_out.client_ids == ("new",)
 
 
+@pytest.mark.parametrize("split", ["test", "held_out"])
+def test_labels_of_arrays_of_ones_own_are_those_of_the_objective(split):
+    x, other = np.zeros((2, 3)), "a" if split == "test" else "b"
+    train = {"a": {"x": x, "y": [0.0, 1.0]}}
+
+    def task(objective="classification", **arrays):
+        options = {"test": 0, split: {other: {"x": x, "y": [1.0, 0.0], **arrays}}}
+        return tasks.from_arrays(train, model=_model, objective=objective, **options)
+
+    found = getattr(task(), split).load(other)["y"]
+    assert (found.dtype, found.tolist()) == (np.int32, [1, 0])
+    for message, arrays in {
+        f"{split}: client '{other}': y, row 1: 2.0, but": {"y": [0.0, 2.0]},
+        f"{split}: client '{other}' has x of int64": {"x": x.astype(int)},
+        f"{split}: client '{other}' has 2 rows of x but 1 of y": {"y": [0]},
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            task("binary", **arrays)
+        assert "\n" not in str(error.value)
+    assert not getattr(task(x=x[:0], y=[]), split).num_examples(other)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -77,7 +100,7 @@ def test_test_and_held_out_arrays_of_ones_own():
         ({"held_out": _clients(1)}, "held_out: client 'c0' is also trained on"),
         (
             {"held_out": {"new": {"x": _X[:, :1], "y": np.zeros(10, int)}}},
-            r"held_out has arrays of .*shape=\(1,\).*, expected .*shape=\(2,\)",
+            r"held_out: client 'new' has x of float32 \[1\], expected float32 \[2\]",
         ),
         ({"objective": 3}, "objective is 3; expected one of classification, binary"),
         ({"clients": {"a": {"x": _X}}}, "client 'a' has no 'y'; .* got 'x'"),
@@ -352,6 +375,26 @@ def test_sequences_of_different_lengths():
     sums = task.build_objective().sums({"y": task.train.load("a")["y"]}, predictions)
     assert sums["predictions"].numpy().tolist() == [3, 1]
     assert sums["correct"].numpy().tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "padding"),
+    [
+        ([[1, 2], [3]], np.int64, 0),
+        ([[0.5], [1.5, 2]], np.float32, 0),
+        ([["a"], ["b", "c"]], object, b""),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_client_whose_sequences_are_all_empty(rows, dtype, padding, split):
+    nothing, filled = {"x": [[], []], "y": [0, 1]}, {"x": rows, "y": [0, 1]}
+    clients = {"a": nothing if split == "train" else filled, "b": filled}
+    test = {"a": nothing} if split == "test" else 0
+    task = tasks.from_arrays(
+        clients, model=_model, test=test, sequences=tasks.Sequences(3)
+    )
+    x = getattr(task, split).load("a")["x"]
+    assert (x.dtype, x.tolist()) == (dtype, [[padding] * 3] * 2)
 
 
 def test_the_longest_sequence_is_declared_as_pooled():

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfl_research import tasks
 from tfl_research.errors import UserError
 
-X, LARGE = np.zeros((2, 3)), 2**24 + 1
+X, LARGE, HUGE = np.zeros((2, 3)), 2**24 + 1, 2**53 + 1
+WEIGHTS = {"sample_weight": [1, LARGE]}
 TOKENS = {"objective": "next_token", "sequences": tasks.Sequences(6)}
 
 
@@ -27,13 +28,12 @@ def arrays(x, y=(0, 1), clients=(), **options):
 
 
 def frame(index=None, client="a", **columns):
-    options = {k: columns.pop(k) for k in ("features", "classes") if k in columns}
+    named = ("features", "classes", "label")
+    options = {"label": "y", **{k: columns.pop(k) for k in named if k in columns}}
     rows = {"c": ["a", "a"], "v": [1.0, 2.0], "y": [0, 1], **columns}
     df = pd.DataFrame(rows)
     df = df if index is None else df.set_index(index)
-    task = tasks.from_dataframe(
-        df, client="c", label="y", model=no_model, test=0, **options
-    )
+    task = tasks.from_dataframe(df, client="c", model=no_model, test=0, **options)
     return task.train.load(client)
 
 
@@ -64,6 +64,53 @@ REFUSED = {
     "floats in a matrix": (
         lambda: frame(v=[1, LARGE * 1.0]),
         "client 'a', column 'v', row 1: 16777217.0 is not exact in float32",
+    ),
+    # A column of identifiers next to a column of measurements.
+    "ids next to measurements": (
+        lambda: arrays([[LARGE * 1.0, LARGE + 0.5], [1, 2]]),
+        "x, row 0: 16777217 would",
+    ),
+    # NumPy makes floats of all columns.
+    "ids in a frame as x": (
+        lambda: arrays(pd.DataFrame({"id": [2, HUGE], "v": [0.5, 1]})),
+        f"client 'a': x, row 1: {HUGE} would be rounded, because other numbers",
+    ),
+    "ids in a list": (
+        lambda: arrays([[HUGE, 0.5], [1, 2]]),
+        f"client 'a': x, row 0: {HUGE} would be rounded, because",
+    ),
+    "ids of two types of integers": (
+        lambda: arrays([[np.uint64(2**63 + 1)], [np.int64(-1)]]),
+        f"client 'a': x, row 0: {2**63 + 1} would be rounded, because",
+    ),
+    "ids in a row of a sequence": (
+        lambda: arrays([[HUGE], [0.5, 1]], sequences=tasks.Sequences(2)),
+        f"client 'a': x, row 0: {HUGE} would be rounded, because",
+    ),
+    "ids in a column of objects": (
+        lambda: frame(v=pd.Series([0.5, HUGE], dtype=object)),
+        f"client 'a', column 'v', row 1: {HUGE} would be rounded, because",
+    ),
+    "ids in a label of several columns": (
+        lambda: frame(w=[0.5, 1], y=[1, HUGE], label=["y", "w"], features=["v"]),
+        f"client 'a', column 'y', row 1: {HUGE} would be rounded, because",
+    ),
+    "large weights": (
+        lambda: arrays(X, clients={"a": {"x": X, "y": [0, 1], **WEIGHTS}}),
+        "sample_weight, row 1: 16777217 would be rounded",
+    ),
+    # Numbers that float32 makes 0.
+    "tiny numbers": (
+        lambda: arrays([[1.0, 1e-60], [2.0, 0.0]]),
+        "x, row 0: 1e-60 is too small for float32, which makes all of the column 0",
+    ),
+    "tiny labels": (
+        lambda: arrays(X, [0.0, 1e-50], objective="regression"),
+        "y, row 1: 1e-50 is too small for float32",
+    ),
+    "tiny numbers of an input": (
+        lambda: cells([1e-50, 2e-50]),
+        "client 'a', column 'v', row 0: 1e-50 is too small for float32",
     ),
     # Values that are missing, and labels that are none.
     "a label that is NaN": (lambda: arrays(X, [np.nan, 1]), "y, row 0: nan is not fin"),
@@ -157,6 +204,18 @@ KEPT = {
     "large measurements": (
         lambda: arrays([[LARGE + 0.5], [LARGE * 1.0]])["x"],
         [[2.0**24 + 2], [2.0**24]],
+    ),
+    "whole numbers among large measurements": (
+        lambda: arrays([[LARGE + 0.5, 2.0**25], [LARGE * 1.0, 1.0]])["x"],
+        [[2.0**24 + 2, 2.0**25], [2.0**24, 1]],
+    ),
+    "numbers that are tiny beside others": (
+        lambda: arrays([[1e-60], [2.0]])["x"],
+        [[0], [2]],
+    ),
+    "large integers that floats represent": (
+        lambda: arrays([[2**60, 0.5], [1, 2]])["x"],
+        [[2.0**60, 0.5], [1, 2]],
     ),
     "rounding that is asked for": (
         lambda: arrays(np.array([[LARGE], [1]]).astype(np.float32))["x"],

@@ -194,11 +194,20 @@ def specs_of(examples: Examples) -> dict[str, ArraySpec]:
 
 
 def check_fits(
-    client_id: str, examples: Examples, specs: Mapping[str, ArraySpec]
+    client_id: str,
+    examples: Examples,
+    specs: Mapping[str, ArraySpec],
+    others: str = "the clients before",
 ) -> None:
     """Raises ValueError unless the client's arrays have these names and specs.
 
     The error names the client and the array, and says both lengths if they differ.
+
+    Args:
+      client_id: the client.
+      examples: its arrays.
+      specs: the expected specs.
+      others: names the data whose specs these are, for the error.
     """
     for names, other, verb in ((specs, examples, "lacks"), (examples, specs, "has")):
         for name in names:
@@ -213,7 +222,7 @@ def check_fits(
         if array != spec:
             raise ValueError(
                 f"client {client_id!r} has {name} of {array}, expected {spec} as in "
-                "the clients before; give all clients arrays of one type and shape"
+                f"{others}; give all clients arrays of one type and shape"
             )
         if len(examples[name]) != len(examples[first]):
             raise ValueError(

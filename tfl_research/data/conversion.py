@@ -12,10 +12,11 @@ from typing import Any, Optional
 import numpy as np
 
 from tfl_research.data.arrays import structures
-from tfl_research.data.arrays.exactness import rounded_integers
+from tfl_research.data.arrays.exactness import rounded_integers, vanished
 from tfl_research.data.arrays.raw_arrays import (
     Place as Place,
     can_be_written,
+    check_joined,
     rows_of,
     rows_or_array,
 )
@@ -142,6 +143,7 @@ def _array(where: Place, name: str, value: Any, sequence: Optional[Sequences]) -
         rows = array if isinstance(array, list) else rows_of(where, array)
         array = sequence.padded(str(where), rows, where.row)
     if isinstance(array, list) and len({row.shape for row in array}) == 1:
+        check_joined(array, where.row)
         array = np.stack(array)
     if isinstance(array, list):
         lengths = sorted({len(row) for row in array})
@@ -191,6 +193,14 @@ def _numbers(where: Place, array: np.ndarray) -> np.ndarray:
             "float32; give such numbers as integers, scale them, or round them "
             "yourself, by .astype(np.float32)"
         )
+    gone = vanished(array, single)
+    if gone.any():
+        row = int(np.argwhere(gone)[0][0])
+        raise ValueError(
+            f"{where.row(row)}: {array[gone].flat[0]:g} is too small for float32, "
+            "which makes all of the column 0; scale the numbers, or round them "
+            "yourself, by .astype(np.float32)"
+        )
     return single
 
 
@@ -212,6 +222,13 @@ def _weights(where: Place, array: np.ndarray) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(
             f"{where} must be one number for each example, got {list(array.shape)}"
+        )
+    rounded = rounded_integers(array)
+    if rounded.any():
+        row = int(np.argmax(rounded))
+        raise ValueError(
+            f"{where.row(row)}: {array[row]} would be rounded in float32; scale the "
+            "weights"
         )
     if (array < 0).any():
         row = int(np.argmax(array < 0))

@@ -128,11 +128,24 @@ def _registered(
 
 def own_parts(experiment: Description) -> dict[str, str]:
     """Returns the modules of a user's own parts, for `errors.naming_own_parts`."""
-    return {
+    found = {
         f"--{choices.setting}={part.NAME}": type(part).__module__
         for choices, part in _registered(experiment)
         if choices.origin(part.NAME) is not None
     }
+    factory = _own_factory(experiment)
+    if factory is not None:
+        found[f"{AGGREGATORS.setting}={factory.__name__}"] = factory.__module__
+    return found
+
+
+def _own_factory(experiment: Description) -> Optional[type]:
+    """Returns the class of a user's own TFF aggregation factory, or None."""
+    kind = type(experiment.aggregator)
+    is_named = isinstance(experiment.aggregator, NamedSettings)
+    if is_named or kind.__module__.startswith("tensorflow_federated."):
+        return None
+    return kind
 
 
 def own_server_parts(experiment: Description) -> str:
@@ -141,10 +154,9 @@ def own_server_parts(experiment: Description) -> str:
     for choices, part in _registered(experiment):
         if choices in (ALGORITHMS, AGGREGATORS) and choices.origin(part.NAME):
             found.append(f"the {choices.what} {part.NAME}")
-    if not isinstance(experiment.aggregator, NamedSettings):
-        kind = type(experiment.aggregator)
-        if not kind.__module__.startswith("tensorflow_federated."):
-            found.append(f"the {AGGREGATORS.what} {kind.__name__}")
+    factory = _own_factory(experiment)
+    if factory is not None:
+        found.append(f"the {AGGREGATORS.what} {factory.__name__}")
     return " or ".join(found)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tfl_research import _tff_compat
+from tfl_research.errors import users_line
 from tfl_research.models import global_seed
 from tfl_research.models.execution.tracing import one_line
 from tfl_research.models.execution.variable_model import VariableModel, functional
@@ -74,9 +75,12 @@ def built_model(
             with (global_seed.left if any_weights else global_seed.seeded)(seed):
                 model = build()
         except Exception as error:  # Of a user's function: any.
-            if isinstance(error, ValueError) and "\n" not in str(error):
+            line = users_line(error)
+            if isinstance(error, ValueError) and "\n" not in str(error) and not line:
                 raise
-            raise ValueError(f"the model builder fails: {one_line(error)}") from error
+            raise ValueError(
+                f"the model builder fails: {one_line(error)}{line}"
+            ) from error
     if isinstance(model, tf.keras.Model):
         _check_new(model, created)
     return model

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from tfl_research.errors import UserError
 from tfl_research.storage.metrics import measurements
 
 if TYPE_CHECKING:
@@ -144,9 +145,16 @@ class RunResult:
     metrics_csv: str = dataclasses.field(default="", repr=False)
     stop_message: Optional[str] = None
 
-    @functools.cached_property
+    @property
     def metrics(self) -> pandas.DataFrame:
-        """The table of metrics.csv: a row for each round, NaN for empty cells."""
+        """The table of metrics.csv: a row for each round, NaN for empty cells.
+
+        Each call returns a table of its own, which the caller may change.
+        """
+        return self._table.copy()
+
+    @functools.cached_property
+    def _table(self) -> pandas.DataFrame:
         import pandas
 
         return pandas.read_csv(io.StringIO(self.metrics_csv))
@@ -154,7 +162,7 @@ class RunResult:
     @property
     def delta(self) -> Optional[float]:
         """δ of `epsilon`; None without privacy."""
-        deltas = self.metrics["delta"].dropna()
+        deltas = self._table["delta"].dropna()
         return float(deltas.iloc[-1]) if len(deltas) else None
 
     @functools.cached_property
@@ -162,5 +170,29 @@ class RunResult:
         """The metrics that are not scalar numbers, as arrays by round and name.
 
         The file measurements.jsonl has them; see `storage.metrics.measurements`.
+
+        Raises:
+          UserError: the folder does not hold this result any more.
         """
+        self.check_folder()
         return measurements.read(self.path / "measurements.jsonl")
+
+    def check_folder(self) -> None:
+        """Raises UserError if the folder does not hold this result any more.
+
+        The files of the folder would be about other rounds, or about another run.
+        """
+        path = self.path / "metrics.csv"
+        try:
+            found = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} does not exist any more, so the folder does not hold this "
+                "result; run the experiment again"
+            ) from None
+        if found != self.metrics_csv:
+            raise UserError(
+                f"{self.path} does not hold this result of {self.completed_rounds} "
+                "rounds any more: the run has gone on, or the folder holds another "
+                "run; run the experiment again for the newest result"
+            )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Optional
 
 import numpy as np
 
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, users_line
 from tfl_research.registry import SettingsRegistry
 from tfl_research.sampling.amplification import Amplification
 from tfl_research.sampling.cohort_sizes import WholeCohorts, check_round, pick
@@ -142,7 +142,8 @@ class OwnCohorts(WholeCohorts):
         except Exception as error:  # Of a user's function: any.
             text = next(iter(str(error).splitlines()), "")
             raise self._refused(
-                f"round {round_number}: failed ({type(error).__name__}: {text:.200})"
+                f"round {round_number}: failed ({type(error).__name__}: {text:.200}"
+                f"{users_line(error)})"
             ) from error
         return pick(self.client_ids, self._checked(drawn, round_number))
 

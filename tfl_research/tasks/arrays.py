@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from tfl_research.data import ClientData, Examples, conversion
 from tfl_research.data.arrays import structures
 from tfl_research.data.arrays.sequences import Sequences
-from tfl_research.data.client_data import AnyBatching
+from tfl_research.data.client_data import AnyBatching, check_fits
 from tfl_research.tasks import own_data, padding
 from tfl_research.tasks.pooled import Pooled
 from tfl_research.tasks.task import Task
@@ -137,32 +137,62 @@ def from_arrays(
     )
     examples = _examples(clients, lengths)
     task = own_data.of_arrays(examples, settings, longest)
-    further = {split: _examples(each, lengths) for split, each in given.items()}
-    if "test" in further:
-        for client_id in further["test"]:
-            if client_id not in task.train.client_ids:
-                raise ValueError(
-                    f"test: {client_id!r} is not one of the {len(task.train)} clients "
-                    "to train on"
-                )
-        nothing = structures.no_examples(task.train.specs)
-        further["test"] = {
-            i: further["test"].get(i, nothing) for i in task.train.client_ids
-        }
-    parts = {
-        split: ClientData.from_arrays(each) for split, each in further.items() if each
-    }
-    for split, part in parts.items():
-        if part.specs != task.train.specs:
+    for client_id in given.get("test", ()):
+        if client_id not in task.train.client_ids:
             raise ValueError(
-                f"{split} has arrays of {dict(part.specs)}, expected "
-                f"{dict(task.train.specs)} as in training"
+                f"test: {client_id!r} is not one of the {len(task.train)} clients "
+                "to train on"
             )
+    parts = {
+        split: _further(split, each, lengths, settings, task.train)
+        for split, each in given.items()
+        if each
+    }
     return dataclasses.replace(
         task,
         test=parts.get("test", task.test),
         held_out=parts.get("held_out", task.held_out),
     )
+
+
+def _further(
+    split: str,
+    clients: Clients,
+    lengths: Mapping[str, Sequences],
+    settings: own_data.TaskSettings,
+    train: ClientData,
+) -> ClientData:
+    """Makes the client data of a split whose arrays are given.
+
+    Args:
+      split: "test", whose clients are the training clients, or "held_out".
+      clients: the arrays; a training client may be missing in "test".
+      lengths: how rows of different lengths are padded, by flat name.
+      settings: the settings of the task.
+      train: the training examples, whose arrays have the same types and shapes.
+
+    Raises:
+      ValueError: arrays differ from those in training, or the objective does not take
+        the labels; the message names split, client and array.
+    """
+    nothing = structures.no_examples(train.specs)
+    try:
+        found = {
+            client_id: settings.labelled(client_id, each)
+            for client_id, each in _examples(clients, lengths).items()
+        }
+        dtypes = {name: spec.dtype for name, spec in train.specs.items()}
+        found = own_data.with_types(found, lengths, dtypes)
+        for client_id, each in found.items():
+            if not structures.num_examples(each) and each.keys() == nothing.keys():
+                found[client_id] = nothing
+            else:
+                check_fits(client_id, each, train.specs, "training")
+    except ValueError as error:
+        raise ValueError(f"{split}: {error}") from None
+    if split == "test":
+        found = {i: found.get(i, nothing) for i in train.client_ids}
+    return ClientData.from_arrays(found)
 
 
 def _examples(

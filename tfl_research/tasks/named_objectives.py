@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tfl_research.errors import users_line
+
 if TYPE_CHECKING:
     from tfl_research.tasks.objectives import Objective
 
@@ -98,7 +100,16 @@ def _called(function: Callable[..., Any]) -> Callable[[], Objective]:
         arguments = objectives.required_arguments(function)
         if arguments == 2:
             return objectives.from_keras(loss=function)
-        found = function()
+        try:
+            found = function()
+        except ValueError:  # Of the toolkit, which says what is wrong.
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"objective: the function failed ({type(error).__name__}: {said}"
+                f"{users_line(error)})"
+            ) from error
         if not isinstance(found, objectives.Objective):
             raise ValueError(
                 f"objective: the function returns {type(found).__name__}; {_FIX}"

@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
+import numpy as np
+
 from tfl_research.data import (
     Batching,
     ClientData,
@@ -301,6 +303,36 @@ def of_clients(
     return settings.task(train, test, held_out, pooled)
 
 
+def with_types(
+    clients: Mapping[str, Examples],
+    sequences: Mapping[str, Sequences],
+    dtypes: Mapping[str, np.dtype],
+) -> dict[str, Examples]:
+    """Gives sequences of clients without an element the type of the other clients'.
+
+    A row without an element has no type, so a client with such rows alone has padding
+    of a guessed type.
+
+    Args:
+      clients: flat arrays by client.
+      sequences: how rows were padded, by flat name.
+      dtypes: types by flat name; without a name, the first client with an element
+        decides.
+    """
+    found = dict(clients)
+    for name, sequence in sequences.items():
+        held = {i: each[name] for i, each in clients.items() if name in each}
+        empty = [i for i, a in held.items() if not (a != sequence.fill(a.dtype)).any()]
+        kinds = [array.dtype for i, array in held.items() if i not in empty]
+        dtype = dtypes.get(name) or next(iter(kinds), None)
+        if dtype is None:
+            continue
+        for client_id in empty:
+            padding = np.full(held[client_id].shape, sequence.fill(dtype), dtype)
+            found[client_id] = {**found[client_id], name: padding}
+    return found
+
+
 def of_arrays(
     clients: Mapping[str, Examples],
     settings: TaskSettings,
@@ -321,6 +353,7 @@ def of_arrays(
     if not clients:
         raise ValueError("a task needs at least one client, got none")
     clients = {i: settings.labelled(i, each) for i, each in clients.items()}
+    clients = with_types(clients, settings.sequences_by_array(), {})
     _, held_out_ids = hold_out.clients(
         tuple(clients), fraction=settings.held_out, seed=settings.seed
     )

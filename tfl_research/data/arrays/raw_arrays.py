@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
+from tfl_research.data.arrays.exactness import rounded_in_double
 from tfl_research.errors import quoted
 
 # A row without elements, whose type is unknown.
@@ -90,7 +91,47 @@ def rows_or_array(where: Place, value: Any) -> Any:
             f"{where} must be an array of numbers or text, got {array.dtype}; convert "
             "it first"
         )
+    if array.dtype.kind == "f" and not isinstance(value, np.ndarray):
+        _check_promoted(where, value, array)
     return array
+
+
+def _check_promoted(where: Place, value: Any, array: np.ndarray) -> None:
+    """Raises ValueError for an integer that is rounded because NumPy made floats."""
+    if not (np.abs(array) >= 2.0**53).any():
+        return
+    is_frame = type(value).__module__.split(".")[0] == "pandas"
+    given = value.to_numpy(object) if is_frame else np.asarray(value, object)
+    wrong = rounded_in_double(given)
+    if given.shape == array.shape and wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
+        raise _rounded(where.row(row), given[wrong].flat[0])
+
+
+def check_joined(rows: Sequence[np.ndarray], name_row: Callable[[int], str]) -> None:
+    """Checks that no integer is rounded when rows become one array.
+
+    Args:
+      rows: arrays that NumPy joins.
+      name_row: names a row in an error.
+
+    Raises:
+      ValueError: the rows together are floats, and float64 would round an integer.
+    """
+    dtypes = {row.dtype for row in rows if row.size}
+    if len(dtypes) < 2 or np.result_type(*dtypes).kind != "f":
+        return
+    for number, row in enumerate(rows):
+        wrong = rounded_in_double(row)
+        if wrong.any():
+            raise _rounded(name_row(number), row[wrong].flat[0])
+
+
+def _rounded(row: str, number: object) -> ValueError:
+    return ValueError(
+        f"{row}: {number} would be rounded, because other numbers of the array are "
+        "floats; give such integers an array of their own, or scale them"
+    )
 
 
 def _is_masked(value: Any) -> bool:
@@ -121,6 +162,7 @@ def rows_of(where: Place, values: Any) -> list[np.ndarray]:
             continue
         row = rows_or_array(Place(where.row(number), unit="element"), value)
         if isinstance(row, list) and len({part.shape for part in row}) == 1:
+            check_joined(row, where.row)
             row = np.stack(row)  # As Arrow has lists of lists.
         if isinstance(row, list) or not row.ndim:
             got = "rows of different lengths" if isinstance(row, list) else "one value"

@@ -11,6 +11,7 @@ from typing import Optional, Union
 import numpy as np
 
 from tfl_research.data.arrays import structures
+from tfl_research.data.arrays.raw_arrays import check_joined
 
 LONGEST = "longest"
 # Ways to treat a sequence that is longer than the length.
@@ -88,6 +89,7 @@ class Sequences:
         length = int(self.length)
         at = name_row or (lambda number: f"{where}, row {number}")
         pad, dtype = self._pad_and_dtype(where, rows, at)
+        check_joined(rows, at)
         inner = next((row.shape[1:] for row in rows if row.size), ())
         result = np.full((len(rows), length, *inner), pad, dtype)
         for number, row in enumerate(rows):
@@ -110,6 +112,12 @@ class Sequences:
             if kept.size:
                 result[number, : len(kept)] = kept
         return result
+
+    def fill(self, dtype: np.dtype) -> Union[int, float, str, bytes]:
+        """Returns the padding of rows of a type; rows of objects hold text."""
+        if dtype.hasobject:
+            return self.pad.encode() if isinstance(self.pad, str) else b""
+        return self.pad
 
     def _pad_and_dtype(
         self, where: str, rows: Sequence[np.ndarray], at: Callable[[int], str]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tfl_research.data import ClientData
-from tfl_research.errors import SettingError
+from tfl_research.errors import SettingError, users_line
 from tfl_research.experiment.own_process.process_form import short_type
 from tfl_research.experiment.own_process.typed_values import as_value
 from tfl_research.tasks import Task
@@ -74,7 +74,7 @@ class ProcessClients:
         except Exception as error:
             raise SettingError(
                 f"clients[{client_id!r}]: reading it failed ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})"
+                f"{' '.join(str(error).split())[:200]}{users_line(error)})"
             ) from error
 
     def typed(self, client_id: str, given: Any) -> Any:

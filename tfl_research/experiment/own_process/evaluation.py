@@ -14,13 +14,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfl_research.errors import SettingError, UserError
+from tfl_research.errors import SettingError, UserError, users_line
 from tfl_research.experiment.own_process.client_values import ProcessClients, clients_of
 from tfl_research.program.evaluation.client_metrics import Evaluation
 from tfl_research.program.results import keras_saving
 from tfl_research.storage import nest
 from tfl_research.storage.files import atomic
 from tfl_research.storage.metrics import round_metrics
+from tfl_research.tasks.fit_checks import same_function
 from tfl_research.tasks.metrics import Metric
 
 # Sums of TFF's models that are no metrics.
@@ -55,7 +56,7 @@ class FunctionEvaluation:
         except Exception as error:
             what = " ".join(str(error).split())[:200]
             raise UserError(
-                f"evaluate failed ({type(error).__name__}: {what})"
+                f"evaluate failed ({type(error).__name__}: {what}{users_line(error)})"
             ) from error
         if not isinstance(found, Mapping):
             raise UserError(
@@ -95,6 +96,14 @@ class BuiltModel:
         """Whether the model is a Keras model."""
         return isinstance(self.model, tf.keras.Model)
 
+    def predict(self, batch: Any) -> Any:
+        """Returns the predictions for a batch; of a TFF model the loss too."""
+        if self.is_keras:
+            return self.model(_parts(batch)[0], training=False)
+        output = self.model.forward_pass(batch, training=False)
+        self.model.reset_metrics()
+        return [output.loss, output.predictions]
+
     def assign(self, weights: Any) -> None:
         """Sets the model's weights.
 
@@ -115,6 +124,12 @@ class BuiltModel:
                 variable.assign(value)
 
 
+def is_builder(model: Any) -> bool:
+    """Whether a user's model is a function that makes a model."""
+    ready = tf.keras.Model, tff.learning.models.FunctionalModel
+    return callable(model) and not isinstance(model, ready)
+
+
 def built_model(model: Any) -> BuiltModel:
     """Builds the model that a user gave.
 
@@ -127,15 +142,40 @@ def built_model(model: Any) -> BuiltModel:
     """
     if isinstance(model, tff.learning.models.FunctionalModel):
         return BuiltModel(tff.learning.models.model_from_functional(model))
-    made = (
-        model() if callable(model) and not isinstance(model, tf.keras.Model) else model
-    )
+    made = model() if is_builder(model) else model
     if isinstance(made, (tf.keras.Model, tff.learning.models.VariableModel)):
         return BuiltModel(made)
     raise SettingError(
         f"model must be a function that returns a Keras model or a tff.learning model, "
         f"got {type(made).__name__}"
     )
+
+
+def check_builder(built: BuiltModel, other: BuiltModel, batch: Any) -> None:
+    """Compares two models that one function has made.
+
+    Args:
+      built: the model of one call.
+      other: the model of another call, which gets the weights of `built`.
+      batch: a batch of examples, as the models take it.
+
+    Raises:
+      SettingError: with the same weights, the predictions of the models differ.
+    """
+    # Some models have weights only after a call.
+    first, _ = built.predict(batch), other.predict(batch)
+    kinds = (
+        [v.numpy() for v in getattr(built.model, f"{k}_variables")] for k in _KINDS
+    )
+    other.assign(tff.learning.models.ModelWeights(*kinds))
+    # A model may draw random numbers in predictions.
+    again, found = built.predict(batch), other.predict(batch)
+    tolerance = same_function.TOLERANCE
+    if built.is_keras:
+        tolerance = same_function.tolerance_of(built.model)
+    close = same_function.are_close
+    if close(first, again, tolerance) and not close(found, first, tolerance):
+        raise SettingError(f"model: {same_function.DIFFER}")
 
 
 class ModelEvaluation:
@@ -173,6 +213,13 @@ class ModelEvaluation:
         self._forward = tf.function(
             lambda batch: built.model.forward_pass(batch, training=False).num_examples
         )
+
+    def check_builder(self, other: BuiltModel) -> None:
+        """Compares the model with another of the same function; see `check_builder`."""
+        for client_id in self._clients.client_ids:
+            for batch in _elements(self._clients.checked(client_id)):
+                check_builder(self._built, other, batch)
+                return
 
     def evaluate(self, weights: Any, split: str = "eval") -> Evaluation:
         """Computes metrics over all examples and by client."""

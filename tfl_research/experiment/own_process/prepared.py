@@ -240,6 +240,8 @@ def _evaluation(
     evaluator: Any = None
     if experiment.test is not None and built is not None:
         evaluator = evaluation.ModelEvaluation(built, experiment.test)
+        if evaluation.is_builder(experiment.model):
+            evaluator.check_builder(evaluation.built_model(experiment.model))
     elif experiment.evaluate is not None:
         evaluator = evaluation.FunctionEvaluation(experiment.evaluate)
     if evaluator is None:

@@ -49,6 +49,7 @@ def model_of(result: Result, client_id: str, *, personal: bool) -> Any:
                     f"{path}, which holds what clients keep, is missing; run the "
                     "experiment again"
                 )
+            result.ended.check_folder()
             table = ClientStates(path, process.client_states)
             stack.callback(table.close)
             if table.last_round > result.ended.completed_rounds:

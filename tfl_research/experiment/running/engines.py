@@ -98,10 +98,11 @@ def use_devices(
 
     Raises:
       UserError: TensorFlow finds no GPU, or has started with another number of threads
-        than the given number.
+        than the given number; or TensorFlow makes no functions, or only graphs.
     """
     from tfl_research import runtime
 
+    _check_execution()
     cards = runtime.prepare(
         settings.accelerator, operation_threads=settings.operation_threads
     )
@@ -109,6 +110,27 @@ def use_devices(
     if cards:
         progress.stage(out)
         out.write(f"clients' work runs on {', '.join(cards)}\n")
+
+
+def _check_execution() -> None:
+    """Checks that TensorFlow executes operations at once, and functions as graphs.
+
+    Raises:
+      UserError: the caller has changed this.
+    """
+    import tensorflow as tf
+
+    if not tf.executing_eagerly():
+        raise UserError(
+            "TensorFlow only makes graphs here, and executes nothing; start the "
+            "experiment outside of a tf.Graph, and leave out "
+            "tf.compat.v1.disable_eager_execution()"
+        )
+    if tf.config.functions_run_eagerly():
+        raise UserError(
+            "TensorFlow makes no graphs of functions, so no round can be compiled; "
+            "give tf.config.run_functions_eagerly(False)"
+        )
 
 
 def _use_threads(

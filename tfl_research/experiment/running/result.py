@@ -78,7 +78,8 @@ class Result:
     def measurements(self) -> dict[int, dict[str, Any]]:
         """Vectors and texts that rounds measured, as arrays by round and name.
 
-        Scalar numbers are columns of `metrics`.
+        They are read from the folder, which must still hold this result. Scalar numbers
+        are columns of `metrics`.
         """
         return self.ended.measurements
 
@@ -100,7 +101,8 @@ class Result:
 
         Raises:
           UserError: `which` is another text, or the run has no such model, for example
-            because no model was evaluated or exported.
+            because no model was evaluated or exported; or the folder does not hold this
+            result any more, because the run has gone on.
 
         Example:
           >>> import numpy as np
@@ -119,6 +121,7 @@ class Result:
                 f"{path} does not exist: the run has no {which} model, or did not "
                 "write it (export=False); the same run with export=True writes it"
             )
+        self.ended.check_folder()
         import tensorflow as tf
 
         if not set("[]*?") & set(str(path)):

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfl_research import _tff_compat, autograph
+from tfl_research.errors import users_line
 from tfl_research.models.execution import inlining
 from tfl_research.models.modules import layer_in
 
@@ -73,7 +74,9 @@ def pure_function(
         with _kept_variable_scope():
             traced = autograph.function(function).get_concrete_function(*specs)
     except Exception as error:
-        raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
+        raise ValueError(
+            f"{what} cannot be traced: {one_line(error)}{users_line(error)}"
+        ) from error
     definition = traced.graph.as_graph_def()
     _check_pure(definition, what, modules)
     for capture in traced.captured_inputs:
@@ -116,7 +119,9 @@ def pure_function_of_graph(
         try:
             outputs = [tf.identity(output) for output in function(*inputs)]
         except Exception as error:
-            raise ValueError(f"{what} cannot be traced: {one_line(error)}") from error
+            raise ValueError(
+                f"{what} cannot be traced: {one_line(error)}{users_line(error)}"
+            ) from error
     definition = graph.as_graph_def()
     needed = [tensor.op.name for tensor in outputs]
     needed += [node.name for node in definition.node if node.op == "Assert"]

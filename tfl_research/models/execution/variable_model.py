@@ -76,6 +76,13 @@ def functional(
             "the model has no trainable weights; expected at least one: set "
             "trainable=True for a layer"
         )
+    for variable in (*trainable, *fixed):
+        # TensorFlow's kernels end the process for products without an element.
+        if variable.shape.num_elements() == 0:
+            raise ValueError(
+                f"the weight {variable.name} has the shape {list(variable.shape)}, "
+                "which holds nothing; expected at least one unit in each layer"
+            )
     modules = inside(model.held)
     layers = [m for m in modules if isinstance(m, tf.keras.layers.Layer)]
     keras = [m for m in modules if isinstance(m, tf.keras.Model)]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
-from tfl_research.errors import UserError
+from tfl_research.errors import UserError, users_line
 from tfl_research.program.reports import RoundReport, RunResult, RunStart
 
 
@@ -185,4 +185,4 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, UserError):
         return error.for_command_line
     first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {first}{users_line(error)}"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfl_research.data import Examples, conversion
 from tfl_research.data.arrays.listed import listed
 from tfl_research.data.arrays.sequences import LONGEST
+from tfl_research.errors import users_line
 from tfl_research.tasks import own_data
 from tfl_research.tasks.datasets import elements, reading
 from tfl_research.tasks.pooled import Pooled
@@ -114,9 +115,11 @@ def from_datasets(
         try:
             dataset = open_dataset(client_id)
         except Exception as error:
+            kind, said = type(error).__name__, reading.line(error)
+            said = said if said.startswith(kind) else f"{kind}: {said}"
             raise ValueError(
-                f"{where}: the function that makes the dataset failed: "
-                f"{type(error).__name__}: {reading.line(error)}"
+                f"{where}: the function that makes the dataset failed: {said}"
+                f"{users_line(error)}"
             ) from error
         if not isinstance(dataset, tf.data.Dataset):
             raise ValueError(

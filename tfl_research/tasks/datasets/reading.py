@@ -49,9 +49,16 @@ def _elements(where: str, dataset: tf.data.Dataset, size: int) -> Iterator[Any]:
 
 
 def line(error: Exception) -> str:
-    """Returns the first line of an error, without TensorFlow's name of the place."""
+    """Returns the line of an error that says what is wrong.
+
+    It is the first line without TensorFlow's name of the place. AutoGraph puts the
+    lines of the user's code before an error.
+    """
     text = re.sub(r"^\{\{function_node .*?\}\}\s*", "", str(error))
-    return (text.splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1 if lines[0] == "in user code:" else 0]
 
 
 def arrays(

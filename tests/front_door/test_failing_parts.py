@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import tfl_research as tfl
-from tfl_research import cli, registry
+from tfl_research import cli, errors, registry
 from tfl_research.errors import OwnPartError
 
 PARTS = """\
@@ -106,6 +106,15 @@ def test_the_error_names_the_part_and_its_line(kind, method, parts, tmp_path):
         f"{kind}={name}: its code failed in {method}, line {number} of "
         f"failing_parts.py (KeyError: 'no {kind}')"
     )
+
+
+def test_parts_of_one_file_are_named_together():
+    parts = dict.fromkeys(("--algorithm=a", "--aggregator=b"), "failing_parts")
+    named = errors.naming_own_parts({"--task=c": "json", **parts})
+    with pytest.raises(OwnPartError) as error, named:
+        sys.modules["failing_parts"].build(seed=0)
+    said = error.value.for_command_line
+    assert said.startswith("--algorithm=a or --aggregator=b: its code failed in build,")
 
 
 def test_a_command_line_keeps_the_traceback(tmp_path, capsys):

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfl_research import stateless_random
 from tfl_research.attacks.distance_attacks import min_max, min_sum
 from tfl_research.attacks.honest_rows import HonestRows, replaced
-from tfl_research.runtime.graphs.constants import ARGUMENT
+from tfl_research.runtime.graphs.constants import argument
 
 __all__ = [
     "alie",
@@ -36,14 +36,6 @@ __all__ = [
 _POWER_ITERATIONS = 20
 
 
-def _argument(value: float) -> tf.Tensor:
-    """Makes a constant that programs take as an argument.
-
-    So attacks that differ only in the constant share a program in a sweep.
-    """
-    return tf.constant(value, tf.float32, name=ARGUMENT)
-
-
 def gaussian(
     updates: tf.Tensor,
     malicious: tf.Tensor,
@@ -57,7 +49,7 @@ def gaussian(
     Blanchard et al. 2017 (arXiv 1703.02757), whose experiments take a standard
     deviation of 200. The noise of different rows is independent.
     """
-    noise = _argument(scale) * stateless_random.normal(tf.shape(updates), seed)
+    noise = argument(scale) * stateless_random.normal(tf.shape(updates), seed)
     return replaced(updates, malicious, present, noise)
 
 
@@ -75,7 +67,7 @@ def sign_flip(
     flipping of Karimireddy et al. 2020 (arXiv 2006.09365). The seed is not used.
     """
     del seed
-    return replaced(updates, malicious, present, _argument(-scale) * updates)
+    return replaced(updates, malicious, present, argument(-scale) * updates)
 
 
 def scaled(
@@ -93,7 +85,7 @@ def scaled(
     not used.
     """
     del seed
-    return replaced(updates, malicious, present, _argument(scale) * updates)
+    return replaced(updates, malicious, present, argument(scale) * updates)
 
 
 def alie_deviations(count: tf.Tensor, byzantine: tf.Tensor) -> tf.Tensor:
@@ -138,7 +130,7 @@ def alie(
         byzantine = tf.reduce_sum(tf.cast(malicious & present, tf.int32))
         deviations = tf.cast(alie_deviations(number, byzantine), tf.float32)
     else:
-        deviations = _argument(scale)
+        deviations = argument(scale)
     rows = honest.mean - deviations * honest.stddev
     return replaced(updates, malicious, present, rows, honest)
 
@@ -159,9 +151,7 @@ def inner_product(
     """
     del seed
     honest = HonestRows.of(updates, malicious, present)
-    return replaced(
-        updates, malicious, present, _argument(-scale) * honest.mean, honest
-    )
+    return replaced(updates, malicious, present, argument(-scale) * honest.mean, honest)
 
 
 def mimic(

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfl_research.models.functional_model import FunctionalModel
-from tfl_research.runtime.graphs.constants import ARGUMENT
+from tfl_research.runtime.graphs.constants import argument
 
 
 def initial_optimizer_state(
@@ -36,7 +36,7 @@ def as_argument(rate: Any) -> Any:
     Args:
       rate: a Python number; other values are returned unchanged.
     """
-    return tf.constant(rate, name=ARGUMENT) if type(rate) is float else rate
+    return argument(rate) if type(rate) is float else rate
 
 
 def at_scheduled_rate(

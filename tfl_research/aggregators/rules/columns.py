@@ -65,8 +65,9 @@ def map_columns(
         parallel_iterations=4,
     )
     stacked = blocks.stack()
-    # [..., blocks, BLOCK], columns in order but for those of the last block.
+    # The shape becomes [blocks, BLOCK] or [rows, blocks, BLOCK].
     stacked = stacked if rows is None else tf.transpose(stacked, [1, 0, 2])
+    # The first columns of the last block are already in the block before it.
     known = (num_blocks - 1) * BLOCK
     first = tf.reshape(stacked[..., :-1, :], [*shape[:-1], known])
     return tf.concat([first, stacked[..., -1, known - last_begin :]], axis=-1)

@@ -21,7 +21,7 @@ from tfl_research.privacy.mechanisms.noise.noise_processes import (
     NoiseProcess,
     noise,
 )
-from tfl_research.runtime.graphs.constants import ARGUMENT
+from tfl_research.runtime.graphs.constants import argument
 
 _INDEPENDENT = IndependentNoise()
 
@@ -184,11 +184,8 @@ class NoisedSumFactory(UpdateAggregator, tff.aggregators.WeightedAggregationFact
         def release(state: Any, total: Any) -> Any:
             clip, seed = state["clip_norm"], state["noise_seed"]
             round_number = state["round_number"]
-            # The name makes the multiplier an argument of the compiled program, so that
-            # points of a sweep that differ only in the multiplier share the program.
-            multiplier = tf.constant(
-                self.value_noise_multiplier, tf.float32, name=ARGUMENT
-            )
+            # Points of a sweep that differ only in the multiplier share the program.
+            multiplier = argument(self.value_noise_multiplier)
             stddev = multiplier * clip
             value = total if plain else total["value"]
             values = tf.nest.flatten(value)

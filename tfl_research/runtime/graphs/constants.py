@@ -28,6 +28,11 @@ ARGUMENT = "tfl_research_argument"
 Position = tuple[int, int]
 
 
+def argument(value: float) -> tf.Tensor:
+    """Makes a float32 constant that programs always take as an argument."""
+    return tf.constant(value, tf.float32, name=ARGUMENT)
+
+
 def is_scalar(node: Any) -> bool:
     """Whether a NodeDef is a float32 constant without axes."""
     if node.op != "Const" or node.attr["dtype"].type != _FLOAT:

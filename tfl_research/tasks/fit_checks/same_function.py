@@ -75,7 +75,7 @@ def check(
 def _check_keras(
     task: Task, model: FunctionalModel, keras_model: Any, x: Any, predictions: Any
 ) -> None:
-    """Compares predictions of Keras models with those of the trained model."""
+    """Raises ValueError if Keras predicts something else with the same weights."""
     tolerance = tolerance_of(keras_model)
     first = _predicted(keras_model, model, x)
     if are_close(first, predictions, tolerance):
@@ -136,6 +136,7 @@ def _check_shapes(found: Sequence[Any], expected: Sequence[Any]) -> None:
 
 
 def tolerance_of(keras_model: Any) -> float:
+    """Returns how far predictions of equal models may differ, see `are_close`."""
     from tfl_research.models.modules import modules_of
 
     dtypes = {

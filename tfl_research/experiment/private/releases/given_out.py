@@ -128,7 +128,7 @@ def results(
 
 
 def further(folder: RunFolder, known: Sequence[str]) -> list[str]:
-    """Returns files in the folder that are in no other list, as those of callbacks."""
+    """Returns the files in the folder that no list names, such as callbacks' files."""
     heads = {name.split(":")[0].split("/")[0] for name in (*known, *OF_EVERY_RUN)}
     return sorted(
         path.name
